@@ -1,0 +1,152 @@
+"""Command lines: settings become flags, flag files are found, errors become one line.
+
+The only file that knows absl. A program ends with `config.run(main, groups…)`.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+
+from absl import flags
+
+from oneshot_tf.errors import InputError
+
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+# As installed, and as in a checkout.
+FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
+
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def run(main, *groups) -> None:
+    """Runs a program and exits.
+
+    Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
+    read; 130 interrupted (what was done is kept).
+
+    Args:
+        main: takes one settings object for each of `groups`.
+        groups: settings classes, or objects whose values are the defaults.
+    """
+    program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
+    try:
+        settings = parse(sys.argv, groups, program, sys.modules["__main__"].__doc__)
+    except InputError as error:
+        _fail(program, f"{error} See {program} --help.", 2)
+    try:
+        main(*settings)
+    except InputError as error:
+        _fail(program, str(error), 1)
+    except KeyboardInterrupt as interrupt:
+        why = str(interrupt) or "interrupted"
+        _fail(program, f"{why}. What was done is kept; the same command goes on from there.", 130)
+
+
+def _fail(program, message, code):
+    print(f"{program}: error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def parse(argv, groups, program="", doc="") -> list:
+    """Settings objects from a command line.
+
+    Raises:
+        InputError: an unknown flag, a value out of range, a flag file that is not there.
+    """
+    values = flags.FlagValues()
+    for group in groups:
+        for field in dataclasses.fields(group):
+            default = getattr(group, field.name, field.default)
+            _DEFINE[field.type](field.name, default, field.metadata["help"], flag_values=values)
+    if any(arg.lstrip("-") in ("help", "helpshort", "helpfull", "h") for arg in argv[1:]):
+        print(_help(groups, program, doc or ""))
+        sys.exit(0)
+    try:
+        rest = values([argv[0]] + expand_flag_files(argv[1:]))
+    except flags.Error as error:
+        raise InputError(str(error).rstrip(".") + ".") from None
+    if len(rest) > 1:
+        raise InputError(f"'{rest[1]}' is not a flag; flags are written --name=value.")
+    chosen = []
+    for group in groups:
+        kind = group if isinstance(group, type) else type(group)
+        names = [field.name for field in dataclasses.fields(group)]
+        chosen.append(kind(**{name: values[name].value for name in names}))
+    return chosen
+
+
+def expand_flag_files(args, inside=()) -> list[str]:
+    """Replaces each `--flagfile=NAME` by the flags in that file.
+
+    A file that is not found where the including file lies, or in the current
+    folder, is looked for among the flag files that come with the package.
+    """
+    expanded = []
+    args = iter(args)
+    for arg in args:
+        name, equals, value = arg.lstrip("-").partition("=")
+        if name != "flagfile" or not arg.startswith("-"):
+            expanded.append(arg)
+            continue
+        value = value if equals else next(args, "")
+        path = _find_flag_file(value, inside)
+        if path in inside:
+            raise InputError(f"--flagfile={value}: {path} includes itself.")
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise InputError(f"--flagfile={value}: {path} can't be read ({error}).") from None
+        for number, line in enumerate(lines, start=1):
+            if line and not line.startswith(("#", "//")):
+                if not line.startswith("-"):
+                    raise InputError(f"{path}, line {number}: '{line[:60]}' is not of the form --name=value.")
+                expanded += expand_flag_files([line], (*inside, path))
+    return expanded
+
+
+def _find_flag_file(value, inside):
+    places = [path.parent for path in inside[-1:]] + [pathlib.Path.cwd(), *FLAG_FILE_FOLDERS]
+    for place in places:
+        path = place / pathlib.Path(value).expanduser()
+        if value and path.is_file():
+            return path.resolve()
+    known = sorted({p.name for folder in FLAG_FILE_FOLDERS for p in folder.glob("*.flags")})
+    raise InputError(
+        f"--flagfile={value}: there is no such file here, nor among those of the package: "
+        f"{', '.join(known)}."
+    )
+
+
+def _help(groups, program, doc) -> str:
+    lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value …]"]
+    for group in groups:
+        kind = group if isinstance(group, type) else type(group)
+        lines += ["", (kind.__doc__ or "").strip().splitlines()[0]]
+        for field in dataclasses.fields(group):
+            default = getattr(group, field.name, field.default)
+            sign = "[no]" if field.type is bool else ""
+            lines += [f"  --{sign}{field.name}: {field.metadata['help']} (default: {default!r})"]
+    return "\n".join(lines)
+
+
+def as_flag_lines(groups) -> list[str]:
+    """Lines of a flag file that say what settings objects hold."""
+    lines = []
+    for group in groups:
+        for name, value in group.to_dict().items():
+            if isinstance(value, bool):
+                lines.append(f"--{'' if value else 'no'}{name}")
+            else:
+                lines.append(f"--{name}={value}")
+    return lines
+
+
+def quiet() -> None:
+    """Leaves out TensorFlow's own start-up messages, unless the user asked for them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,12 @@
+"""The one error type for what a user gave and this package can't use.
+
+Libraries raise it; programs print its one line and exit with code 1. Anything
+else that escapes is a defect of the package and keeps its traceback.
+"""
+
+
+class InputError(ValueError):
+    """A value, file or data set that can't be used.
+
+    The message names the value given, the value needed and the way out.
+    """

@@ -1,0 +1,1 @@
+"""How weights change: losses, one step, the loop around it, devices."""

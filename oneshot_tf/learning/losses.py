@@ -1,0 +1,35 @@
+"""Losses. Plain functions of tensors."""
+
+import tensorflow as tf
+
+
+def cross_entropy(labels, logits, label_smoothing: float = 0.0):
+    """Softmax cross-entropy in nats, float32 `[B]`.
+
+    Args:
+        labels: int `[B]`.
+        logits: `[B, K]`.
+        label_smoothing: s in [0, 1): the target is 1 - s + s / K for the label, s / K elsewhere.
+    """
+    logits = tf.cast(logits, tf.float32)
+    classes = logits.shape[-1]
+    targets = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def masked_l2(kernels, usage=None):
+    """L2 only on the parts in use (section 3.2, "Preventing Over-regularization").
+
+    sum_k share_k * |w_k|^2 / 2, where share_k is the share of ghost batches that use
+    kernel k. A kernel that no ghost batch uses gets exactly zero gradient.
+
+    Args:
+        kernels: K variables or tensors.
+        usage: float `[G, K]`, whether each ghost batch uses each kernel, as
+            `Supernet.usage` gives; None counts every kernel whole.
+
+    Returns:
+        A float32 scalar.
+    """
+    halves = tf.stack([tf.nn.l2_loss(tf.cast(w, tf.float32)) for w in kernels])
+    return tf.reduce_sum(halves if usage is None else halves * tf.reduce_mean(usage, axis=0))

@@ -1,0 +1,140 @@
+"""Batch normalisation with the statistics of each ghost batch.
+
+`normalize_ghosts` is the mathematics; `GhostBatchNorm` only holds the variables.
+"""
+
+import keras
+import tensorflow as tf
+
+# Measured forward and backward on CPU: normalising all ghost batches in one go wins on small
+# tensors (fewer kernels), the fused kernel, one call a ghost batch, on larger ones.
+_FUSED_FROM_ELEMENTS = 2**15
+_FUSED_UP_TO_GHOSTS = 4
+
+
+def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
+    """Normalises each ghost batch with its own mean and variance (Hoffer et al. 2017).
+
+    y = scale * (x - mean_g) / sqrt(variance_g + epsilon) + offset, where ghost
+    batch g is a run of B / num_ghosts consecutive images and its statistics are
+    taken over images, height and width. They are float32 whatever `x` is.
+
+    Args:
+        x: `[B, H, W, C]`, B a multiple of `num_ghosts`.
+        offset: float32 `[C]`.
+        scale: float32 `[C]`.
+        num_ghosts: G, at least 1.
+        epsilon: added to the variance.
+
+    Returns:
+        y, of the shape and type of `x`; the means and the variances averaged
+        over the ghost batches, float32 `[C]` each.
+    """
+    per_ghost = x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3] if None not in x.shape else 0
+    if per_ghost >= _FUSED_FROM_ELEMENTS and num_ghosts <= _FUSED_UP_TO_GHOSTS:
+        return _normalize_fused(x, offset, scale, num_ghosts, epsilon)
+    return _normalize_moments(x, offset, scale, num_ghosts, epsilon)
+
+
+def _normalize_moments(x, offset, scale, num_ghosts, epsilon):
+    ghosts = tf.cast(tf.reshape(x, [num_ghosts, -1, x.shape[-1]]), tf.float32)
+    mean = tf.reduce_mean(ghosts, axis=1, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(ghosts, mean), axis=1, keepdims=True)
+    factor = scale * tf.math.rsqrt(variance + epsilon)
+    y = tf.reshape(ghosts * factor + (offset - mean * factor), tf.shape(x))
+    return tf.cast(y, x.dtype), tf.reduce_mean(mean, [0, 1]), tf.reduce_mean(variance, [0, 1])
+
+
+def _normalize_fused(x, offset, scale, num_ghosts, epsilon):
+    parts = [
+        tf.raw_ops.FusedBatchNormV3(
+            x=part, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+        )
+        for part in tf.split(x, num_ghosts)
+    ]
+    means = tf.add_n([part.batch_mean for part in parts]) / num_ghosts
+    samples = x.shape[0] // num_ghosts * x.shape[1] * x.shape[2]
+    biased = (samples - 1) / samples  # the kernel reports n / (n - 1) times what it divides by
+    variances = tf.add_n([part.batch_variance for part in parts]) * (biased / num_ghosts)
+    return tf.concat([part.y for part in parts], axis=0), means, variances
+
+
+class GhostBatchNorm(keras.layers.Layer):
+    """Batch normalisation over ghost batches, computed on the fly (section 3.2).
+
+    Without moving averages the layer does the same in training and in
+    evaluation: it uses the statistics of the batch at hand, as one-shot models
+    must, because those of a candidate architecture aren't known in advance.
+    With moving averages (stand-alone nets) it uses them when not training, so
+    that an image is classified the same alone and in a batch.
+
+    Args:
+        scale: whether to learn a scale. Not needed before ReLU and a convolution.
+        moving_averages: whether to keep averages of mean and variance over
+            training, for use when `training` is False.
+        momentum: of the moving averages, in [0, 1).
+        epsilon: added to the variance.
+
+    Call arguments:
+        x: `[B, H, W, C]`.
+        num_ghosts: how many ghost batches `x` holds; must divide B.
+        training: only matters with moving averages.
+    """
+
+    def __init__(
+        self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.use_scale = scale
+        self.use_moving_averages = moving_averages
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        width = (input_shape[-1],)
+        # Statistics stay float32 under mixed precision, so the variables don't autocast.
+        self.offset = self.add_weight(
+            name="offset", shape=width, initializer="zeros", autocast=False
+        )
+        if self.use_scale:
+            self.scale = self.add_weight(
+                name="scale", shape=width, initializer="ones", autocast=False
+            )
+        if self.use_moving_averages:
+            self.moving_mean = self._average("moving_mean", width, "zeros")
+            self.moving_variance = self._average("moving_variance", width, "ones")
+
+    def _average(self, name, shape, initializer):
+        # Each replica sees other images: their averages are averaged when they are read.
+        # `add_weight` can't say so (Keras 3.15), hence the variable made by hand.
+        return keras.Variable(
+            initializer=initializer,
+            shape=shape,
+            name=name,
+            trainable=False,
+            autocast=False,
+            synchronization="on_read",
+            aggregation="mean",
+        )
+
+    def call(self, x, num_ghosts=1, training=False):
+        offset = tf.convert_to_tensor(self.offset)
+        scale = tf.convert_to_tensor(self.scale) if self.use_scale else tf.ones_like(offset)
+        if self.use_moving_averages and not training:
+            factor = scale * tf.math.rsqrt(self.moving_variance + self.epsilon)
+            shift = offset - self.moving_mean * factor
+            return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
+        y, mean, variance = normalize_ghosts(x, offset, scale, num_ghosts, self.epsilon)
+        if self.use_moving_averages:
+            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        return y
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "scale": self.use_scale,
+            "moving_averages": self.use_moving_averages,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }

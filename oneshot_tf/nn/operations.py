@@ -1,0 +1,147 @@
+"""BN-ReLU-Conv units, and the seven operations of section 3.1 made of them.
+
+Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes
+`num_ghosts` and `training` for its batch norms. None of them knows of masks.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What all layers of one net share.
+
+    Args:
+        moving_averages: whether batch norms keep moving averages.
+        dtype: a Keras dtype policy or its name.
+        rng: draws one seed for each convolution's initial weights, in the order of building.
+    """
+
+    moving_averages: bool
+    dtype: str
+    rng: np.random.Generator
+
+    def batch_norm(self, name: str) -> GhostBatchNorm:
+        """A batch norm before ReLU and convolution: the scale would be redundant."""
+        return GhostBatchNorm(
+            scale=False, moving_averages=self.moving_averages, dtype=self.dtype, name=name
+        )
+
+    def initializer(self) -> keras.initializers.Initializer:
+        """Fan-out variance scaling, as for ReLU nets."""
+        return keras.initializers.VarianceScaling(
+            2.0, "fan_out", "untruncated_normal", seed=int(self.rng.integers(2**31))
+        )
+
+
+class Conv(keras.layers.Layer):
+    """A convolution, "same" padding, no bias.
+
+    Args:
+        parts: see `Parts`.
+        width: output channels.
+        kernel_size: height and width of the kernel.
+        stride: of both.
+        separable: a depthwise convolution and a 1x1 convolution in its place.
+    """
+
+    def __init__(self, parts, width, kernel_size=(1, 1), stride=1, separable=False, **kwargs):
+        super().__init__(dtype=parts.dtype, **kwargs)
+        self.parts = parts
+        self.width = width
+        self.kernel_size = tuple(kernel_size)
+        self.stride = stride
+        self.separable = separable
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+
+        def kernel(name, shape):
+            return self.add_weight(name=name, shape=shape, initializer=self.parts.initializer())
+
+        if self.separable:
+            self.depthwise = kernel("depthwise", (*self.kernel_size, channels, 1))
+            self.pointwise = kernel("pointwise", (1, 1, channels, self.width))
+        else:
+            self.kernel = kernel("kernel", (*self.kernel_size, channels, self.width))
+
+    def call(self, x):
+        if self.separable:
+            x = tf.nn.depthwise_conv2d(
+                x, tf.convert_to_tensor(self.depthwise), [1, self.stride, self.stride, 1], "SAME"
+            )
+            return tf.nn.conv2d(x, tf.convert_to_tensor(self.pointwise), 1, "SAME")
+        return tf.nn.conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, "SAME")
+
+
+class BnReluConvs(keras.layers.Layer):
+    """A chain of BN-ReLU-Conv units (section 3.2, "BN-Relu-Conv").
+
+    Args:
+        parts: see `Parts`.
+        convs: the convolutions, in order.
+    """
+
+    def __init__(self, parts, convs, **kwargs):
+        super().__init__(dtype=parts.dtype, **kwargs)
+        self.convs = list(convs)
+        self.norms = [parts.batch_norm(f"{conv.name}_bn") for conv in self.convs]
+
+    def build(self, input_shape):
+        for norm, conv in zip(self.norms, self.convs):
+            norm.build(input_shape)
+            conv.build(input_shape)
+            input_shape = (*input_shape[:-1], conv.width)
+
+    def call(self, x, num_ghosts=1, training=False):
+        for norm, conv in zip(self.norms, self.convs):
+            x = conv(tf.nn.relu(norm(x, num_ghosts=num_ghosts, training=training)))
+        return x
+
+
+class Identity(keras.layers.Layer):
+    """Hands its input on."""
+
+    def call(self, x, num_ghosts=1, training=False):
+        return x
+
+
+class Pool(keras.layers.Layer):
+    """3x3 pooling of stride 1, "same" padding; the average leaves the padding out.
+
+    Args:
+        kind: "MAX" or "AVG".
+    """
+
+    def __init__(self, kind, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+
+    def call(self, x, num_ghosts=1, training=False):
+        return tf.nn.pool(x, (3, 3), self.kind, strides=(1, 1), padding="SAME")
+
+
+def make_operation(operation: str, parts: Parts, width: int, name: str) -> keras.layers.Layer:
+    """The layer of one of `space.cell_space.OPERATIONS`, `width` channels in and out."""
+    kernels = {
+        "sep3x3": ((3, 3), (3, 3)),
+        "sep5x5": ((5, 5), (5, 5)),
+        "sep7x7": ((7, 7), (7, 7)),
+        "conv1x7_7x1": ((1, 7), (7, 1)),
+    }
+    if operation in kernels:
+        separable = operation.startswith("sep")
+        convs = [
+            Conv(parts, width, size, separable=separable, name=f"{name}_{i}")
+            for i, size in enumerate(kernels[operation])
+        ]
+        return BnReluConvs(parts, convs, name=name)
+    if operation == "identity":
+        return Identity(dtype=parts.dtype, name=name)
+    return Pool("MAX" if operation == "max3x3" else "AVG", dtype=parts.dtype, name=name)

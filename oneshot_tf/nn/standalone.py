@@ -1,0 +1,60 @@
+"""A stand-alone net: one architecture, built alone and trained from scratch."""
+
+import numpy as np
+
+from oneshot_tf.nn.network import Network, new_parts
+from oneshot_tf.nn.paths import AllPaths
+from oneshot_tf.space import cost
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+
+
+class Standalone(Network):
+    """One architecture as a net of its own (section 3.4).
+
+    Only what the architecture uses is built: its paths, and of the cells those
+    that its output depends on. Batch norms use the statistics of ghost batches
+    in training and moving averages otherwise, so an image is classified alone
+    as it is in a batch.
+
+    Args:
+        space: the space of the architecture.
+        architecture: what to build; All On too.
+        num_cells: cells in the stack.
+        filters: channels of the first convolution (the paper's F), to scale by.
+        num_classes: K.
+        seed: of the initial weights.
+        dtype: a Keras dtype policy, such as "mixed_bfloat16".
+
+    Call arguments:
+        images: normalised images, float `[B, H, W, 3]`.
+        training: whether batch norms use (and average) the batch's statistics.
+        num_ghosts: ghost batches in the batch, when training.
+
+    Returns:
+        Logits, float32 `[B, K]`.
+    """
+
+    def __init__(
+        self,
+        space: CellSpace,
+        architecture: Architecture,
+        num_cells=6,
+        filters=16,
+        num_classes=10,
+        seed=0,
+        dtype=None,
+    ):
+        units = cost.usage(space, num_cells, [architecture])[0] > 0
+        parts = new_parts(True, dtype, seed)
+        super().__init__(
+            space, np.asarray(units), num_cells, filters, num_classes, parts, name="standalone"
+        )
+        self.architecture = architecture
+
+    def __call__(self, images, training=False, num_ghosts=1):
+        # Keras takes only tensors by position; `training` may be given so here.
+        return super().__call__(images, training=training, num_ghosts=num_ghosts)
+
+    def call(self, images, training=False, num_ghosts=1):
+        return self._logits(images, AllPaths(), num_ghosts, training)

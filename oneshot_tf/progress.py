@@ -1,0 +1,46 @@
+"""Progress on the terminal: how much is done, how fast, how long it still takes."""
+
+import time
+
+
+class Progress:
+    """Prints a line now and then.
+
+    Args:
+        title: what is going on.
+        total: units of work when done.
+        unit: their name, plural.
+        start: units that were done before.
+        seconds: least time between two lines.
+    """
+
+    def __init__(self, title: str, total: int, unit: str, start: int = 0, seconds: float = 5.0):
+        self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
+        self._first = None  # (time, done) after the first unit: it includes building the graph
+        self._start = start
+        self._last = 0.0
+
+    def update(self, done: int, text: str = "") -> None:
+        """Reports that `done` units are done; prints when it is time, and at the end."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, done)
+        if now - self._last < self.seconds and done < self.total:
+            return
+        self._last = now
+        elapsed, worked = now - self._first[0], done - self._first[1]
+        rate = worked / elapsed if elapsed > 0 and worked else 0.0
+        speed = f"{_short(rate)} {self.unit}/s, {_time((self.total - done) / rate)} left" if rate else "…"
+        print(f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(), flush=True)
+
+
+def _short(rate):
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _time(seconds):
+    minutes, seconds = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"

@@ -1,0 +1,261 @@
+"""The run directory: what a run was made with, and what it found.
+
+    config.json       settings and data statistics; the same run needs the same
+    flags.txt         the same settings, for --flagfile
+    space.json        the search space
+    provenance.json   versions, commit, command and devices of each program started here
+    metrics.jsonl     one line every --log_steps
+    checkpoints/      of the one-shot model
+    candidates.csv    one line a candidate
+    search.json       what candidates.csv was made with
+    retrain/          stand-alone nets and their results
+    export/           the SavedModel
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+from oneshot_tf.errors import InputError
+from oneshot_tf.files import append_line, make_folder, read_json, write_atomically, write_json
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+
+# Settings that may differ when a run goes on: they don't change its results.
+_FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "log_steps",
+         "checkpoint_steps"}  # fmt: skip
+
+
+class RunDirectory:
+    """A folder with the files named at the top of this module.
+
+    Args:
+        path: the folder; made by `begin`.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path).expanduser()
+
+    def check_settings(self, settings: dict) -> None:
+        """Refuses to go on with other settings than the run was made with.
+
+        Args:
+            settings: dicts of settings by group name, such as {"model": {…}, …}.
+
+        Raises:
+            InputError: names the first setting that differs.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--run_dir={self.path} is a file; needed is a folder.")
+        if not (self.path / "config.json").exists():
+            if self.path.is_dir() and any(self.path.glob("checkpoints/*.npz")):
+                raise InputError(
+                    f"--run_dir={self.path} has checkpoints but no config.json; give another folder."
+                )
+            return
+        before = read_json(self.path / "config.json")
+        for group, values in settings.items():
+            for name, value in values.items():
+                old = before.get(group, {}).get(name)
+                if name not in _FREE and old != value:
+                    raise InputError(
+                        f"--run_dir={self.path} was made with --{name}={old}, now it is "
+                        f"--{name}={value}. To go on, give --flagfile={self.path}/flags.txt; to "
+                        "start anew, another --run_dir."
+                    )
+
+    def begin(self, settings: dict, space: CellSpace, flag_lines, data_facts: dict) -> None:
+        """Writes config.json, flags.txt and space.json, unless they are there."""
+        make_folder(self.path)
+        if (self.path / "config.json").exists():
+            return
+        lines = "".join(line + "\n" for line in flag_lines)
+        write_atomically(self.path / "flags.txt", lambda file: file.write(lines))
+        write_json(self.path / "space.json", space.to_dict())
+        write_json(self.path / "config.json", {**settings, "facts": data_facts})
+
+    def config(self) -> dict:
+        """What `begin` wrote.
+
+        Raises:
+            InputError: no run there.
+        """
+        if not (self.path / "config.json").exists():
+            raise InputError(
+                f"--run_dir={self.path} holds no run (config.json is missing); train one first: "
+                f"python -m oneshot_tf.train --run_dir={self.path}."
+            )
+        return read_json(self.path / "config.json")
+
+    def space(self) -> CellSpace:
+        """The search space of the run."""
+        values = read_json(self.path / "space.json")
+        try:
+            return CellSpace(**{**values, "operations": tuple(values["operations"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path / 'space.json'} is of another version ({error}).") from None
+
+    def group(self, kind, name: str):
+        """A settings object from config.json."""
+        try:
+            return kind(**self.config()[name])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.path / 'config.json'} is of another version ({error}); train anew."
+            ) from None
+
+    def note_provenance(self, devices) -> None:
+        """Adds to provenance.json how and with what a program was started."""
+        file = self.path / "provenance.json"
+        starts = read_json(file)["starts"] if file.exists() else []
+        starts.append(
+            {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "command": sys.argv,
+                "python": platform.python_version(),
+                "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+                "commit": _commit(),
+                "machine": platform.platform(),
+                "devices": devices,
+            }
+        )
+        write_json(file, {"starts": starts})
+
+
+_PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy",
+             "tensorflow-datasets", "scikit-learn")  # fmt: skip
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit():
+    """The commit of the checkout that the package runs from, if it does."""
+    folder = pathlib.Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+# ---------------------------------------------------------------------------- candidates.csv
+
+COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "parameters",
+           "multiply_adds", "architecture")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A line of candidates.csv.
+
+    Args:
+        architecture: what was evaluated.
+        candidate_accuracy: its accuracy with the shared weights, in [0, 1].
+        cross_entropy: its mean cross-entropy, in nats.
+        num_images: how many validation images that was measured on.
+        parameters: of the stand-alone net at the one-shot model's filters.
+        multiply_adds: of it, for an image.
+        rank: 1 is best; 0 while the search goes on.
+    """
+
+    architecture: Architecture
+    candidate_accuracy: float
+    cross_entropy: float
+    num_images: int
+    parameters: int
+    multiply_adds: int
+    rank: int = 0
+
+    def _row(self):
+        return (self.rank or "", f"{self.candidate_accuracy:.6f}", f"{self.cross_entropy:.6f}",
+                self.num_images, self.parameters, self.multiply_adds, self.architecture)  # fmt: skip
+
+
+def ranked(candidates) -> list[Candidate]:
+    """Sorted by candidate accuracy; ties by cross-entropy, then by text."""
+    best = sorted(
+        candidates, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
+    )
+    return [dataclasses.replace(c, rank=i) for i, c in enumerate(best, start=1)]
+
+
+class CandidateFile:
+    """candidates.csv: lines are appended while a search goes on, sorted by rank when it stops.
+
+    Args:
+        path: the file.
+        space: which every architecture in it must belong to.
+    """
+
+    def __init__(self, path, space: CellSpace):
+        self.path = pathlib.Path(path)
+        self.space = space
+
+    def read(self) -> list[Candidate]:
+        """The candidates in the file; none if there is no file. Half a last line is dropped.
+
+        Raises:
+            InputError: a line that isn't one; the message has its number.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            text = self.path.read_text()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} can't be read ({error}).") from None
+        whole, newline, half = text.rpartition("\n")
+        if half:
+            print(f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True)
+        rows = csv.reader(io.StringIO(whole + newline))
+        header = next(rows, None)
+        if header is None:
+            return []
+        if tuple(header) != COLUMNS:
+            raise InputError(f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}.")
+        try:
+            return [self._parse(row, rows.line_num) for row in rows]
+        except csv.Error as error:
+            raise InputError(f"{self.path}, line {rows.line_num}: {error}.") from None
+
+    def _parse(self, row, number) -> Candidate:
+        try:
+            rank, accuracy, entropy, images, parameters, multiply_adds, text = row
+            candidate = Candidate(
+                Architecture.from_text(text), float(accuracy), float(entropy), int(images),
+                int(parameters), int(multiply_adds), int(rank or 0),
+            )  # fmt: skip
+            self.space.check(candidate.architecture)
+        except ValueError as error:  # InputError is one
+            raise InputError(
+                f"{self.path}, line {number} is damaged ({error}); remove that line to have the "
+                "candidate evaluated again."
+            ) from None
+        return candidate
+
+    def write(self, candidates) -> None:
+        """Writes the whole file anew, atomically."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(c._row() for c in candidates)
+        write_atomically(self.path, lambda file: file.write(text.getvalue()))
+
+    def append(self, candidate: Candidate) -> None:
+        """Adds one line."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(candidate._row())
+        append_line(self.path, text.getvalue())

@@ -1,0 +1,219 @@
+"""All settings, as frozen dataclasses: each is written once, here, and becomes a flag.
+
+A field's metadata holds its help text and its range, checked on construction,
+so that a program and a line of Python get the same message. `config.py` turns
+the fields into flags; nothing else knows of flags.
+"""
+
+import dataclasses
+
+from oneshot_tf.errors import InputError
+
+
+def setting(default, help, *, least=None, most=None, above=None, below=None, choices=None):
+    """A dataclass field with its help text and range (bounds inclusive but `above` and `below`)."""
+    bounds = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, **bounds})
+
+
+class Settings:
+    """Checks every field against its range. Subclasses are frozen dataclasses."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            self._check(field.name, getattr(self, field.name), field.metadata)
+
+    def _check(self, name, value, bounds):
+        tests = {
+            "least": (lambda bound: value >= bound, "at least {}"),
+            "most": (lambda bound: value <= bound, "at most {}"),
+            "above": (lambda bound: value > bound, "above {}"),
+            "below": (lambda bound: value < bound, "below {}"),
+            "choices": (lambda bound: value in bound, "one of {}"),
+        }
+        for kind, (holds, words) in tests.items():
+            bound = bounds.get(kind)
+            if bound is not None and not holds(bound):  # NaN fails every bound
+                shown = ", ".join(bound) if kind == "choices" else bound
+                raise InputError(f"--{name}={value}: needed is {words.format(shown)}.")
+
+    def to_dict(self) -> dict:
+        """Field names and values."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings(Settings):
+    """Where a program works."""
+
+    run_dir: str = setting("", "Folder of the run: everything is written here, and read from here.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.run_dir:
+            raise InputError("--run_dir is missing: the folder of the run, such as --run_dir=runs/1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSettings(Settings):
+    """On what a net is trained."""
+
+    distribution: str = setting(
+        "auto",
+        "Devices: auto (all GPUs, else the CPU), cpu, mirrored (all GPUs of this machine), "
+        "multi_worker (the processes of TF_CONFIG), tpu.",
+        choices=("auto", "cpu", "mirrored", "multi_worker", "tpu"),
+    )
+    mixed_precision: bool = setting(
+        False, "Compute in bfloat16; variables, batch statistics and loss stay float32."
+    )
+    log_steps: int = setting(50, "Steps between two lines of metrics.jsonl.", least=1)
+    checkpoint_steps: int = setting(500, "Steps between two checkpoints.", least=1)
+
+    @property
+    def dtype(self) -> str:
+        """The Keras dtype policy."""
+        return "mixed_bfloat16" if self.mixed_precision else "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(Settings):
+    """Which images."""
+
+    dataset: str = setting(
+        "cifar10",
+        "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
+        "of tensorflow-datasets, or folder:PATH with one sub-folder of images a class.",
+    )
+    data_dir: str = setting(
+        "", "Folder of prepared tensorflow-datasets; empty for their default, ~/tensorflow_datasets."
+    )
+    image_size: int = setting(
+        0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
+    )
+    num_validation: int = setting(
+        0,
+        "Images held out of the training set to rank candidates; 0: 5,000 of CIFAR's, a tenth "
+        "of others'.",
+        least=0,
+    )
+    download: bool = setting(True, "Whether to download and prepare a data set that is missing.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings(Settings):
+    """The one-shot model."""
+
+    num_cells: int = setting(6, "Cells in the stack (the paper's: 6 for CIFAR-10).", least=1, most=64)
+    filters: int = setting(16, "Channels of the first convolution (the paper's F).", least=1, most=4096)
+    num_blocks: int = setting(4, "Choice blocks in a cell (the paper's N_choice).", least=1, most=8)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(Settings):
+    """How weights are trained, of the one-shot model and of stand-alone nets alike."""
+
+    batch_size: int = setting(64, "Images in the global batch of a step.", least=1)
+    ghost_batch_size: int = setting(
+        32, "Images that share batch statistics and, in the one-shot model, dropped paths.", least=2
+    )
+    device_batch_size: int = setting(
+        64,
+        "Images that a device holds at once (the paper's worker: 64); the rest of its share of "
+        "the batch follows in turns, with the same result.",
+        least=1,
+    )
+    learning_rate: float = setting(0.1, "Initial learning rate.", above=0.0, most=100.0)
+    learning_rate_schedule: str = setting(
+        "cosine", "cosine (to 0 at the last step) or constant.", choices=("cosine", "constant")
+    )
+    momentum: float = setting(0.9, "Nesterov momentum.", least=0.0, below=1.0)
+    weight_decay: float = setting(
+        1e-4, "Factor of |w|^2 / 2, counted only while a weight is in use.", least=0.0, most=1.0
+    )
+    label_smoothing: float = setting(0.0, "Share of the target spread over all classes.", least=0.0, below=1.0)
+    augmentation: str = setting(
+        "crop_flip",
+        "crop_flip (shifts by up to an eighth of the size, mirrored half of the time), crop, none.",
+        choices=("crop_flip", "crop", "none"),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.batch_size % self.ghost_batch_size:
+            raise InputError(
+                f"--batch_size={self.batch_size}: needed is a multiple of "
+                f"--ghost_batch_size={self.ghost_batch_size}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneShotSettings(Settings):
+    """What only the training of the one-shot model has."""
+
+    train_steps: int = setting(10_000, "Steps of training.", least=1)
+    drop_rate: float = setting(
+        0.1,
+        "The paper's r: the chance that a node loses all its paths. Each of the k paths that "
+        "meet there is dropped at rate r^(1/k).",
+        least=0.0,
+        most=1.0,
+    )
+    drop_schedule: str = setting(
+        "linear",
+        "linear (rates rise from 0 over the training) or constant.",
+        choices=("linear", "constant"),
+    )
+    seed: int = setting(0, "Of weights, dropped paths, data order and augmentation.", least=0, most=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings(Settings):
+    """Which candidates, how many."""
+
+    num_candidates: int = setting(20_000, "Candidates in candidates.csv when done.", least=1)
+    seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainSettings(Settings):
+    """Which architectures are trained alone, and how."""
+
+    select: str = setting(
+        "top",
+        "top (a stratified sample of --count from the best --top), small (the --count smallest "
+        "above --percentile of candidate accuracy), random, all_on.",
+        choices=("top", "small", "random", "all_on"),
+    )
+    architecture: str = setting("", "Train this architecture, given as text, instead of selecting.")
+    top: int = setting(100, "The best candidates, from which --select=top takes its sample.", least=1)
+    count: int = setting(10, "Architectures to train.", least=1)
+    percentile: float = setting(
+        90.0, "For --select=small: least candidate accuracy, as a percentile.", least=0.0, most=100.0
+    )
+    filters: int = setting(
+        0, "Channels of the first convolution; 0: as the one-shot model.", least=0, most=4096
+    )
+    num_cells: int = setting(0, "Cells in the stack; 0: as the one-shot model.", least=0, most=64)
+    epochs: float = setting(300.0, "Passes over the training images.", above=0.0, most=100_000.0)
+    repeats: int = setting(1, "Runs of each architecture, each with its own seed.", least=1)
+    evaluate_on: str = setting(
+        "test",
+        "test (trains on training and validation images; the test images are read once, at the "
+        "end) or validation (trains on the training images).",
+        choices=("test", "validation"),
+    )
+    name: str = setting("", "Sub-folder of RUN_DIR/retrain; empty: named after the selection.")
+    seed: int = setting(0, "Of the selection, weights, data order and augmentation.", least=0, most=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings(Settings):
+    """What is exported, and where to."""
+
+    net: str = setting(
+        "",
+        "Folder of a trained net below RUN_DIR/retrain; empty: the net with the best candidate "
+        "accuracy (validation accuracy, where nets were evaluated on validation images).",
+    )
+    export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")

@@ -1,0 +1,1 @@
+"""What can be searched: architectures, spaces of them, their costs. NumPy only."""

@@ -1,0 +1,219 @@
+"""A space of cells: its table of paths, and masks <-> architectures.
+
+A *path* is one thing that can be kept or dropped: an input of a block, or an
+operation of a block. `masks` (float32 `[A, P]`, one column a path) is the only
+thing that passes between who decides and what computes.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from oneshot_tf.errors import InputError
+from oneshot_tf.space.architecture import Architecture, Choice
+
+OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3", "avg3x3")
+"""The seven operations of section 3.1, in the order of the paths."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpace:
+    """All cells of `num_blocks` choice blocks over a menu of operations.
+
+    Block j takes a non-empty subset of 2 + j inputs (the outputs of the two
+    previous cells and of the j blocks before it) and one to `max_operations`
+    operations. Paths are numbered block by block, inputs before operations.
+
+    Args:
+        num_blocks: choice blocks in a cell (the paper's N_choice), 1 to 8.
+        operations: the menu; the names must be known to `nn.operations`.
+        max_operations: how many operations a block may sum.
+    """
+
+    num_blocks: int = 4
+    operations: tuple[str, ...] = OPERATIONS
+    max_operations: int = 2
+
+    def __post_init__(self):
+        if not isinstance(self.num_blocks, int) or not 1 <= self.num_blocks <= 8:
+            raise InputError(f"num_blocks={self.num_blocks!r}; a cell has 1 to 8 choice blocks.")
+        unknown = [name for name in self.operations if name not in OPERATIONS]
+        if unknown or not self.operations:
+            raise InputError(f"operations={unknown}; known are {', '.join(OPERATIONS)}.")
+        if not 1 <= self.max_operations <= len(self.operations):
+            raise InputError(
+                f"max_operations={self.max_operations}; needed is 1 to {len(self.operations)}."
+            )
+
+    # ------------------------------------------------------------ the path table
+
+    def inputs(self, block: int) -> tuple[str, ...]:
+        """Names of the 2 + `block` tensors that a block can read."""
+        return ("prev2", "prev1") + tuple(f"block{i}" for i in range(block))
+
+    def input_paths(self, block: int) -> range:
+        """Paths of the inputs of a block."""
+        start = sum(2 + j + len(self.operations) for j in range(block))
+        return range(start, start + 2 + block)
+
+    def operation_paths(self, block: int) -> range:
+        """Paths of the operations of a block."""
+        start = self.input_paths(block).stop
+        return range(start, start + len(self.operations))
+
+    @property
+    def num_paths(self) -> int:
+        """P; 42 for the paper's cell."""
+        return self.operation_paths(self.num_blocks - 1).stop
+
+    def nodes(self) -> list[np.ndarray]:
+        """The paths that meet at each node: per block, its inputs, then its operations.
+
+        The k of path dropout's rate r^(1/k) is the length of these arrays (section 3.2).
+        """
+        ranges = [
+            paths(block)
+            for block in range(self.num_blocks)
+            for paths in (self.input_paths, self.operation_paths)
+        ]
+        return [np.arange(paths.start, paths.stop) for paths in ranges]
+
+    # ------------------------------------------------------------ counting, sampling
+
+    @functools.cached_property
+    def _operation_sets(self) -> list[tuple[int, ...]]:
+        sizes = range(1, self.max_operations + 1)
+        menu = range(len(self.operations))
+        return [c for size in sizes for c in itertools.combinations(menu, size)]
+
+    @property
+    def num_architectures(self) -> int:
+        """How many cells there are; 6,002,115,840 for the paper's."""
+        subsets = (2 ** (2 + block) - 1 for block in range(self.num_blocks))
+        return math.prod(subsets) * len(self._operation_sets) ** self.num_blocks
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """One architecture, uniform over the whole space.
+
+        That is: per block independently, uniform over the non-empty input
+        subsets, and uniform over the sets of one to `max_operations`
+        operations (section 3.1).
+        """
+        choices = []
+        for block in range(self.num_blocks):
+            names = self.inputs(block)
+            bits = int(rng.integers(1, 2 ** len(names)))
+            chosen = self._operation_sets[int(rng.integers(len(self._operation_sets)))]
+            choices.append(
+                Choice(
+                    tuple(name for i, name in enumerate(names) if bits >> i & 1),
+                    tuple(self.operations[o] for o in chosen),
+                )
+            )
+        return Architecture(tuple(choices))
+
+    def all_on(self) -> Architecture:
+        """The baseline with every path (table 1's All On). Not a member: it sums too much."""
+        return Architecture(
+            tuple(Choice(self.inputs(b), self.operations) for b in range(self.num_blocks))
+        )
+
+    # ------------------------------------------------------------ masks <-> architectures
+
+    def masks(self, architectures: Iterable[Architecture]) -> np.ndarray:
+        """The paths of architectures as float32 `[A, P]`: 1 used, 0 not.
+
+        Takes All On too, so it does not hold operations to `max_operations`.
+
+        Raises:
+            InputError: an architecture has other blocks, inputs or operations.
+        """
+        architectures = list(architectures)
+        masks = np.zeros((len(architectures), self.num_paths), np.float32)
+        for row, architecture in zip(masks, architectures):
+            self._check_names(architecture)
+            for block, choice in enumerate(architecture.blocks):
+                for names, menu, paths in (
+                    (choice.inputs, self.inputs(block), self.input_paths(block)),
+                    (choice.operations, self.operations, self.operation_paths(block)),
+                ):
+                    row[[paths[menu.index(name)] for name in names]] = 1.0
+        return masks
+
+    def architectures(self, masks: np.ndarray) -> list[Architecture]:
+        """The architectures of binary masks `[A, P]`; the inverse of `masks`.
+
+        Raises:
+            InputError: masks of another shape, not binary, or with a node without paths.
+        """
+        masks = np.asarray(masks)
+        if masks.ndim != 2 or masks.shape[1] != self.num_paths:
+            raise InputError(f"masks of shape {masks.shape}; needed is [A, {self.num_paths}].")
+        if not np.isin(masks, (0, 1)).all():
+            raise InputError("masks with values other than 0 and 1 are not of one architecture.")
+        return [
+            Architecture(
+                tuple(
+                    Choice(
+                        tuple(n for n, p in zip(self.inputs(b), self.input_paths(b)) if row[p]),
+                        tuple(n for n, p in zip(self.operations, self.operation_paths(b)) if row[p]),
+                    )
+                    for b in range(self.num_blocks)
+                )
+            )
+            for row in masks
+        ]
+
+    def check(self, architecture: Architecture) -> None:
+        """Returns if the architecture is a member of this space.
+
+        Raises:
+            InputError: it is not; the message says why.
+        """
+        self._check_names(architecture)
+        for block, choice in enumerate(architecture.blocks):
+            if len(choice.operations) > self.max_operations:
+                raise InputError(
+                    f"Block {block} of '{architecture}' has {len(choice.operations)} operations; "
+                    f"this space takes 1 to {self.max_operations}."
+                )
+
+    def _check_names(self, architecture: Architecture) -> None:
+        if len(architecture.blocks) != self.num_blocks:
+            raise InputError(
+                f"Architecture '{architecture}' has {len(architecture.blocks)} blocks; "
+                f"this space has {self.num_blocks} in a cell."
+            )
+        for block, choice in enumerate(architecture.blocks):
+            for kind, names, menu in (
+                ("inputs", choice.inputs, self.inputs(block)),
+                ("operations", choice.operations, self.operations),
+            ):
+                for name in names:
+                    if name not in menu:
+                        raise InputError(
+                            f"Block {block} of '{architecture}' has '{name}' among its {kind}; "
+                            f"in this space it can take {', '.join(menu)}."
+                        )
+
+    def to_dict(self) -> dict:
+        """Plain values from which `CellSpace(**values)` makes the space again."""
+        return {
+            "num_blocks": self.num_blocks,
+            "operations": list(self.operations),
+            "max_operations": self.max_operations,
+        }
+
+
+def bender2018(num_blocks: int = 4) -> CellSpace:
+    """The search space of Bender et al. 2018, section 3.1.
+
+    Args:
+        num_blocks: choice blocks in a cell; the paper's is 4 (42 paths,
+            6,002,115,840 cells). Fewer make a smaller space of the same kind.
+    """
+    return CellSpace(num_blocks=num_blocks)

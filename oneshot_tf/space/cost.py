@@ -1,0 +1,84 @@
+"""Parameters and multiply-adds of architectures, without building them.
+
+Exact: a test holds `parameters` against the variables of built stand-alone nets.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.stacking import num_reads, plan_cells, unit_usage
+
+_SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
+
+
+def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
+    """Which units of the net each architecture uses: float32 `[A, U]`, see `stacking.unit_usage`."""
+    return np.concatenate(unit_usage(space, num_cells, space.masks(architectures)), axis=1)
+
+
+def parameters(
+    space: CellSpace,
+    architectures: Iterable[Architecture],
+    num_cells: int,
+    filters: int,
+    num_classes: int,
+) -> np.ndarray:
+    """Trainable parameters of stand-alone nets (convolutions, BN offsets, classifier): int64 `[A]`."""
+    units = _units(space, num_cells, filters, num_classes, image_size=1)
+    return _total(usage(space, num_cells, architectures), [u[0] for u in units])
+
+
+def multiply_adds(
+    space: CellSpace,
+    architectures: Iterable[Architecture],
+    num_cells: int,
+    filters: int,
+    num_classes: int,
+    image_size: int,
+) -> np.ndarray:
+    """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`."""
+    units = _units(space, num_cells, filters, num_classes, image_size)
+    return _total(usage(space, num_cells, architectures), [u[1] for u in units])
+
+
+def _total(used: np.ndarray, costs: list[int]) -> np.ndarray:
+    return used.astype(np.int64) @ np.asarray(costs, np.int64)
+
+
+def _units(space, num_cells, filters, num_classes, image_size) -> list[tuple[int, int]]:
+    """(parameters, multiply-adds an image) of each unit, in the order of `unit_usage`."""
+    units = []
+    cells = plan_cells(space, num_cells, filters)
+    for cell in cells:
+        width = cell.width
+        pixels = (-(-image_size // cell.divisor)) ** 2
+        read_widths = [i.width for i in cell.inputs] + [width] * (num_reads(space) - 2)
+        for block in range(space.num_blocks):
+            for read_width in read_widths[: 2 + block]:
+                units.append((read_width * width, read_width * width * pixels))
+            for name in space.operations:
+                weights, offsets = _operation(name, width)
+                units.append((weights + offsets, weights * pixels))
+        for i, read_width in enumerate(read_widths):
+            weights = offsets = 0
+            if i < 2 and cell.inputs[i].convolved:
+                offsets = cell.inputs[i].source_width
+                weights = offsets * width
+            units.append((weights + offsets + read_width, weights * pixels))
+    stem = 3 * 3 * 3 * filters
+    features = space.num_blocks * cells[-1].width
+    units.append((stem, stem * image_size**2))
+    units.append((features + features * num_classes + num_classes, features * num_classes))
+    return units
+
+
+def _operation(name: str, width: int) -> tuple[int, int]:
+    """Convolution weights and BN offsets of one operation on `width` channels."""
+    if name in _SEPARABLE:
+        return 2 * (_SEPARABLE[name] ** 2 * width + width**2), 2 * width
+    if name == "conv1x7_7x1":
+        return 14 * width**2, 2 * width
+    return 0, 0

@@ -1,0 +1,132 @@
+"""How cells are stacked into a net: widths, reductions, joins, and what is in use.
+
+`nn` builds this plan and `cost` counts it, so that there is one statement of
+it. BUILD_NOTES.md (choices 2 to 4) says how the paper's parameter counts
+settle what its text leaves open.
+"""
+
+import dataclasses
+
+from oneshot_tf.space.cell_space import CellSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class InputPlan:
+    """One of the two cell outputs (or the stem's) that a cell reads.
+
+    Args:
+        source_width: channels of the tensor as it was made.
+        width: channels as the blocks of this cell read it.
+        stride: by how much its height and width are divided on the way, 1 for not at all.
+        convolved: whether a BN-ReLU-1x1 convolution with that stride brings it
+            here; otherwise it is average-pooled where the stride asks for it.
+    """
+
+    source_width: int
+    width: int
+    stride: int
+    convolved: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class CellPlan:
+    """One cell of the stack.
+
+    Args:
+        width: channels of each of its blocks; the cell's output has `num_blocks` times as many.
+        divisor: its height and width are the image's divided by this, rounded up.
+        inputs: `prev2` and `prev1`.
+    """
+
+    width: int
+    divisor: int
+    inputs: tuple[InputPlan, InputPlan]
+
+
+def reducing_cells(num_cells: int) -> frozenset[int]:
+    """Cells that halve height and width and double the filters: 2 and 4 of 6."""
+    return frozenset({num_cells // 3, 2 * num_cells // 3} - {0})
+
+
+def plan_cells(space: CellSpace, num_cells: int, filters: int) -> tuple[CellPlan, ...]:
+    """The stack of `num_cells` cells that starts with `filters` channels (the paper's F)."""
+    width, divisor = filters, 1
+    sources = [(filters, 1), (filters, 1)]  # channels and divisor of prev2 and prev1: the stem
+    cells = []
+    for index in range(num_cells):
+        reduces = index in reducing_cells(num_cells)
+        if reduces:
+            width, divisor = 2 * width, 2 * divisor
+        inputs = tuple(
+            InputPlan(channels, width if reduces else channels, divisor // source, reduces)
+            for channels, source in sources
+        )
+        cells.append(CellPlan(width, divisor, inputs))
+        sources = [sources[1], (space.num_blocks * width, divisor)]
+    return tuple(cells)
+
+
+# A *unit* is a set of weights that is in use or not as a whole. Units of a net, in order:
+# per cell its P paths, then its reads (prev2, prev1, block0, … as tensors: their BN and,
+# for the first two, the 1x1 convolution that joins them); then the stem, then the head.
+
+
+def num_reads(space: CellSpace) -> int:
+    """Tensors that the blocks of a cell can read: all but the last block's output."""
+    return 2 + space.num_blocks - 1
+
+
+def num_units(space: CellSpace, num_cells: int) -> int:
+    """How many columns `unit_usage` has."""
+    return num_cells * (space.num_paths + num_reads(space)) + 2
+
+
+def unit_usage(space: CellSpace, num_cells: int, used):
+    """Which weights a row of masks really uses, as a list of arrays to concatenate on axis 1.
+
+    A path that is on can still be dead weight: an input of a block all of
+    whose operations are off; anything in a cell that no later cell reads. A
+    weight that serves several paths is in use where any of them is (the
+    largest mask within a row; section 3.2, "parts of our model that are used
+    by the current architecture").
+
+    Written with `*`, `-` and slices only, so that NumPy arrays and tensors alike go in.
+
+    Args:
+        space: the space of the masks.
+        num_cells: cells in the stack.
+        used: `[A, P]` of 0.0 and 1.0.
+
+    Returns:
+        Arrays `[A, n]` of 0.0 and 1.0 whose widths add up to `num_units`.
+    """
+    path_used, read = [], [None] * num_reads(space)
+    for block in range(space.num_blocks):
+        operations = [used[:, p : p + 1] for p in space.operation_paths(block)]
+        any_operation = _any(operations)
+        for i, path in enumerate(space.input_paths(block)):
+            column = used[:, path : path + 1] * any_operation
+            path_used.append(column)
+            read[i] = column if read[i] is None else _any([read[i], column])
+        path_used.extend(operations)
+
+    one = used[:, :1] * 0.0 + 1.0
+    alive = [one] * num_cells
+    for cell in reversed(range(num_cells - 1)):
+        readers = [read[1] * alive[cell + 1]]  # the next cell reads it as prev1
+        if cell + 2 < num_cells:
+            readers.append(read[0] * alive[cell + 2])
+        alive[cell] = _any(readers)
+    stem = [read[0] * alive[0], read[1] * alive[0]]
+    if num_cells > 1:
+        stem.append(read[0] * alive[1])
+
+    cells = [column * alive[cell] for cell in range(num_cells) for column in path_used + read]
+    return cells + [_any(stem), one]
+
+
+def _any(columns):
+    none = 1.0
+    for column in columns:
+        none = none * (1.0 - column)
+    return 1.0 - none

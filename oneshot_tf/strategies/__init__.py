@@ -1,0 +1,7 @@
+"""Who decides: which paths to train, which architectures to evaluate."""
+
+from oneshot_tf.strategies.path_dropout import PathDropout
+from oneshot_tf.strategies.random_search import RandomSearch
+
+SAMPLERS = {"path_dropout": PathDropout}
+PROPOSERS = {"random": RandomSearch}

@@ -1,0 +1,42 @@
+"""Random search, the paper's way to choose candidates (section 3.3)."""
+
+import numpy as np
+
+from oneshot_tf.space.cell_space import CellSpace
+
+_MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is spent
+
+
+class RandomSearch:
+    """Proposes architectures sampled independently from a fixed distribution.
+
+    Architectures drawn before are passed over. The sequence depends on the seed
+    alone, so a search that starts again proposes the same ones in the same order.
+
+    Args:
+        space: has the distribution, `space.sample`.
+        seed: of the sequence.
+    """
+
+    def __init__(self, space: CellSpace, seed: int = 0):
+        self.space = space
+        self._rng = np.random.default_rng(seed)
+        self._seen = set()
+
+    def propose(self, count: int) -> list:
+        """Up to `count` new architectures; fewer only when the space has no more."""
+        proposed = []
+        repeats = 0
+        while len(proposed) < count and len(self._seen) < self.space.num_architectures:
+            architecture = self.space.sample(self._rng)
+            repeats += 1
+            if architecture not in self._seen:
+                self._seen.add(architecture)
+                proposed.append(architecture)
+                repeats = 0
+            if repeats > _MAX_REPEATS:
+                break
+        return proposed
+
+    def observe(self, architectures, accuracies) -> None:
+        """Learns nothing: the distribution is fixed."""

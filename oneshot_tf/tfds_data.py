@@ -1,0 +1,108 @@
+"""Image classification sets of tensorflow-datasets."""
+
+import os
+
+import numpy as np
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from oneshot_tf import data
+from oneshot_tf.errors import InputError
+
+
+def load(name: str, data_dir: str, image_size: int, download: bool):
+    """The training images, a function that reads the test images, and the class names.
+
+    Raises:
+        InputError: unknown, not prepared and not to be had, or not image classification.
+    """
+    builder = _prepared(name, os.path.expanduser(data_dir) or None, download)
+    features = dict(builder.info.features.items())
+    label, image = features.get("label"), features.get("image")
+    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(image, tfds.features.Image):
+        raise InputError(
+            f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
+            "a class 'label'."
+        )
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise InputError(f"--dataset={name} has the splits {', '.join(splits)}; needed is 'train'.")
+    size = image_size or (image.shape[0] if image.shape and image.shape[0] else 32)
+    test = next((s for s in ("test", "validation") if s in splits), None)
+    if test:
+        return _read(builder, "train", size), lambda: _read(builder, test, size), label.names
+    # No test images of its own: every sixth training image.
+    full = _read(builder, "train", size)
+    held = np.arange(len(full)) % 6 == 0
+    return full.take(~held), lambda: full.take(held), label.names
+
+
+def _prepared(name, data_dir, download):
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"--dataset={name} is not a data set that can be used ({first}). Known are digits, "
+            "folder:PATH, and the names that tensorflow-datasets lists, such as cifar10."
+        ) from None
+    if builder.data_path.exists():
+        return builder
+    place = f"in {builder.data_path.parent.parent}"
+    if not download:
+        raise InputError(
+            f"--dataset={name} is not prepared {place}; give --download, or --data_dir with the "
+            "folder that has it."
+        )
+    _check_reachable(builder, name, place)
+    try:
+        builder.download_and_prepare()
+    except (OSError, AssertionError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"--dataset={name} is not prepared {place} and preparing it failed: {reason}") from None
+    return builder
+
+
+def _check_reachable(builder, name, place):
+    """Asks the data set's host once: tensorflow-datasets itself retries for minutes."""
+    urls = [url for url in getattr(builder, "url_infos", {}) if url.startswith("http")]
+    if not urls:
+        return
+    try:
+        requests.head(urls[0], timeout=15, allow_redirects=True)
+    except requests.exceptions.RequestException as error:
+        raise InputError(
+            f"--dataset={name} is not prepared {place}, and its host can't be reached "
+            f"({type(error).__name__} for {urls[0]}); give --data_dir with a folder that has it, "
+            "or --dataset=digits, which needs no download."
+        ) from None
+
+
+def _read(builder, split, size):
+    """A whole split, in the fixed order of its files."""
+    count = builder.info.splits[split].num_examples
+    data.check_memory(count, size, f"{builder.name}'s {split} split")
+    images = np.zeros((count, size, size, 3), np.uint8)
+    labels = np.zeros(count, np.int32)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+
+    def to_row(example):
+        image = example["image"]
+        image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
+        if image.shape[:2] != (size, size):
+            image = data.resize(image, size)
+        return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+
+    done = 0
+    try:
+        for part, names in rows.map(to_row, tf.data.AUTOTUNE).batch(1024).as_numpy_iterator():
+            images[done : done + len(part)], labels[done : done + len(part)] = part, names
+            done += len(part)
+    except (tf.errors.OpError, ValueError) as error:
+        raise InputError(
+            f"{builder.name} in {builder.data_path} can't be read after {done:,} examples "
+            f"({str(error).splitlines()[0][:200]}); prepare it anew."
+        ) from None
+    return data.Split(images[:done], labels[:done])

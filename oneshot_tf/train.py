@@ -1,0 +1,77 @@
+"""Trains the one-shot model: a net that holds every architecture of the search space.
+
+Started again with the same flags, it goes on from its last checkpoint. Next:
+python -m oneshot_tf.search --run_dir=DIR.
+"""
+
+import tensorflow as tf
+
+from oneshot_tf import config, settings
+from oneshot_tf.data import load_data
+from oneshot_tf.learning.distribution import is_chief, make_strategy
+from oneshot_tf.learning.loop import fit_supernet
+from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.records import RunDirectory
+from oneshot_tf.space.cell_space import bender2018
+from oneshot_tf.strategies import PathDropout
+
+
+def main(run, data, model, train, one_shot, device) -> None:
+    """Trains; each argument is the object of `settings` of that kind."""
+    groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
+    values = {name: group.to_dict() for name, group in groups.items()}
+    directory = RunDirectory(run.run_dir)
+    directory.check_settings(values)
+    strategy = make_strategy(device.distribution)
+    turns = count_turns(
+        train.batch_size, train.ghost_batch_size, train.device_batch_size,
+        strategy.num_replicas_in_sync,
+    )  # fmt: skip
+    space = bender2018(model.num_blocks)
+    dataset = load_data(**data.to_dict())
+    facts = {
+        "class_names": dataset.class_names,
+        "image_size": dataset.image_size,
+        "mean": dataset.mean.tolist(),
+        "std": dataset.std.tolist(),
+    }
+    if is_chief():
+        directory.begin(values, space, config.as_flag_lines(groups.values()), facts)
+        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+    print(
+        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
+        f"validation images of {dataset.image_size}x{dataset.image_size}, {dataset.num_classes} "
+        f"classes. {strategy.num_replicas_in_sync} device(s), {turns} turn(s) a step.",
+        flush=True,
+    )
+    with strategy.scope():
+        supernet = Supernet(
+            space, model.num_cells, model.filters, dataset.num_classes, one_shot.seed, device.dtype
+        )
+        sampler = PathDropout(
+            space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
+        )
+        print(f"One-shot model: {supernet.count_params():,} parameters.", flush=True)
+        last = fit_supernet(
+            supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
+            directory.path, device,
+        )  # fmt: skip
+    print(
+        f"Trained for {last['step']:,} steps (loss {last['loss']:.3f}, training accuracy with "
+        f"paths dropped {last['accuracy']:.3f}). Next: python -m oneshot_tf.search "
+        f"--run_dir={directory.path}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    config.run(
+        main,
+        settings.RunSettings,
+        settings.DataSettings,
+        settings.ModelSettings,
+        settings.TrainSettings,
+        settings.OneShotSettings,
+        settings.DeviceSettings,
+    )
