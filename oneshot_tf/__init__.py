@@ -1,0 +1,65 @@
+"""One-shot neural architecture search in TensorFlow, after Bender et al. 2018.
+
+    import oneshot_tf as ost
+
+One model with shared weights holds every architecture of a search space;
+candidates are ranked by those weights, and the best are trained alone. README.md
+has the workflow, the programs and the glossary.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts: errors only
+
+try:
+    import tensorflow as _tensorflow  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "tensorflow":
+        raise
+    raise ImportError(
+        "oneshot_tf needs TensorFlow, which comes in kinds: install one with "
+        "pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
+    ) from None
+
+from oneshot_tf.data import Dataset, Split, load_data, make_dataset
+from oneshot_tf.errors import InputError
+from oneshot_tf.evaluation import CandidateEvaluator, Score, evaluate, evaluate_standalone
+from oneshot_tf.learning.loop import fit_standalone, fit_supernet
+from oneshot_tf.learning.losses import masked_l2
+from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.saved_model import write_saved_model
+from oneshot_tf.settings import TrainSettings
+from oneshot_tf.space.architecture import Architecture, Choice
+from oneshot_tf.space.cell_space import CellSpace, bender2018
+from oneshot_tf.space.cost import multiply_adds, parameters
+from oneshot_tf.strategies import PathDropout, RandomSearch
+
+__all__ = [
+    "Architecture",
+    "CandidateEvaluator",
+    "CellSpace",
+    "Choice",
+    "Dataset",
+    "GhostBatchNorm",
+    "InputError",
+    "PathDropout",
+    "RandomSearch",
+    "Score",
+    "Split",
+    "Standalone",
+    "Supernet",
+    "TrainSettings",
+    "bender2018",
+    "evaluate",
+    "evaluate_standalone",
+    "fit_standalone",
+    "fit_supernet",
+    "load_data",
+    "make_dataset",
+    "masked_l2",
+    "multiply_adds",
+    "parameters",
+    "write_saved_model",
+]

@@ -4,7 +4,6 @@ The only file that knows absl. A program ends with `config.run(main, groups…)`
 """
 
 import dataclasses
-import os
 import pathlib
 import sys
 
@@ -147,6 +146,3 @@ def as_flag_lines(groups) -> list[str]:
     return lines
 
 
-def quiet() -> None:
-    """Leaves out TensorFlow's own start-up messages, unless the user asked for them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

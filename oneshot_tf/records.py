@@ -22,6 +22,8 @@ import sys
 import time
 from importlib import metadata
 
+import numpy as np
+
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, make_folder, read_json, write_atomically, write_json
 from oneshot_tf.space.architecture import Architecture
@@ -259,3 +261,85 @@ class CandidateFile:
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(candidate._row())
         append_line(self.path, text.getvalue())
+
+
+# ---------------------------------------------------------------------------- selection, results
+
+
+def select(candidates, retrain) -> list[Candidate]:
+    """The candidates to train alone, by rank (sections 3.4 and 4.1).
+
+    Args:
+        candidates: of the search.
+        retrain: `RetrainSettings`: `select`, `count`, `top`, `percentile`, `seed`.
+
+    Raises:
+        InputError: there are too few.
+    """
+    candidates, count = ranked(candidates), retrain.count
+    rng = np.random.default_rng(retrain.seed)
+    if not candidates:
+        raise InputError(
+            f"--select={retrain.select} needs candidates, and there are none yet: run python -m "
+            "oneshot_tf.search first."
+        )
+    if retrain.select == "top":
+        if retrain.top > len(candidates):
+            raise InputError(
+                f"--top={retrain.top}, but only {len(candidates):,} candidates were evaluated; give "
+                "a smaller --top, or search more: python -m oneshot_tf.search --num_candidates=N."
+            )
+        _check_count(count, retrain.top, f"--top={retrain.top} candidates")
+        # One from each of `count` runs of neighbouring ranks.
+        strata = np.array_split(np.arange(retrain.top), count)
+        return [candidates[int(rng.choice(stratum))] for stratum in strata]
+    if retrain.select == "small":
+        threshold = np.percentile([c.candidate_accuracy for c in candidates], retrain.percentile)
+        good = [c for c in candidates if c.candidate_accuracy >= threshold]
+        _check_count(count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}")
+        return ranked_like(sorted(good, key=lambda c: (c.parameters, c.rank))[:count])
+    _check_count(count, len(candidates), f"{len(candidates)} candidates")
+    chosen = rng.choice(len(candidates), count, replace=False)
+    return ranked_like(candidates[i] for i in chosen)
+
+
+def ranked_like(candidates) -> list[Candidate]:
+    """Sorted by the rank they have."""
+    return sorted(candidates, key=lambda c: c.rank)
+
+
+def _check_count(count, available, words):
+    if count > available:
+        raise InputError(f"--count={count} of {words}; give a smaller --count.")
+
+
+def read_results(directory: RunDirectory) -> list[dict]:
+    """The retrain results of a run: the contents of each retrain/NAME/result.json."""
+    paths = sorted((directory.path / "retrain").glob("*/result.json"))
+    return [{"name": path.parent.name, **read_json(path)} for path in paths]
+
+
+def print_results(directory: RunDirectory) -> None:
+    """Prints the stand-alone nets of all selections, and writes it to retrain/table.txt."""
+    lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
+    for result in read_results(directory):
+        for net in result["nets"]:
+            rank = net["rank"] or "-"
+            candidate = net["candidate_accuracy"]
+            shared = "-" if candidate is None else f"{candidate:.4f}"
+            spread = "-" if net["std"] is None else f"{net['std']:.4f}"
+            alone = f"{net['mean']:.4f} ({spread}, {len(net['accuracies'])})"
+            lines.append(
+                f"{result['name']:12s}  {rank:>4}  {shared:>9}  {alone:>23}  "
+                f"{net['parameters']:10,}  {net['architecture']}"
+            )
+    for result in read_results(directory):
+        spread = "-" if result["std"] is None else f"{result['std']:.4f}"
+        lines.append(
+            f"{result['name']}: {result['mean']:.4f} (std {spread} over {len(result['nets'])} "
+            f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
+            f"{result['num_steps']:,} steps each"
+        )
+    text = "\n".join(lines)
+    print(text, flush=True)
+    write_atomically(directory.path / "retrain" / "table.txt", lambda file: file.write(text + "\n"))

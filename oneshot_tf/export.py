@@ -1,0 +1,143 @@
+"""Exports a retrained net as a SavedModel for serving.
+
+It takes uint8 images, does the preprocessing inside, and gives probabilities,
+class index and class name; nothing of this package is needed to load it.
+Before this program says done, a fresh process loads it and must agree.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf import config, settings
+from oneshot_tf.data import load_data
+from oneshot_tf.errors import InputError
+from oneshot_tf.files import read_json
+from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.records import RunDirectory, read_results
+from oneshot_tf.saved_model import write_saved_model
+from oneshot_tf.space.architecture import Architecture
+
+_IMAGES = 16
+_TOLERANCE = 1e-5
+
+# What a user's server does: load, call the default signature. One by one and as a batch.
+_LOADER = """
+import sys, numpy as np, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+images = np.load(sys.argv[2])
+batch = serve(images=tf.constant(images))
+single = np.concatenate([serve(images=tf.constant(i[None]))["probabilities"] for i in images])
+np.savez(sys.argv[3], batch=batch["probabilities"], single=single,
+         index=batch["class_index"], name=batch["class_name"].numpy().astype("U"))
+"""
+
+
+def main(run, export) -> None:
+    """Exports; each argument is the object of `settings` of that kind."""
+    directory = RunDirectory(run.run_dir)
+    directory.config()
+    folder = _chosen_folder(directory, export.net)
+    net, facts = _restore(directory, folder)
+    dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
+    target = pathlib.Path(export.export_dir or directory.path / "export").expanduser()
+    if target.exists() and any(target.iterdir()) and not (target / "saved_model.pb").exists():
+        raise InputError(f"--export_dir={target} holds something else; give an empty or new folder.")
+    write_saved_model(net, dataset, target, facts)
+    images = dataset.validation.images[:_IMAGES]
+    live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
+    worst = _difference_in_fresh_process(target, images, live, dataset.class_names)
+    print(
+        f"Exported {folder} ({net.architecture}) to {target}.\nA fresh process loaded it: "
+        f"probabilities of {len(images)} images agree to {worst:.1e}, one by one and as a batch.",
+        flush=True,
+    )
+
+
+def _chosen_folder(directory, net) -> pathlib.Path:
+    """The folder of the net to export, below RUN_DIR/retrain."""
+    root = (directory.path / "retrain").resolve()
+    if net:
+        for start in (root, pathlib.Path.cwd()):
+            folder = (start / net).resolve()
+            if (folder / "checkpoints").is_dir() and folder.is_relative_to(root):
+                return folder
+        raise InputError(
+            f"--net={net} is not the folder of a trained net below {root}, such as top/net_00/run_0."
+        )
+    results = [r for r in read_results(directory) if r["name"] != "all_on"]
+    if not results:
+        raise InputError(
+            f"{directory.path} has no retrained net; run python -m oneshot_tf.retrain "
+            f"--run_dir={directory.path} first."
+        )
+    # Test accuracies choose nothing.
+    validated = [r for r in results if r["evaluated_on"] == "validation"]
+    nets = [n for r in validated or results for n in r["nets"]]
+    by = "mean" if validated else "candidate_accuracy"
+    best = max(nets, key=lambda n: n[by] if n[by] is not None else -1.0)
+    return root / best["folder"][0]
+
+
+def _restore(directory, folder):
+    """The trained net of a folder, and what is known of it."""
+    made_with = read_json(folder.parent.parent / "settings.json")
+    result_file = folder.parent.parent / "result.json"
+    result = read_json(result_file)
+    place = str(folder.relative_to((directory.path / "retrain").resolve()))
+    entry = next((n for n in result["nets"] if place in n["folder"]), None)
+    if entry is None:
+        raise InputError(f"{result_file} doesn't know {place}; run retrain to its end first.")
+    net = Standalone(
+        directory.space(),
+        Architecture.from_text(entry["architecture"]),
+        made_with["retrain"]["num_cells"],
+        made_with["retrain"]["filters"],
+        len(directory.config()["facts"]["class_names"]),
+    )
+    Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)
+    accuracy = entry["accuracies"][entry["folder"].index(place)]
+    facts = {
+        "stand_alone_accuracy": accuracy,
+        "evaluated_on": result["evaluated_on"],
+        "candidate_accuracy": entry["candidate_accuracy"],
+        "multiply_adds": entry["multiply_adds"],
+        "net": place,
+    }
+    return net, facts
+
+
+def _difference_in_fresh_process(target, images, live, class_names) -> float:
+    """The largest difference in probability between the loaded and the live net.
+
+    Raises:
+        InputError: it doesn't load, or differs.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        given, got = f"{scratch}/images.npy", f"{scratch}/answers.npz"
+        np.save(given, images)
+        command = [sys.executable, "-c", _LOADER, str(target.resolve()), given, got]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(f"{target} doesn't load in a fresh process: {done.stderr[-2000:]}")
+        with np.load(got) as answers:
+            worst = max(
+                float(np.abs(answers["batch"] - live).max()),
+                float(np.abs(answers["single"] - live).max()),
+            )
+            named = [class_names[i] for i in answers["index"]] == list(answers["name"])
+    if worst > _TOLERANCE or not named:
+        raise InputError(
+            f"{target} gives other answers than the net it was made of (difference {worst:.1e})."
+        )
+    return worst
+
+
+if __name__ == "__main__":
+    config.run(main, settings.RunSettings, settings.ExportSettings)

@@ -1,0 +1,190 @@
+"""Trains chosen architectures from scratch, as stand-alone nets.
+
+Chooses from RUN_DIR/candidates.csv (--select), trains each --repeats times,
+reads the test images once, at the end, and writes RUN_DIR/retrain/NAME/result.json.
+Started again it goes on where it stopped. Next: python -m oneshot_tf.export --run_dir=DIR.
+"""
+
+import dataclasses
+import gc
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf import config, settings
+from oneshot_tf.data import load_data
+from oneshot_tf.errors import InputError
+from oneshot_tf.evaluation import evaluate_standalone
+from oneshot_tf.files import make_folder, read_json, write_json
+from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.distribution import is_chief, make_strategy
+from oneshot_tf.learning.loop import fit_standalone
+from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.records import CandidateFile, RunDirectory, print_results, select
+from oneshot_tf.space import cost
+from oneshot_tf.space.architecture import Architecture
+
+
+def main(run, retrain, train, device) -> None:
+    """Retrains; each argument is the object of `settings` of that kind."""
+    directory = RunDirectory(run.run_dir)
+    model = directory.group(settings.ModelSettings, "model")
+    retrain = dataclasses.replace(
+        retrain,
+        filters=retrain.filters or model.filters,
+        num_cells=retrain.num_cells or model.num_cells,
+        name=_folder_name(retrain),
+    )
+    chosen = _choose(directory, retrain)
+    folder = directory.path / "retrain" / retrain.name
+    made_with = {"retrain": retrain.to_dict(), "train": train.to_dict()}
+    _check_same(folder / "settings.json", made_with, retrain.name)
+    strategy = make_strategy(device.distribution)
+    count_turns(
+        train.batch_size, train.ghost_batch_size, train.device_batch_size,
+        strategy.num_replicas_in_sync,
+    )  # fmt: skip
+    dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
+    if is_chief():
+        make_folder(folder)
+        write_json(folder / "settings.json", made_with)
+        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+    with strategy.scope():
+        jobs = _Jobs(directory, folder, dataset, retrain, train, device)
+        for index, candidate in enumerate(chosen):
+            for repeat in range(retrain.repeats):
+                print(f"{retrain.name}: net {index + 1}/{len(chosen)}, run {repeat + 1}/{retrain.repeats}: {candidate['architecture']}", flush=True)
+                jobs.train(candidate["architecture"], index, repeat)
+        result = jobs.evaluate(chosen)
+    if is_chief():
+        write_json(folder / "result.json", {**made_with, **result})
+        print_results(directory)
+        print(
+            f"Results are in {folder / 'result.json'}. Next: python -m oneshot_tf.export "
+            f"--run_dir={directory.path}",
+            flush=True,
+        )
+
+
+def _folder_name(retrain) -> str:
+    name = retrain.name or ("architecture" if retrain.architecture else retrain.select)
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise InputError(f"--name={name}: needed are letters, digits, '_' and '-'.")
+    return name
+
+
+def _choose(directory, retrain) -> list[dict]:
+    """The architectures to train, each with its rank and candidate accuracy where known."""
+    space = directory.space()
+    candidates = CandidateFile(directory.path / "candidates.csv", space).read()
+    if retrain.architecture:
+        architecture = Architecture.from_text(retrain.architecture)
+        space.check(architecture)
+        known = [c for c in candidates if c.architecture == architecture]
+    elif retrain.select == "all_on":
+        search = directory.path / "search.json"
+        accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
+        return [{"architecture": space.all_on(), "rank": None, "candidate_accuracy": accuracy}]
+    else:
+        known = select(candidates, retrain)
+    if not known:
+        return [{"architecture": architecture, "rank": None, "candidate_accuracy": None}]
+    return [
+        {"architecture": c.architecture, "rank": c.rank, "candidate_accuracy": c.candidate_accuracy}
+        for c in known
+    ]
+
+
+def _check_same(path, made_with, name):
+    """Refuses to mix nets of different settings in one folder."""
+    if not path.exists():
+        return
+    before = read_json(path)
+    for group, values in made_with.items():
+        for key, value in values.items():
+            old = before.get(group, {}).get(key)
+            if key != "device_batch_size" and old != value:
+                raise InputError(
+                    f"{path.parent} was made with --{key}={old}, now it is --{key}={value}; give "
+                    f"--name=OTHER for a folder of its own, or remove {path.parent}."
+                )
+
+
+class _Jobs:
+    """Trains and evaluates the stand-alone nets of one folder."""
+
+    def __init__(self, directory, folder, dataset, retrain, train, device):
+        self.space, self.folder, self.dataset = directory.space(), folder, dataset
+        self.retrain, self.train_settings, self.device = retrain, train, device
+        self.on_test = retrain.evaluate_on == "test"
+        self.training = dataset.with_validation_in_train() if self.on_test else dataset
+        self.num_steps = max(1, math.ceil(retrain.epochs * len(self.training.train) / train.batch_size))
+
+    def train(self, architecture, index, repeat) -> None:
+        net, seed = self._net(architecture, index, repeat)
+        fit_standalone(
+            net, self.training, self.num_steps, self.train_settings, seed,
+            self._folder(index, repeat), self.device,
+        )  # fmt: skip
+        gc.collect()
+
+    def evaluate(self, chosen) -> dict:
+        """Scores every trained net; the only place where test images are read."""
+        split = self.dataset.load_test() if self.on_test else self.dataset.validation
+        nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
+        means = [net["mean"] for net in nets]
+        return {
+            "evaluated_on": self.retrain.evaluate_on,
+            "num_images": len(split),
+            "num_training_images": len(self.training.train),
+            "num_steps": self.num_steps,
+            "nets": nets,
+            **_mean_std(means),
+        }
+
+    def _evaluate_net(self, split, index, candidate):
+        accuracies = []
+        architecture = candidate["architecture"]
+        for repeat in range(self.retrain.repeats):
+            net, _ = self._net(architecture, index, repeat)
+            checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
+            checkpoints.restore_step(self.num_steps, net.variables)
+            accuracies.append(evaluate_standalone(net, split, self.dataset.normalize).accuracy)
+        stack = (self.space, [architecture], net.num_cells, net.filters, net.num_classes)
+        return {
+            **candidate,
+            "architecture": str(architecture),
+            "parameters": int(cost.parameters(*stack)[0]),
+            "multiply_adds": int(cost.multiply_adds(*stack, self.dataset.image_size)[0]),
+            "folder": [str(self._folder(index, r).relative_to(self.folder.parent)) for r in range(self.retrain.repeats)],
+            "accuracies": accuracies,
+            **_mean_std(accuracies),
+        }
+
+    def _net(self, architecture, index, repeat):
+        seed = int(np.random.SeedSequence([self.retrain.seed, index, repeat]).generate_state(1)[0] >> 1)
+        net = Standalone(
+            self.space, architecture, self.retrain.num_cells, self.retrain.filters,
+            self.dataset.num_classes, seed, self.device.dtype,
+        )  # fmt: skip
+        return net, seed
+
+    def _folder(self, index, repeat):
+        return self.folder / f"net_{index:02d}" / f"run_{repeat}"
+
+
+def _mean_std(values) -> dict:
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std}
+
+
+if __name__ == "__main__":
+    config.run(
+        main,
+        settings.RunSettings,
+        settings.RetrainSettings,
+        settings.TrainSettings,
+        settings.DeviceSettings,
+    )

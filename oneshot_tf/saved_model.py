@@ -1,0 +1,82 @@
+"""Writing a stand-alone net as a SavedModel that needs nothing of this package."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf.data import normalize, resize
+from oneshot_tf.files import make_folder, replace_folder, write_json, writing
+
+
+def write_saved_model(net, dataset, directory, facts=None) -> pathlib.Path:
+    """Writes a SavedModel and `architecture.json`; an older one there is replaced when done.
+
+    Its default signature takes `images`, uint8 `[N, H, W, 3]` of any N, H and W
+    (resized to the net's image size where they differ), and gives
+    `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and `class_name`
+    string `[N]`. Preprocessing is inside. Batch norms use moving averages.
+
+    Args:
+        net: a trained `Standalone`.
+        dataset: has what preprocessing needs: `image_size`, `mean`, `std`, `class_names`.
+        directory: where to.
+        facts: more entries for architecture.json.
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    directory = pathlib.Path(directory)
+    beside = directory.with_name(f".{directory.name}.writing")
+    make_folder(directory.parent)
+    with writing(directory):
+        shutil.rmtree(beside, ignore_errors=True)
+        module = _Served(net, dataset)
+        try:
+            tf.saved_model.save(module, str(beside), signatures=module.classify)
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from None
+        description = {
+            "text": str(net.architecture),
+            "architecture": json.loads(net.architecture.to_json()),
+            "space": net.space.to_dict(),
+            "num_cells": net.num_cells,
+            "filters": net.filters,
+            "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
+            "image_size": dataset.image_size,
+            "class_names": list(dataset.class_names),
+            **(facts or {}),
+        }
+        write_json(beside / "architecture.json", description)
+    replace_folder(beside, directory)
+    return directory
+
+
+class _Served(tf.Module):
+    def __init__(self, net, dataset):
+        super().__init__()
+        self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
+        size = int(dataset.image_size)
+        mean, std, names = dataset.mean, dataset.std, list(dataset.class_names)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+        def classify(images):
+            shape = tf.shape(images)
+            fits = tf.logical_and(tf.equal(shape[1], size), tf.equal(shape[2], size))
+            images = tf.cond(fits, lambda: images, lambda: resize(images, size))
+            images = tf.ensure_shape(images, [None, size, size, 3])
+            logits = net(normalize(images, mean, std), training=False)
+            probabilities = tf.nn.softmax(logits)
+            index = tf.argmax(probabilities, axis=1, output_type=tf.int32)
+            return {
+                "probabilities": probabilities,
+                "class_index": index,
+                "class_name": tf.gather(tf.constant(names), index),
+            }
+
+        self.classify = classify

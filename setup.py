@@ -1,0 +1,39 @@
+"""Packaging of oneshot_tf. TensorFlow comes with one of the extras: cpu, gpu or tpu."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+# All kinds of TensorFlow provide the same module under different names, so that a hard
+# requirement on one would be installed over another.
+TENSORFLOW = {
+    "cpu": ["tensorflow-cpu>=2.20,<2.22; sys_platform != 'darwin'",
+            "tensorflow>=2.20,<2.22; sys_platform == 'darwin'"],
+    "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
+    # Newer libtpu lacks what tensorflow-tpu 2.20 calls when it is imported.
+    "tpu": ["tensorflow-tpu==2.20.0", "libtpu>=0.0.14,<0.0.30"],
+}  # fmt: skip
+
+setup(
+    name="oneshot_tf",
+    version="0.1.0",
+    description="One-shot neural architecture search in TensorFlow and Keras 3",
+    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=[*find_packages(include=["oneshot_tf", "oneshot_tf.*"]), "oneshot_tf.flags"],
+    package_dir={"oneshot_tf.flags": "flags"},
+    package_data={"oneshot_tf.flags": ["*.flags"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "importlib_resources>=5",  # tensorflow-datasets imports it without declaring it
+        "keras>=3.10,<4",
+        "numpy>=1.26,<3",
+        "psutil>=5.9",
+        "requests>=2.28",
+        "scikit-learn>=1.4",
+        "tensorflow-datasets>=4.9.7,<5",
+    ],
+    extras_require={**TENSORFLOW, "test": ["pytest>=8", "ruff>=0.9", "scipy>=1.11"]},
+)
