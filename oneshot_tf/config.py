@@ -104,7 +104,9 @@ def expand_flag_files(args, inside=()) -> list[str]:
         for number, line in enumerate(lines, start=1):
             if line and not line.startswith(("#", "//")):
                 if not line.startswith("-"):
-                    raise InputError(f"{path}, line {number}: '{line[:60]}' is not of the form --name=value.")
+                    raise InputError(
+                        f"{path}, line {number}: '{line[:60]}' is not of the form --name=value."
+                    )
                 expanded += expand_flag_files([line], (*inside, path))
     return expanded
 
@@ -144,5 +146,3 @@ def as_flag_lines(groups) -> list[str]:
             else:
                 lines.append(f"--{name}={value}")
     return lines
-
-

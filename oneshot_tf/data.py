@@ -199,7 +199,9 @@ def make_dataset(name, full: Split, load_test, class_names, num_validation=0) ->
     """
     count = num_validation or (5_000 if name.startswith("cifar") else max(1, len(full) // 10))
     if len(class_names) < 2:
-        raise InputError(f"{name} has {len(class_names)} class(es); classification needs two or more.")
+        raise InputError(
+            f"{name} has {len(class_names)} class(es); classification needs two or more."
+        )
     if count >= len(full):
         raise InputError(
             f"--num_validation={count}, but {name} has only {len(full)} training images to hold "

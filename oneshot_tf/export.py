@@ -48,7 +48,9 @@ def main(run, export) -> None:
     dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
     target = pathlib.Path(export.export_dir or directory.path / "export").expanduser()
     if target.exists() and any(target.iterdir()) and not (target / "saved_model.pb").exists():
-        raise InputError(f"--export_dir={target} holds something else; give an empty or new folder.")
+        raise InputError(
+            f"--export_dir={target} holds something else; give an empty or new folder."
+        )
     write_saved_model(net, dataset, target, facts)
     images = dataset.validation.images[:_IMAGES]
     live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
@@ -69,7 +71,7 @@ def _chosen_folder(directory, net) -> pathlib.Path:
             if (folder / "checkpoints").is_dir() and folder.is_relative_to(root):
                 return folder
         raise InputError(
-            f"--net={net} is not the folder of a trained net below {root}, such as top/net_00/run_0."
+            f"--net={net} is not the folder of a trained net below {root}; top/net_00/run_0 is."
         )
     results = [r for r in read_results(directory) if r["name"] != "all_on"]
     if not results:

@@ -22,7 +22,9 @@ def writing(path):
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"Can't write {path}: {reason}. What was written before it is whole.") from None
+        raise InputError(
+            f"Can't write {path}: {reason}. What was written before it is whole."
+        ) from None
 
 
 def make_folder(path) -> pathlib.Path:

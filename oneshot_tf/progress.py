@@ -30,8 +30,15 @@ class Progress:
         self._last = now
         elapsed, worked = now - self._first[0], done - self._first[1]
         rate = worked / elapsed if elapsed > 0 and worked else 0.0
-        speed = f"{_short(rate)} {self.unit}/s, {_time((self.total - done) / rate)} left" if rate else "…"
-        print(f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(), flush=True)
+        speed = (
+            f"{_short(rate)} {self.unit}/s, {_time((self.total - done) / rate)} left"
+            if rate
+            else "…"
+        )
+        print(
+            f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(),
+            flush=True,
+        )
 
 
 def _short(rate):

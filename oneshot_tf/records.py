@@ -1,15 +1,15 @@
 """The run directory: what a run was made with, and what it found.
 
-    config.json       settings and data statistics; the same run needs the same
-    flags.txt         the same settings, for --flagfile
-    space.json        the search space
-    provenance.json   versions, commit, command and devices of each program started here
-    metrics.jsonl     one line every --log_steps
-    checkpoints/      of the one-shot model
-    candidates.csv    one line a candidate
-    search.json       what candidates.csv was made with
-    retrain/          stand-alone nets and their results
-    export/           the SavedModel
+config.json       settings and data statistics; the same run needs the same
+flags.txt         the same settings, for --flagfile
+space.json        the search space
+provenance.json   versions, commit, command and devices of each program started here
+metrics.jsonl     one line every --log_steps
+checkpoints/      of the one-shot model
+candidates.csv    one line a candidate
+search.json       what candidates.csv was made with
+retrain/          stand-alone nets and their results
+export/           the SavedModel
 """
 
 import csv
@@ -58,7 +58,7 @@ class RunDirectory:
         if not (self.path / "config.json").exists():
             if self.path.is_dir() and any(self.path.glob("checkpoints/*.npz")):
                 raise InputError(
-                    f"--run_dir={self.path} has checkpoints but no config.json; give another folder."
+                    f"--run_dir={self.path} has checkpoints but no config.json; give another."
                 )
             return
         before = read_json(self.path / "config.json")
@@ -101,7 +101,9 @@ class RunDirectory:
         try:
             return CellSpace(**{**values, "operations": tuple(values["operations"])})
         except (KeyError, TypeError) as error:
-            raise InputError(f"{self.path / 'space.json'} is of another version ({error}).") from None
+            raise InputError(
+                f"{self.path / 'space.json'} is of another version ({error})."
+            ) from None
 
     def group(self, kind, name: str):
         """A settings object from config.json."""
@@ -221,13 +223,17 @@ class CandidateFile:
             raise InputError(f"{self.path} can't be read ({error}).") from None
         whole, newline, half = text.rpartition("\n")
         if half:
-            print(f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True)
+            print(
+                f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
+            )
         rows = csv.reader(io.StringIO(whole + newline))
         header = next(rows, None)
         if header is None:
             return []
         if tuple(header) != COLUMNS:
-            raise InputError(f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}.")
+            raise InputError(
+                f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}."
+            )
         try:
             return [self._parse(row, rows.line_num) for row in rows]
         except csv.Error as error:
@@ -286,7 +292,7 @@ def select(candidates, retrain) -> list[Candidate]:
     if retrain.select == "top":
         if retrain.top > len(candidates):
             raise InputError(
-                f"--top={retrain.top}, but only {len(candidates):,} candidates were evaluated; give "
+                f"--top={retrain.top}, but {len(candidates):,} candidates were evaluated; give "
                 "a smaller --top, or search more: python -m oneshot_tf.search --num_candidates=N."
             )
         _check_count(count, retrain.top, f"--top={retrain.top} candidates")
@@ -296,7 +302,9 @@ def select(candidates, retrain) -> list[Candidate]:
     if retrain.select == "small":
         threshold = np.percentile([c.candidate_accuracy for c in candidates], retrain.percentile)
         good = [c for c in candidates if c.candidate_accuracy >= threshold]
-        _check_count(count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}")
+        _check_count(
+            count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}"
+        )
         return ranked_like(sorted(good, key=lambda c: (c.parameters, c.rank))[:count])
     _check_count(count, len(candidates), f"{len(candidates)} candidates")
     chosen = rng.choice(len(candidates), count, replace=False)

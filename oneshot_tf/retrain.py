@@ -55,7 +55,11 @@ def main(run, retrain, train, device) -> None:
         jobs = _Jobs(directory, folder, dataset, retrain, train, device)
         for index, candidate in enumerate(chosen):
             for repeat in range(retrain.repeats):
-                print(f"{retrain.name}: net {index + 1}/{len(chosen)}, run {repeat + 1}/{retrain.repeats}: {candidate['architecture']}", flush=True)
+                print(
+                    f"{retrain.name}: net {index + 1}/{len(chosen)}, run "
+                    f"{repeat + 1}/{retrain.repeats}: {candidate['architecture']}",
+                    flush=True,
+                )
                 jobs.train(candidate["architecture"], index, repeat)
         result = jobs.evaluate(chosen)
     if is_chief():
@@ -120,7 +124,9 @@ class _Jobs:
         self.retrain, self.train_settings, self.device = retrain, train, device
         self.on_test = retrain.evaluate_on == "test"
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
-        self.num_steps = max(1, math.ceil(retrain.epochs * len(self.training.train) / train.batch_size))
+        self.num_steps = max(
+            1, math.ceil(retrain.epochs * len(self.training.train) / train.batch_size)
+        )
 
     def train(self, architecture, index, repeat) -> None:
         net, seed = self._net(architecture, index, repeat)
@@ -158,13 +164,18 @@ class _Jobs:
             "architecture": str(architecture),
             "parameters": int(cost.parameters(*stack)[0]),
             "multiply_adds": int(cost.multiply_adds(*stack, self.dataset.image_size)[0]),
-            "folder": [str(self._folder(index, r).relative_to(self.folder.parent)) for r in range(self.retrain.repeats)],
+            "folder": [
+                str(self._folder(index, r).relative_to(self.folder.parent))
+                for r in range(self.retrain.repeats)
+            ],
             "accuracies": accuracies,
             **_mean_std(accuracies),
         }
 
     def _net(self, architecture, index, repeat):
-        seed = int(np.random.SeedSequence([self.retrain.seed, index, repeat]).generate_state(1)[0] >> 1)
+        seed = int(
+            np.random.SeedSequence([self.retrain.seed, index, repeat]).generate_state(1)[0] >> 1
+        )
         net = Standalone(
             self.space, architecture, self.retrain.num_cells, self.retrain.filters,
             self.dataset.num_classes, seed, self.device.dtype,

@@ -60,7 +60,9 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
             f"--flagfile={directory.path}/flags.txt --run_dir={directory.path}."
         )
     classes = len(directory.config()["facts"]["class_names"])
-    supernet = Supernet(directory.space(), model.num_cells, model.filters, classes, dtype=device.dtype)
+    supernet = Supernet(
+        directory.space(), model.num_cells, model.filters, classes, dtype=device.dtype
+    )
     checkpoints.restore_step(steps, supernet.variables)
     return supernet, steps
 
@@ -124,7 +126,9 @@ def _cost_counter(net, dataset):
 
     def count(architecture):
         stack = (net.space, [architecture], net.num_cells, net.filters, net.num_classes)
-        return int(cost.parameters(*stack)[0]), int(cost.multiply_adds(*stack, dataset.image_size)[0])
+        return int(cost.parameters(*stack)[0]), int(
+            cost.multiply_adds(*stack, dataset.image_size)[0]
+        )
 
     return count
 

@@ -51,7 +51,9 @@ class RunSettings(Settings):
     def __post_init__(self):
         super().__post_init__()
         if not self.run_dir:
-            raise InputError("--run_dir is missing: the folder of the run, such as --run_dir=runs/1.")
+            raise InputError(
+                "--run_dir is missing: the folder of the run, such as --run_dir=runs/1."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,8 @@ class DataSettings(Settings):
         "of tensorflow-datasets, or folder:PATH with one sub-folder of images a class.",
     )
     data_dir: str = setting(
-        "", "Folder of prepared tensorflow-datasets; empty for their default, ~/tensorflow_datasets."
+        "",
+        "Folder of prepared tensorflow-datasets; empty for their default, ~/tensorflow_datasets.",
     )
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
@@ -104,8 +107,12 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """The one-shot model."""
 
-    num_cells: int = setting(6, "Cells in the stack (the paper's: 6 for CIFAR-10).", least=1, most=64)
-    filters: int = setting(16, "Channels of the first convolution (the paper's F).", least=1, most=4096)
+    num_cells: int = setting(
+        6, "Cells in the stack (the paper's: 6 for CIFAR-10).", least=1, most=64
+    )
+    filters: int = setting(
+        16, "Channels of the first convolution (the paper's F).", least=1, most=4096
+    )
     num_blocks: int = setting(4, "Choice blocks in a cell (the paper's N_choice).", least=1, most=8)
 
 
@@ -131,7 +138,9 @@ class TrainSettings(Settings):
     weight_decay: float = setting(
         1e-4, "Factor of |w|^2 / 2, counted only while a weight is in use.", least=0.0, most=1.0
     )
-    label_smoothing: float = setting(0.0, "Share of the target spread over all classes.", least=0.0, below=1.0)
+    label_smoothing: float = setting(
+        0.0, "Share of the target spread over all classes.", least=0.0, below=1.0
+    )
     augmentation: str = setting(
         "crop_flip",
         "crop_flip (shifts by up to an eighth of the size, mirrored half of the time), crop, none.",
@@ -164,7 +173,9 @@ class OneShotSettings(Settings):
         "linear (rates rise from 0 over the training) or constant.",
         choices=("linear", "constant"),
     )
-    seed: int = setting(0, "Of weights, dropped paths, data order and augmentation.", least=0, most=2**31 - 1)
+    seed: int = setting(
+        0, "Of weights, dropped paths, data order and augmentation.", least=0, most=2**31 - 1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +197,15 @@ class RetrainSettings(Settings):
         choices=("top", "small", "random", "all_on"),
     )
     architecture: str = setting("", "Train this architecture, given as text, instead of selecting.")
-    top: int = setting(100, "The best candidates, from which --select=top takes its sample.", least=1)
+    top: int = setting(
+        100, "The best candidates, from which --select=top takes its sample.", least=1
+    )
     count: int = setting(10, "Architectures to train.", least=1)
     percentile: float = setting(
-        90.0, "For --select=small: least candidate accuracy, as a percentile.", least=0.0, most=100.0
+        90.0,
+        "For --select=small: least candidate accuracy, as a percentile.",
+        least=0.0,
+        most=100.0,
     )
     filters: int = setting(
         0, "Channels of the first convolution; 0: as the one-shot model.", least=0, most=4096
@@ -204,7 +220,9 @@ class RetrainSettings(Settings):
         choices=("test", "validation"),
     )
     name: str = setting("", "Sub-folder of RUN_DIR/retrain; empty: named after the selection.")
-    seed: int = setting(0, "Of the selection, weights, data order and augmentation.", least=0, most=2**31 - 1)
+    seed: int = setting(
+        0, "Of the selection, weights, data order and augmentation.", least=0, most=2**31 - 1
+    )
 
 
 @dataclasses.dataclass(frozen=True)

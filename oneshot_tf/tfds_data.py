@@ -20,7 +20,9 @@ def load(name: str, data_dir: str, image_size: int, download: bool):
     builder = _prepared(name, os.path.expanduser(data_dir) or None, download)
     features = dict(builder.info.features.items())
     label, image = features.get("label"), features.get("image")
-    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(image, tfds.features.Image):
+    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
+        image, tfds.features.Image
+    ):
         raise InputError(
             f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
             "a class 'label'."
@@ -41,7 +43,12 @@ def load(name: str, data_dir: str, image_size: int, download: bool):
 def _prepared(name, data_dir, download):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, TypeError) as error:
+    except (
+        tfds.core.registered.DatasetNotFoundError,
+        ValueError,
+        AssertionError,
+        TypeError,
+    ) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"--dataset={name} is not a data set that can be used ({first}). Known are digits, "
@@ -60,7 +67,9 @@ def _prepared(name, data_dir, download):
         builder.download_and_prepare()
     except (OSError, AssertionError, ValueError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"--dataset={name} is not prepared {place} and preparing it failed: {reason}") from None
+        raise InputError(
+            f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
+        ) from None
     return builder
 
 

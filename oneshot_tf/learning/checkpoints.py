@@ -104,4 +104,6 @@ class Checkpoints:
 
 
 def _value(variable) -> np.ndarray:
-    return np.asarray(variable.value.numpy() if hasattr(variable.value, "numpy") else variable.value)
+    return np.asarray(
+        variable.value.numpy() if hasattr(variable.value, "numpy") else variable.value
+    )

@@ -28,7 +28,9 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "mirrored":
         if not gpus:
-            raise InputError("--distribution=mirrored needs a GPU and none was found; use auto or cpu.")
+            raise InputError(
+                "--distribution=mirrored needs a GPU and none was found; use auto or cpu."
+            )
         return tf.distribute.MirroredStrategy()
     if name == "multi_worker":
         _check_tf_config()

@@ -91,7 +91,9 @@ class _Loop:
             print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
             return _last_line(self.metrics_file)
         where = f"from step {start:,} " if start else ""
-        print(f"{title}: {self.num_steps:,} steps {where}(the first one takes a while) …", flush=True)
+        print(
+            f"{title}: {self.num_steps:,} steps {where}(the first one takes a while) …", flush=True
+        )
         progress = Progress(title, self.num_steps, "steps", start)
         entry, sums, since = {}, [], time.monotonic()
         with _graceful_stop() as stop:

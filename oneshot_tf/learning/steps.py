@@ -79,9 +79,7 @@ class TrainStep:
         images = self.prepare(images, first, self.batch_size, number)
         masks = None
         if self.sampler is not None:
-            masks = self.sampler.sample(
-                self.batch_size // self.ghost_batch_size, number, self.seed
-            )
+            masks = self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
             rows = share // self.ghost_batch_size
             masks = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
         gradients, sums = self._in_turns(images, labels, masks)
@@ -103,7 +101,9 @@ class TrainStep:
         if self.turns == 1:
             return self._turn(images, labels, masks)
         images, labels, masks = (
-            None if x is None else tf.reshape(x, [self.turns, x.shape[0] // self.turns, *x.shape[1:]])
+            None
+            if x is None
+            else tf.reshape(x, [self.turns, x.shape[0] // self.turns, *x.shape[1:]])
             for x in (images, labels, masks)
         )
         gradients = [tf.zeros(v.shape) for v in self.variables]

@@ -36,7 +36,9 @@ class Cell(keras.layers.Layer):
         kernels: pairs of a variable that L2 counts, and its unit within the cell.
     """
 
-    def __init__(self, parts: Parts, space: CellSpace, plan: CellPlan, present: np.ndarray, **kwargs):
+    def __init__(
+        self, parts: Parts, space: CellSpace, plan: CellPlan, present: np.ndarray, **kwargs
+    ):
         super().__init__(dtype=parts.dtype, **kwargs)
         self.space = space
         self.plan = plan
@@ -138,9 +140,7 @@ class Cell(keras.layers.Layer):
         """The output of an earlier block of this cell, BN, ReLU."""
         if self.norms[i] is None:
             return None
-        return paths.read(
-            self._readers(i), lambda: tf.nn.relu(self.norms[i](x, **context)), like
-        )
+        return paths.read(self._readers(i), lambda: tf.nn.relu(self.norms[i](x, **context)), like)
 
     def _readers(self, i):
         """The paths that read tensor i: an input of every block after it."""

@@ -30,7 +30,11 @@ def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
         y, of the shape and type of `x`; the means and the variances averaged
         over the ghost batches, float32 `[C]` each.
     """
-    per_ghost = x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3] if None not in x.shape else 0
+    per_ghost = (
+        x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3]
+        if None not in x.shape
+        else 0
+    )
     if per_ghost >= _FUSED_FROM_ELEMENTS and num_ghosts <= _FUSED_UP_TO_GHOSTS:
         return _normalize_fused(x, offset, scale, num_ghosts, epsilon)
     return _normalize_moments(x, offset, scale, num_ghosts, epsilon)
@@ -81,9 +85,7 @@ class GhostBatchNorm(keras.layers.Layer):
         training: only matters with moving averages.
     """
 
-    def __init__(
-        self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs
-    ):
+    def __init__(self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs):
         super().__init__(**kwargs)
         self.use_scale = scale
         self.use_moving_averages = moving_averages

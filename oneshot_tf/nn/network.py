@@ -31,7 +31,9 @@ class Network(keras.Model):
     def __init__(self, space: CellSpace, units, num_cells, filters, num_classes, parts, name):
         super().__init__(name=name, dtype=parts.dtype)
         for setting, value, least in (
-            ("num_cells", num_cells, 1), ("filters", filters, 1), ("num_classes", num_classes, 2)
+            ("num_cells", num_cells, 1),
+            ("filters", filters, 1),
+            ("num_classes", num_classes, 2),
         ):
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise InputError(f"{setting}={value!r}; needed is a whole number from {least}.")

@@ -52,7 +52,7 @@ class Supernet(Network):
         batch, num_ghosts = images.shape[0], masks.shape[0]
         if masks.shape[1:] != (self.space.num_paths,):
             raise InputError(
-                f"masks of shape {tuple(masks.shape)}; this space needs [G, {self.space.num_paths}]."
+                f"masks of shape {tuple(masks.shape)}; needed is [G, {self.space.num_paths}]."
             )
         if batch is None or not num_ghosts or batch % num_ghosts:
             raise InputError(

@@ -160,7 +160,9 @@ class CellSpace:
                 tuple(
                     Choice(
                         tuple(n for n, p in zip(self.inputs(b), self.input_paths(b)) if row[p]),
-                        tuple(n for n, p in zip(self.operations, self.operation_paths(b)) if row[p]),
+                        tuple(
+                            n for n, p in zip(self.operations, self.operation_paths(b)) if row[p]
+                        ),
                     )
                     for b in range(self.num_blocks)
                 )

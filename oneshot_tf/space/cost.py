@@ -15,7 +15,7 @@ _SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
 
 
 def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
-    """Which units of the net each architecture uses: float32 `[A, U]`, see `stacking.unit_usage`."""
+    """Which units of the net each architecture uses: float32 `[A, U]`."""
     return np.concatenate(unit_usage(space, num_cells, space.masks(architectures)), axis=1)
 
 
@@ -26,7 +26,7 @@ def parameters(
     filters: int,
     num_classes: int,
 ) -> np.ndarray:
-    """Trainable parameters of stand-alone nets (convolutions, BN offsets, classifier): int64 `[A]`."""
+    """Trainable parameters of stand-alone nets, BN offsets among them: int64 `[A]`."""
     units = _units(space, num_cells, filters, num_classes, image_size=1)
     return _total(usage(space, num_cells, architectures), [u[0] for u in units])
 

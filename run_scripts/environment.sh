@@ -1,0 +1,31 @@
+# Sourced by the other scripts: makes and uses the virtual environment VENV (default .venv).
+# Sets PYTHON_BIN to the environment's Python. Takes the pip extras to install.
+
+prepare_environment() {
+  local extras=$1 base="" candidate
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.10; do
+    if [ -n "$candidate" ] && "$candidate" -c \
+      'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      base=$candidate
+      break
+    fi
+  done
+  if [ -z "$base" ]; then
+    echo "No Python 3.10 to 3.13 was found; install one, or name it: PYTHON=/path/to/python3 $0" >&2
+    exit 1
+  fi
+  VENV=${VENV:-.venv}
+  PYTHON_BIN=$VENV/bin/python
+  if [ ! -x "$PYTHON_BIN" ]; then
+    echo "Making a virtual environment in $VENV …"
+    "$base" -m venv "$VENV"
+  fi
+  # Reinstalled only when what it would install has changed.
+  local wanted
+  wanted="$extras $(cat setup.py | cksum)"
+  if [ "$(cat "$VENV/.installed" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing oneshot_tf[$extras] and what it needs (about 1.5 GB, a few minutes) …"
+    "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    echo "$wanted" >"$VENV/.installed"
+  fi
+}

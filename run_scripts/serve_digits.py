@@ -1,0 +1,30 @@
+"""Classifies ten handwritten digits with an exported SavedModel; shows what a server needs.
+
+Usage: python run_scripts/serve_digits.py SAVED_MODEL_DIR
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from sklearn.datasets import load_digits
+
+
+def main(saved_model_dir):
+    """Prints the class and its probability for ten images, beside the label."""
+    digits = load_digits()
+    images = np.round(digits.images[:10] * (255 / 16)).astype(np.uint8)
+    images = np.repeat(images[..., None], 3, axis=-1)
+    serve = tf.saved_model.load(saved_model_dir).signatures["serving_default"]
+    answer = serve(images=tf.constant(images))
+    for label, name, row in zip(digits.target, answer["class_name"], answer["probabilities"]):
+        print(f"label {label}: class {name.numpy().decode()}, probability {np.max(row):.3f}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Checks style and runs the tests, in a virtual environment of its own. Arguments go to pytest:
+#   ./run_scripts/test.sh                 all but the tests marked "slow"
+#   ./run_scripts/test.sh -m slow         only those
+#   ./run_scripts/test.sh -k path_dropout those whose name has it
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=run_scripts/environment.sh
+source run_scripts/environment.sh
+VENV=${VENV:-.venv-test}
+prepare_environment cpu,test
+"$PYTHON_BIN" -m ruff check --quiet --config .ci/ruff.toml oneshot_tf tests run_scripts setup.py
+exec "$PYTHON_BIN" -m pytest -c tests/pytest.ini --rootdir . tests "$@"
