@@ -92,7 +92,7 @@ def read_arrays(path) -> dict[str, np.ndarray]:
         InputError: truncated, damaged or not of that kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
         raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.candidates import CandidateFile, select
 from oneshot_tf.data import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
@@ -22,7 +23,7 @@ from oneshot_tf.learning.distribution import is_chief, make_strategy
 from oneshot_tf.learning.loop import fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import CandidateFile, RunDirectory, print_results, select
+from oneshot_tf.records import RunDirectory, print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 

@@ -1,0 +1,174 @@
+"""candidates.csv, and which of its architectures are trained alone."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+
+from oneshot_tf.errors import InputError
+from oneshot_tf.files import append_line, write_atomically
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+
+COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "parameters",
+           "multiply_adds", "architecture")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A line of candidates.csv.
+
+    Args:
+        architecture: what was evaluated.
+        candidate_accuracy: its accuracy with the shared weights, in [0, 1].
+        cross_entropy: its mean cross-entropy, in nats.
+        num_images: how many validation images that was measured on.
+        parameters: of the stand-alone net at the one-shot model's filters.
+        multiply_adds: of it, for an image.
+        rank: 1 is best; 0 while the search goes on.
+    """
+
+    architecture: Architecture
+    candidate_accuracy: float
+    cross_entropy: float
+    num_images: int
+    parameters: int
+    multiply_adds: int
+    rank: int = 0
+
+    def row(self) -> list[str]:
+        """The values of `COLUMNS`."""
+        fractions = [f"{self.candidate_accuracy:.6f}", f"{self.cross_entropy:.6f}"]
+        counts = [str(self.num_images), str(self.parameters), str(self.multiply_adds)]
+        return [str(self.rank or ""), *fractions, *counts, str(self.architecture)]
+
+
+def ranked(candidates) -> list[Candidate]:
+    """Sorted by candidate accuracy; ties by cross-entropy, then by text."""
+    best = sorted(
+        candidates, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
+    )
+    return [dataclasses.replace(c, rank=i) for i, c in enumerate(best, start=1)]
+
+
+class CandidateFile:
+    """candidates.csv: lines are appended while a search goes on, sorted by rank when it stops.
+
+    Args:
+        path: the file.
+        space: which every architecture in it must belong to.
+    """
+
+    def __init__(self, path, space: CellSpace):
+        self.path = pathlib.Path(path)
+        self.space = space
+
+    def read(self) -> list[Candidate]:
+        """The candidates in the file; none if there is no file. Half a last line is dropped.
+
+        Raises:
+            InputError: a line that isn't one; the message has its number.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            text = self.path.read_text()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} can't be read ({error}).") from None
+        whole, newline, half = text.rpartition("\n")
+        if half:
+            print(
+                f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
+            )
+        rows = csv.reader(io.StringIO(whole + newline))
+        header = next(rows, None)
+        if header is None:
+            return []
+        if tuple(header) != COLUMNS:
+            raise InputError(
+                f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}."
+            )
+        try:
+            return [self._parse(row, rows.line_num) for row in rows]
+        except csv.Error as error:
+            raise InputError(f"{self.path}, line {rows.line_num}: {error}.") from None
+
+    def _parse(self, row, number) -> Candidate:
+        try:
+            rank, accuracy, entropy, images, parameters, multiply_adds, text = row
+            candidate = Candidate(
+                Architecture.from_text(text), float(accuracy), float(entropy), int(images),
+                int(parameters), int(multiply_adds), int(rank or 0),
+            )  # fmt: skip
+            self.space.check(candidate.architecture)
+        except ValueError as error:  # InputError is one
+            raise InputError(
+                f"{self.path}, line {number} is damaged ({error}); remove that line to have the "
+                "candidate evaluated again."
+            ) from None
+        return candidate
+
+    def write(self, candidates) -> None:
+        """Writes the whole file anew, atomically."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(c.row() for c in candidates)
+        write_atomically(self.path, lambda file: file.write(text.getvalue()))
+
+    def append(self, candidate: Candidate) -> None:
+        """Adds one line."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(candidate.row())
+        append_line(self.path, text.getvalue())
+
+
+def select(candidates, retrain) -> list[Candidate]:
+    """The candidates to train alone, by rank (sections 3.4 and 4.1).
+
+    Args:
+        candidates: of the search.
+        retrain: `RetrainSettings`: `select`, `count`, `top`, `percentile`, `seed`.
+
+    Raises:
+        InputError: there are too few.
+    """
+    candidates, count = ranked(candidates), retrain.count
+    rng = np.random.default_rng(retrain.seed)
+    if not candidates:
+        raise InputError(
+            f"--select={retrain.select} needs candidates, and there are none yet: run python -m "
+            "oneshot_tf.search first."
+        )
+    if retrain.select == "top":
+        if retrain.top > len(candidates):
+            raise InputError(
+                f"--top={retrain.top}, but {len(candidates):,} candidates were evaluated; give "
+                "a smaller --top, or search more: python -m oneshot_tf.search --num_candidates=N."
+            )
+        _check_count(count, retrain.top, f"--top={retrain.top} candidates")
+        # One from each of `count` runs of neighbouring ranks.
+        strata = np.array_split(np.arange(retrain.top), count)
+        return [candidates[int(rng.choice(stratum))] for stratum in strata]
+    if retrain.select == "small":
+        threshold = np.percentile([c.candidate_accuracy for c in candidates], retrain.percentile)
+        good = [c for c in candidates if c.candidate_accuracy >= threshold]
+        _check_count(
+            count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}"
+        )
+        return _by_rank(sorted(good, key=lambda c: (c.parameters, c.rank))[:count])
+    _check_count(count, len(candidates), f"{len(candidates)} candidates")
+    chosen = rng.choice(len(candidates), count, replace=False)
+    return _by_rank(candidates[i] for i in chosen)
+
+
+def _by_rank(candidates) -> list[Candidate]:
+    """Sorted by the rank they have."""
+    return sorted(candidates, key=lambda c: c.rank)
+
+
+def _check_count(count, available, words):
+    if count > available:
+        raise InputError(f"--count={count} of {words}; give a smaller --count.")

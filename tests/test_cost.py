@@ -1,0 +1,74 @@
+"""Counted costs against built nets, and against the paper's table 1."""
+
+import numpy as np
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.space.cost import usage
+from oneshot_tf.space.stacking import num_units, reducing_cells
+
+
+@pytest.mark.parametrize("filters, millions", [(16, 1.3), (32, 4.8), (64, 18.5), (128, 72.7)])
+def test_all_on_has_the_papers_parameters(space, filters, millions):
+    count = int(ost.parameters(space, [space.all_on()], 6, filters, 10)[0])
+    assert count / 1e6 == pytest.approx(millions, rel=0.02)
+    assert round(count / 1e6, 1) == millions  # to the digit that table 1 prints
+
+
+@pytest.mark.parametrize("filters, mean, std", [(16, 0.5, 0.2), (64, 6.7, 2.6), (128, 26.4, 10.5)])
+def test_random_architectures_have_the_papers_parameters(space, filters, mean, std):
+    """Table 1's Random row is of ten models: its mean has a standard error of std / sqrt(10)."""
+    rng = np.random.default_rng(0)
+    counts = ost.parameters(space, [space.sample(rng) for _ in range(1000)], 6, filters, 10) / 1e6
+    assert abs(counts.mean() - mean) < 2 * std / np.sqrt(10)
+    assert 0.6 < counts.std() / std < 1.4
+
+
+def test_built_all_on_supernet_has_the_counted_parameters(space):
+    supernet = ost.Supernet(space, num_cells=6, filters=16)
+    assert supernet.count_params() == ost.parameters(space, [space.all_on()], 6, 16, 10)[0]
+
+
+def test_built_standalone_nets_have_the_counted_parameters(small_space):
+    rng = np.random.default_rng(3)
+    for cells in (1, 2, 3, 6):
+        architectures = [small_space.sample(rng) for _ in range(4)] + [small_space.all_on()]
+        counted = ost.parameters(small_space, architectures, cells, 3, 5)
+        for a, count in zip(architectures, counted):
+            net = ost.Standalone(small_space, a, num_cells=cells, filters=3, num_classes=5)
+            built = sum(int(np.prod(v.shape)) for v in net.trainable_variables)
+            assert built == count, (cells, str(a))
+
+
+def test_multiply_adds_by_hand():
+    """One cell, one block, 4 filters, 8x8 images: stem, a 1x1, a separable 3x3 pair, classifier."""
+    space = ost.bender2018(num_blocks=1)
+    a = ost.Architecture.from_text("prev1:sep3x3")
+    expected = 64 * (27 * 4 + 4 * 4 + 2 * (9 * 4 + 4 * 4)) + 4 * 5
+    assert ost.multiply_adds(space, [a], 1, 4, 5, 8)[0] == expected
+
+
+def test_reductions():
+    assert [sorted(reducing_cells(n)) for n in (1, 2, 3, 6)] == [[], [1], [1, 2], [2, 4]]
+
+
+def test_cells_that_nothing_reads_are_not_used(small_space):
+    """An architecture that only reads the cell before the last leaves out every other cell."""
+    a = ost.Architecture.from_text("prev2:sep3x3 | prev2:max3x3")
+    units = usage(small_space, 4, [a])[0]
+    assert units.shape == (num_units(small_space, 4),)
+    per_cell = units[:-2].reshape(4, -1)
+    np.testing.assert_array_equal(per_cell.any(axis=1), [False, True, False, True])
+    assert units[-2:].all()  # stem and classifier
+
+
+def test_inputs_of_a_block_without_operations_are_not_used(small_space):
+    from oneshot_tf.space.stacking import unit_usage
+
+    masks = np.ones((1, small_space.num_paths))
+    masks[:, small_space.operation_paths(1)] = 0
+    units = np.concatenate(unit_usage(small_space, 1, masks), axis=1)[0]
+    assert not units[small_space.input_paths(1)].any()
+    assert units[small_space.input_paths(0)].all()
+    reads = units[small_space.num_paths : -2]
+    np.testing.assert_array_equal(reads, [1, 1, 0])  # only block 1 could read block 0

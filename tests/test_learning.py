@@ -1,0 +1,195 @@
+"""Training: the same on one device, on two and in turns; resumed as if never stopped."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oneshot_tf as ost
+from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.losses import cross_entropy
+from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.settings import DeviceSettings
+
+STEPS = 4
+
+
+def train(digits, directory=None, *, device_batch_size=64, device=None, num_steps=STEPS, **settings):
+    """Trains a small one-shot model for a few steps of 32 images in 4 ghost batches."""
+    space = ost.bender2018(num_blocks=1)
+    supernet = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
+    settings = ost.TrainSettings(
+        batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size, **settings
+    )
+    sampler = ost.PathDropout(space, 0.3, "constant")
+    last = ost.fit_supernet(
+        supernet, digits, sampler, num_steps, settings, 5, directory, device
+    )
+    return supernet, last
+
+
+def weights(net):
+    return np.concatenate([np.ravel(v.numpy()) for v in net.variables])
+
+
+@pytest.fixture(scope="module")
+def whole(digits):
+    return train(digits)
+
+
+@pytest.fixture(scope="module")
+def two_devices():
+    """One strategy for all: two in one process take each other's collective operations."""
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
+    assert len(devices) == 2
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def assert_close(run, expected):
+    np.testing.assert_allclose(weights(run[0]), weights(expected[0]), atol=2e-5)
+    for name in ("loss", "cross_entropy", "l2", "accuracy"):
+        assert run[1][name] == pytest.approx(expected[1][name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("device_batch_size", [8, 16])
+def test_turns_are_the_whole_batch(digits, whole, device_batch_size):
+    assert_close(train(digits, device_batch_size=device_batch_size), whole)
+
+
+@pytest.mark.parametrize("device_batch_size", [8, 64])
+def test_two_devices_are_one(digits, whole, two_devices, device_batch_size):
+    with two_devices.scope():
+        run = train(digits, device_batch_size=device_batch_size)
+    assert_close(run, whole)
+
+
+def test_a_standalone_net_trains_the_same_on_two_devices(digits, two_devices):
+    space = ost.bender2018(num_blocks=1)
+    a = ost.Architecture.from_text("prev1+prev2:sep3x3+avg3x3")
+    settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8)
+
+    def run():
+        net = ost.Standalone(space, a, num_cells=2, filters=4, num_classes=10)
+        ost.fit_standalone(net, digits, STEPS, settings, seed=1)
+        return weights(net)  # moving averages too
+
+    one = run()
+    with two_devices.scope():
+        two = run()
+    np.testing.assert_allclose(one, two, atol=2e-5)
+
+
+def test_same_seed_same_result_to_the_bit(digits, whole):
+    np.testing.assert_array_equal(weights(train(digits)[0]), weights(whole[0]))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_and_resumed_is_uninterrupted_to_the_bit(digits, whole, tmp_path, monkeypatch):
+    device = DeviceSettings(checkpoint_steps=2, log_steps=1)
+    uninterrupted, _ = train(digits, tmp_path / "whole", device=device)
+    np.testing.assert_array_equal(weights(uninterrupted), weights(whole[0]))
+    original = ost.Split.batch
+
+    def killed(self, step, *arguments):
+        if step == 3:
+            raise Killed
+        return original(self, step, *arguments)
+
+    monkeypatch.setattr(ost.Split, "batch", killed)
+    with pytest.raises(Killed):
+        train(digits, tmp_path / "killed", device=device)
+    monkeypatch.undo()
+    resumed, last = train(digits, tmp_path / "killed", device=device)
+    np.testing.assert_array_equal(weights(resumed), weights(uninterrupted))
+
+    def lines(run):
+        text = (tmp_path / run / "metrics.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "images_per_second": 0} for line in text]
+
+    assert lines("killed") == lines("whole")
+    assert [line["step"] for line in lines("whole")] == [1, 2, 3, 4]
+    again, same = train(digits, tmp_path / "killed", device=device)  # nothing left to do
+    np.testing.assert_array_equal(weights(again), weights(uninterrupted))
+    assert same == last
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(digits, whole, tmp_path, capsys):
+    device = DeviceSettings(checkpoint_steps=2)
+    train(digits, tmp_path, device=device)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [2, 4]
+    newest = checkpoints.path(4)
+    newest.write_bytes(newest.read_bytes()[:-3000])
+    resumed, _ = train(digits, tmp_path, device=device)
+    np.testing.assert_array_equal(weights(resumed), weights(whole[0]))
+    assert "step_000000004.npz" in capsys.readouterr().out
+
+
+def test_a_flipped_bit_is_noticed(digits, tmp_path):
+    train(digits, tmp_path, num_steps=1)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    data = bytearray(checkpoints.path(1).read_bytes())
+    data[len(data) // 2] ^= 4
+    checkpoints.path(1).write_bytes(data)
+    with pytest.raises(ost.InputError, match="None of the 1 checkpoint"):
+        train(digits, tmp_path, num_steps=1)
+
+
+def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path, small_supernet):
+    train(digits, tmp_path, num_steps=1)
+    with pytest.raises(ost.InputError, match="another net"):
+        Checkpoints(tmp_path / "checkpoints").restore_step(1, small_supernet.variables)
+
+
+def test_no_checkpoint_holds_half(tmp_path, small_supernet):
+    """What a kill leaves while a checkpoint is written isn't taken for one."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / ".step_000000007.npz.writing").write_bytes(b"half")
+    assert Checkpoints(folder).restore(small_supernet.variables) == 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line(digits):
+    with pytest.raises(ost.InputError, match="loss is (nan|inf)"):
+        train(digits, learning_rate=100.0, weight_decay=1.0, num_steps=100)
+
+
+def test_training_learns(digits):
+    """Far above chance, 0.1, after 100 steps; and so do candidates with the shared weights."""
+    space = ost.bender2018(num_blocks=2)
+    supernet = ost.Supernet(space, num_cells=2, filters=8, num_classes=10)
+    sampler = ost.PathDropout(space, 0.1, "linear", num_steps=100)
+    settings = ost.TrainSettings(batch_size=64, ghost_batch_size=16, augmentation="none")
+    last = ost.fit_supernet(supernet, digits, sampler, 100, settings)
+    assert last["accuracy"] > 0.5
+    all_on, weak = ost.evaluate(
+        supernet,
+        [space.all_on(), ost.Architecture.from_text("prev2:identity | prev2:max3x3")],
+        digits,
+    )
+    assert all_on.accuracy > 0.7 > weak.accuracy and all_on.num_images == 100
+
+
+@pytest.mark.parametrize(
+    "sizes, turns",
+    [((64, 32, 64, 1), 1), ((1024, 32, 64, 16), 1), ((1024, 32, 64, 1), 16), ((96, 32, 64, 1), 3),
+     ((1024, 32, 1000, 2), 1), ((64, 32, 8, 1), 2)],
+)  # fmt: skip
+def test_turns(sizes, turns):
+    assert count_turns(*sizes) == turns
+
+
+def test_batch_that_does_not_divide():
+    with pytest.raises(ost.InputError, match="multiple of 64"):
+        count_turns(96, 32, 64, 2)
+
+
+def test_cross_entropy_with_label_smoothing():
+    logits = np.float32([[1, 2, 0.5]])
+    p = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    expected = -(0.9 * np.log(p[1]) + 0.1 / 3 * np.log(p).sum())
+    assert cross_entropy([1], logits, 0.1).numpy()[0] == pytest.approx(expected, rel=1e-5)

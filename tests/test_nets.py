@@ -1,0 +1,228 @@
+"""One-shot and stand-alone nets: operations, masks, gradients, messages."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import copy_weights, random_images, randomize_offsets
+from reference import Reference
+
+import oneshot_tf as ost
+
+DEAD_CELLS = "prev2:sep3x3+max3x3 | prev2+block0:avg3x3"  # nothing reads the cell before the last
+
+
+def architectures(space, count, seed):
+    rng = np.random.default_rng(seed)
+    return [space.sample(rng) for _ in range(count)] + [ost.Architecture.from_text(DEAD_CELLS)]
+
+
+def test_supernet_under_masks_is_the_plainly_written_net(small_space, small_supernet):
+    """Concatenation, 1x1, operations, sums, joins, BN-ReLU-Conv, against `reference.py`."""
+    every = architectures(small_space, 8, seed=0) + [small_space.all_on()]
+    for i, a in enumerate(every):
+        images = random_images(12, seed=i)
+        logits = small_supernet(images, small_space.masks([a]))
+        expected = Reference(small_supernet, a, num_cells=3)(images)
+        np.testing.assert_allclose(logits, expected, atol=1e-5, err_msg=str(a))
+
+
+def test_six_cells_of_the_papers_space_are_the_plainly_written_net(space):
+    supernet = ost.Supernet(space, num_cells=6, filters=2, num_classes=5, seed=4)
+    randomize_offsets(supernet)
+    a = space.sample(np.random.default_rng(2))
+    images = random_images(8, size=16)
+    logits = supernet(images, space.masks([a]), True)
+    np.testing.assert_allclose(logits, Reference(supernet, a, 6)(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_supernet_under_masks_is_the_standalone_net(small_space, small_supernet, training):
+    """Nothing is retrained: the shared weights are copied. Two ghost batches."""
+    images = random_images(16)
+    for a in architectures(small_space, 5, seed=1):
+        net = ost.Standalone(small_space, a, num_cells=3, filters=4, num_classes=5)
+        copy_weights(small_supernet, net)
+        masks = small_space.masks([a, a])
+        np.testing.assert_allclose(
+            small_supernet(images, masks, training),
+            net(images, training=True, num_ghosts=2),
+            atol=1e-5,
+            err_msg=str(a),
+        )
+
+
+def test_many_architectures_at_once_are_each_alone(small_space, small_supernet):
+    every = architectures(small_space, 7, seed=2)
+    images = random_images(4 * len(every))
+    for training in (False, True):
+        together = small_supernet(images, small_space.masks(every), training).numpy()
+        for i, a in enumerate(every):
+            alone = small_supernet(images[4 * i : 4 * i + 4], small_space.masks([a]), training)
+            np.testing.assert_allclose(together[4 * i : 4 * i + 4], alone, atol=1e-5)
+
+
+def test_skipped_paths_are_computed_and_zeroed_paths(small_space, small_supernet):
+    rng = np.random.default_rng(3)
+    images = random_images(8)
+    for _ in range(6):
+        masks = (rng.random((2, small_space.num_paths)) < 0.5).astype(np.float32)
+        skipped, dense = (small_supernet(images, masks, training) for training in (False, True))
+        np.testing.assert_allclose(skipped, dense, atol=1e-5)
+
+
+def test_mixture_weights_weight_the_sum(small_space, small_supernet):
+    """Masks of 0.5 on the two operations of a block give the mean of their outputs' sum."""
+    images = random_images(4)
+    a = ost.Architecture.from_text("prev1:identity | prev1:identity")
+    masks = small_space.masks([a])
+    twice = masks.copy()
+    twice[:, small_space.input_paths(0)[1]] = 0.5
+    twice[:, small_space.operation_paths(0)[0]] = 2.0
+    np.testing.assert_allclose(
+        small_supernet(images, masks), small_supernet(images, twice), atol=1e-5
+    )
+
+
+def test_a_dropped_path_is_truly_gone(small_space, small_supernet):
+    """Whatever the weights of what is not used: same logits, to the bit."""
+    a = small_space.sample(np.random.default_rng(5))
+    masks, images = small_space.masks([a]), random_images(8)
+    usage = small_supernet.usage(masks).numpy()[0]
+    before = [small_supernet(images, masks, training).numpy() for training in (False, True)]
+    unused = [k for k, used in zip(small_supernet.kernels, usage) if not used]
+    assert len(unused) > 20
+    saved = [k.numpy() for k in unused]
+    try:
+        for kernel in unused:
+            kernel.assign(100 * tf.random.stateless_normal(kernel.shape, [1, 2]))
+        after = [small_supernet(images, masks, training).numpy() for training in (False, True)]
+    finally:
+        for kernel, value in zip(unused, saved):
+            kernel.assign(value)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_unused_weights_get_no_gradient_and_no_l2(small_space, small_supernet):
+    kernels = small_supernet.kernels
+    images, labels = random_images(16), np.arange(16) % 5
+    for a in architectures(small_space, 3, seed=6):
+        masks = tf.constant(small_space.masks([a, a]))
+        usage = small_supernet.usage(masks)
+        with tf.GradientTape(persistent=True) as tape:
+            logits = small_supernet(images, masks, True)
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            l2 = ost.masked_l2(kernels, usage)
+        for target in (loss, l2):
+            gradients = tape.gradient(target, [k.value for k in kernels])
+            moved = np.array([np.abs(g).max() > 0 for g in gradients])
+            np.testing.assert_array_equal(moved, usage[0].numpy() > 0, err_msg=str(a))
+
+
+def test_every_variable_gets_a_gradient_when_all_paths_are_on(small_space, small_supernet):
+    images, labels = random_images(16), np.arange(16) % 5
+    with tf.GradientTape() as tape:
+        logits = small_supernet(images, np.ones((2, small_space.num_paths), np.float32), True)
+        loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    variables = small_supernet.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, [v.value for v in variables])):
+        assert np.abs(gradient).max() > 0, variable.path
+
+
+def test_all_paths_dropped_still_gives_finite_logits(small_space, small_supernet):
+    masks = np.zeros((1, small_space.num_paths), np.float32)
+    for training in (False, True):
+        assert np.isfinite(small_supernet(random_images(4), masks, training)).all()
+
+
+def test_batch_statistics_are_those_of_the_ghost_batch(small_space, small_supernet):
+    """Also in evaluation: other images in another ghost batch change nothing, in the same one do."""
+    a = small_space.sample(np.random.default_rng(7))
+    images = random_images(8)
+    other = images.copy()
+    other[4:] += 3.0 * random_images(4, seed=9)
+    two, one = small_space.masks([a, a]), small_space.masks([a])
+    kept = small_supernet(images, two)[:4] - small_supernet(other, two)[:4]
+    mixed = small_supernet(images, one)[:4] - small_supernet(other, one)[:4]
+    assert np.abs(kept).max() == 0
+    assert np.abs(mixed).max() > 1e-3
+
+
+def test_a_standalone_net_classifies_one_image_as_in_a_batch(small_space):
+    a = small_space.sample(np.random.default_rng(8))
+    net = ost.Standalone(small_space, a, num_cells=3, filters=4, num_classes=5)
+    randomize_offsets(net)
+    images = random_images(8)
+    for _ in range(10):
+        net(images, True, num_ghosts=2)
+    batch = net(images).numpy()
+    single = np.concatenate([net(image[None]) for image in images])
+    np.testing.assert_allclose(batch, single, atol=1e-5)
+
+
+def test_same_seed_same_weights(small_space):
+    nets = [ost.Supernet(small_space, 2, 4, 5, seed=seed) for seed in (0, 0, 1)]
+    first, second, other = ([v.numpy() for v in net.trainable_variables] for net in nets)
+    assert all((a == b).all() for a, b in zip(first, second))
+    assert any((a != b).any() for a, b in zip(first, other))
+
+
+def test_names_of_variables_are_distinct(small_supernet):
+    paths = [v.path for v in small_supernet.variables]
+    assert len(set(paths)) == len(paths)
+
+
+def test_mixed_precision_is_close_to_float32(small_space):
+    a = small_space.sample(np.random.default_rng(9))
+    masks, images = small_space.masks([a]), random_images(32)
+    exact = ost.Supernet(small_space, 2, 8, 5)(images, masks)
+    mixed = ost.Supernet(small_space, 2, 8, 5, dtype="mixed_bfloat16")(images, masks)
+    assert mixed.dtype == tf.float32
+    error = np.abs(exact - mixed)
+    assert 0 < error.max() < 0.15 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(
+    "images, masks, part",
+    [(8, (3, 19), "multiple"), (8, (2, 18), "19"), (8, (0, 19), "multiple")],
+)
+def test_bad_masks(small_supernet, images, masks, part):
+    with pytest.raises(ost.InputError, match=part):
+        small_supernet(random_images(images), np.ones(masks, np.float32))
+
+
+@pytest.mark.parametrize("setting", ["num_cells", "filters", "num_classes"])
+def test_bad_sizes(small_space, setting):
+    with pytest.raises(ost.InputError, match=setting):
+        ost.Supernet(small_space, **{"num_cells": 1, "filters": 2, "num_classes": 3, setting: 0})
+
+
+# ---------------------------------------------------------------------------- masked L2
+
+
+def test_masked_l2_with_all_paths_on_is_plain_l2(small_space, small_supernet):
+    kernels = small_supernet.kernels
+    usage = small_supernet.usage(np.ones((3, small_space.num_paths), np.float32))
+    assert usage.shape == (3, len(kernels)) and usage.numpy().all()
+    plain = sum(float(np.sum(np.square(k.numpy()))) for k in kernels) / 2
+    assert float(ost.masked_l2(kernels, usage)) == pytest.approx(plain, rel=1e-5)
+    assert float(ost.masked_l2(kernels)) == pytest.approx(plain, rel=1e-5)
+
+
+def test_masked_l2_counts_a_weight_with_the_share_of_ghost_batches_that_use_it():
+    kernels = [tf.constant([3.0, 4.0]), tf.constant([2.0])]  # halves of squares: 12.5 and 2
+    usage = tf.constant([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    assert float(ost.masked_l2(kernels, usage)) == pytest.approx(12.5 * 0.5 + 2 * 0.25)
+
+
+def test_a_weight_of_several_paths_is_used_where_any_is(small_space, small_supernet):
+    """The join of prev1 in a reducing cell serves both blocks: in use where either reads it."""
+    index = [k.path.endswith("cell1_prev1_join/kernel") for k in small_supernet.kernels].index(True)
+    neither, first, second, both = (
+        "prev2:identity | block0:identity",
+        "prev1:identity | block0:identity",
+        "prev2:identity | prev1:identity",
+        "prev1:identity | prev1:identity",
+    )
+    masks = small_space.masks(map(ost.Architecture.from_text, (neither, first, second, both)))
+    usage = small_supernet.usage(masks).numpy()[:, index]
+    np.testing.assert_array_equal(usage, [0, 1, 1, 1])
