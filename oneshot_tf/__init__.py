@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
         "pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
     ) from None
 
-from oneshot_tf.data import Dataset, Split, load_data, make_dataset
+from oneshot_tf.data import Dataset, Split, make_dataset
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator, Score, evaluate, evaluate_standalone
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
@@ -31,6 +31,7 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.saved_model import write_saved_model
 from oneshot_tf.settings import TrainSettings
+from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.cost import multiply_adds, parameters

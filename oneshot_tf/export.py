@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.data import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, read_results
 from oneshot_tf.saved_model import write_saved_model
+from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture
 
 _IMAGES = 16

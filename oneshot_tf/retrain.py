@@ -14,16 +14,16 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import CandidateFile, select
-from oneshot_tf.data import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import make_folder, read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import is_chief, make_strategy
-from oneshot_tf.learning.loop import fit_standalone
+from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, print_results
+from oneshot_tf.sources import load_data
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
@@ -48,6 +48,7 @@ def main(run, retrain, train, device) -> None:
         strategy.num_replicas_in_sync,
     )  # fmt: skip
     dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
+    check_batch_size(train, dataset)
     if is_chief():
         make_folder(folder)
         write_json(folder / "settings.json", made_with)

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import Candidate, CandidateFile, ranked
-from oneshot_tf.data import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.files import read_json, write_json
@@ -18,6 +17,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.sources import load_data
 from oneshot_tf.space import cost
 from oneshot_tf.strategies import PROPOSERS
 

@@ -7,12 +7,12 @@ python -m oneshot_tf.search --run_dir=DIR.
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.data import load_data
 from oneshot_tf.learning.distribution import is_chief, make_strategy
-from oneshot_tf.learning.loop import fit_supernet
+from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 
@@ -30,6 +30,7 @@ def main(run, data, model, train, one_shot, device) -> None:
     )  # fmt: skip
     space = bender2018(model.num_blocks)
     dataset = load_data(**data.to_dict())
+    check_batch_size(train, dataset)
     facts = {
         "class_names": dataset.class_names,
         "image_size": dataset.image_size,

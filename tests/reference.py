@@ -57,7 +57,9 @@ class Reference:
             hidden = tf.nn.conv2d(chosen, np.concatenate(kernels, axis=2), 1, "SAME")
             blocks.append(sum(self.operation(o, hidden, f"{prefix}_{o}") for o in block.operations))
             if f"block{number}" in used:
-                tensors[f"block{number}"] = self.bn_relu(blocks[-1], f"cell{index}_block{number}_bn")
+                tensors[f"block{number}"] = self.bn_relu(
+                    blocks[-1], f"cell{index}_block{number}_bn"
+                )
         return tf.concat(blocks, axis=-1)
 
     def operation(self, name, x, prefix):

@@ -15,7 +15,9 @@ from oneshot_tf.settings import DeviceSettings
 STEPS = 4
 
 
-def train(digits, directory=None, *, device_batch_size=64, device=None, num_steps=STEPS, **settings):
+def train(
+    digits, directory=None, *, device_batch_size=64, device=None, num_steps=STEPS, **settings
+):
     """Trains a small one-shot model for a few steps of 32 images in 4 ghost batches."""
     space = ost.bender2018(num_blocks=1)
     supernet = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
@@ -23,9 +25,7 @@ def train(digits, directory=None, *, device_batch_size=64, device=None, num_step
         batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size, **settings
     )
     sampler = ost.PathDropout(space, 0.3, "constant")
-    last = ost.fit_supernet(
-        supernet, digits, sampler, num_steps, settings, 5, directory, device
-    )
+    last = ost.fit_supernet(supernet, digits, sampler, num_steps, settings, 5, directory, device)
     return supernet, last
 
 

@@ -135,7 +135,7 @@ def test_all_paths_dropped_still_gives_finite_logits(small_space, small_supernet
 
 
 def test_batch_statistics_are_those_of_the_ghost_batch(small_space, small_supernet):
-    """Also in evaluation: other images in another ghost batch change nothing, in the same one do."""
+    """Also in evaluation: images of another ghost batch change nothing, of the same one do."""
     a = small_space.sample(np.random.default_rng(7))
     images = random_images(8)
     other = images.copy()

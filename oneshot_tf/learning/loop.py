@@ -53,16 +53,21 @@ def fit_standalone(net, data, num_steps, settings=None, seed=0, directory=None, 
     return loop.run(device or DeviceSettings(), "stand-alone training")
 
 
+def check_batch_size(settings: TrainSettings, data) -> None:
+    """Raises InputError if the data set has fewer training images than a batch."""
+    if settings.batch_size > len(data.train):
+        raise InputError(
+            f"--batch_size={settings.batch_size}, but {data.name} has only {len(data.train):,} "
+            "training images; give a smaller batch size."
+        )
+
+
 class _Loop:
     def __init__(self, net, data, sampler, num_steps, settings, seed, directory):
         settings = settings or TrainSettings()
         if num_steps < 1:
             raise InputError(f"num_steps={num_steps}; training takes at least 1.")
-        if settings.batch_size > len(data.train):
-            raise InputError(
-                f"--batch_size={settings.batch_size}, but {data.name} has only {len(data.train)} "
-                "training images; give a smaller batch size."
-            )
+        check_batch_size(settings, data)
         self.data, self.sampler, self.num_steps = data, sampler, num_steps
         self.batch_size, self.seed = settings.batch_size, seed
         with tf.distribute.get_strategy().scope():

@@ -1,0 +1,140 @@
+"""candidates.csv, selection, and the run directory."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.candidates import Candidate, CandidateFile, ranked, select
+from oneshot_tf.records import RunDirectory
+from oneshot_tf.settings import RetrainSettings
+
+
+def candidates(space, count=50):
+    rng = np.random.default_rng(0)
+    architectures = ost.RandomSearch(space, seed=0).propose(count)
+    return [
+        Candidate(a, round(float(rng.random()), 6), 1.5, 400, int(rng.integers(1000, 9000)), 7)
+        for a in architectures
+    ]
+
+
+@pytest.fixture
+def file(space, tmp_path):
+    return CandidateFile(tmp_path / "candidates.csv", space)
+
+
+def test_what_is_written_is_read(space, file):
+    rows = candidates(space)
+    file.write(rows[:30])
+    for row in rows[30:]:
+        file.append(row)
+    assert file.read() == rows
+    file.write(ranked(rows))
+    assert [c.rank for c in file.read()] == list(range(1, 51))
+    accuracies = [c.candidate_accuracy for c in file.read()]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_half_a_last_line_is_dropped(space, file, capsys):
+    rows = candidates(space, 5)
+    file.write(rows)
+    text = file.path.read_text()
+    for cut in range(1, 60, 7):
+        file.path.write_text(text[:-cut])
+        assert file.read() == rows[:4]
+    assert "half a last line" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1,2,3", ",x,1.0,400,10,10,prev1:sep3x3", "a,b,c,d,e,f,g", '"',
+     ",0.5,1.0,400,10,10,prev1:max3x3", ",0.5,1.0,400,10,10,'; import os"],
+)  # fmt: skip
+def test_a_damaged_line_is_named(space, file, line):
+    file.write(candidates(space, 3))
+    with open(file.path, "a") as out:
+        out.write(line + "\n")
+    with pytest.raises(ost.InputError, match="line 5"):
+        file.read()
+
+
+def test_other_columns_are_refused(file):
+    file.path.write_text("accuracy,architecture\n0.5,prev1:sep3x3\n")
+    with pytest.raises(ost.InputError, match="columns"):
+        file.read()
+
+
+def test_ties_have_one_order(space):
+    rows = [dataclasses.replace(c, candidate_accuracy=0.5) for c in candidates(space, 20)]
+    assert ranked(rows) == ranked(rows[::-1])
+
+
+def test_top_takes_one_of_each_stratum(space):
+    rows = candidates(space)
+    for seed in range(5):
+        chosen = select(rows, RetrainSettings(select="top", top=40, count=10, seed=seed))
+        assert [(c.rank - 1) // 4 for c in chosen] == list(range(10))
+    first = select(rows, RetrainSettings(select="top", top=3, count=3))
+    assert [c.rank for c in first] == [1, 2, 3]
+
+
+def test_small_takes_the_smallest_over_the_threshold(space):
+    rows = candidates(space)
+    chosen = select(rows, RetrainSettings(select="small", count=3, percentile=80))
+    good = sorted((c.parameters, c.rank) for c in ranked(rows)[:10])
+    assert sorted((c.parameters, c.rank) for c in chosen) == good[:3]
+
+
+def test_random_takes_any(space):
+    rows = candidates(space)
+    picks = [select(rows, RetrainSettings(select="random", count=5, seed=s)) for s in range(40)]
+    assert len({c.rank for chosen in picks for c in chosen}) > 40
+    assert all(len({c.rank for c in chosen}) == 5 for chosen in picks)
+
+
+@pytest.mark.parametrize(
+    "settings, part",
+    [({"select": "top", "top": 51}, "--top=51"),
+     ({"select": "top", "top": 5, "count": 6}, "--count=6"),
+     ({"select": "small", "count": 11, "percentile": 80}, "--count=11"),
+     ({"select": "random", "count": 51}, "--count=51")],
+)  # fmt: skip
+def test_too_few_candidates(space, settings, part):
+    with pytest.raises(ost.InputError, match=part):
+        select(candidates(space), RetrainSettings(**settings))
+
+
+def test_no_candidates():
+    with pytest.raises(ost.InputError, match="search first"):
+        select([], RetrainSettings())
+
+
+def test_other_settings_are_refused_and_named(space, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    settings = {"model": {"filters": 8}, "device": {"log_steps": 5}}
+    run.check_settings(settings)
+    run.begin(settings, space, ["--filters=8"], {})
+    run.check_settings(settings)
+    run.check_settings({"model": {"filters": 8}, "device": {"log_steps": 50}})
+    with pytest.raises(ost.InputError, match="--filters=8, now it is --filters=16"):
+        run.check_settings({"model": {"filters": 16}})
+    assert run.space() == space
+
+
+def test_a_folder_that_is_a_file_or_lost_its_config(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ost.InputError, match="is a file"):
+        RunDirectory(tmp_path / "file").check_settings({})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step_000000001.npz").write_text("")
+    with pytest.raises(ost.InputError, match=r"no config\.json"):
+        RunDirectory(tmp_path / "run").check_settings({})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"num_blocks": 99}', '{"operations": 3}'])
+def test_a_damaged_space_is_refused(tmp_path, text):
+    (tmp_path / "space.json").write_text(text)
+    with pytest.raises(ost.InputError):
+        RunDirectory(tmp_path).space()

@@ -1,0 +1,142 @@
+"""Command lines and flag files: found, nested, checked; each flag file says what it is."""
+
+import math
+
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf import config, settings
+
+TRAIN = (
+    settings.RunSettings,
+    settings.DataSettings,
+    settings.ModelSettings,
+    settings.TrainSettings,
+    settings.OneShotSettings,
+    settings.DeviceSettings,
+)
+RETRAIN = (
+    settings.RunSettings,
+    settings.RetrainSettings,
+    settings.TrainSettings,
+    settings.DeviceSettings,
+)
+FLAG_FILES = sorted(config.FLAG_FILE_FOLDERS[1].glob("*.flags"))
+
+
+def parse(*args, groups=TRAIN):
+    return config.parse(["program", "--run_dir=x", *args], groups)
+
+
+def test_settings_come_from_flags():
+    run, data, model, train, one_shot, device = parse(
+        "--filters=8", "--nodownload", "--learning_rate=0.5", "--mixed_precision"
+    )
+    assert (run.run_dir, model.filters, data.download) == ("x", 8, False)
+    assert (train.learning_rate, device.dtype) == (0.5, "mixed_bfloat16")
+    assert one_shot == settings.OneShotSettings()
+
+
+def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
+    chosen = parse("--filters=8", "--nodownload", "--dataset=folder:/a b", "--drop_rate=0.25")
+    (tmp_path / "flags.txt").write_text("\n".join(config.as_flag_lines(chosen)))
+    assert config.parse(["p", f"--flagfile={tmp_path}/flags.txt"], TRAIN) == chosen
+
+
+@pytest.mark.parametrize(
+    "flag, part",
+    [
+        ("--bathc_size=8", "batch_size"),
+        ("--drop_rate=1.5", "--drop_rate=1.5: needed is at most 1"),
+        ("--drop_rate=-0.1", "at least 0"),
+        ("--drop_rate=nan", "nan"),
+        ("--drop_schedule=cosine", "linear, constant"),
+        ("--train_steps=0", "--train_steps=0: needed is at least 1"),
+        ("--filters=many", "filters"),
+        ("--learning_rate=0", "above 0"),
+        ("--batch_size=100", "multiple of --ghost_batch_size=32"),
+        ("--distribution=gpu", "mirrored"),
+        ("train", "'train' is not a flag"),
+        ("--run_dir=", "--run_dir"),
+        ("--flagfile=no_such.flags", "cifar.flags"),
+        ("--flagfile=", "cifar.flags"),
+    ],
+)
+def test_bad_flags_get_one_line(flag, part):
+    with pytest.raises(ost.InputError) as error:
+        parse(flag)
+    assert part in str(error.value)
+    assert "\n" not in str(error.value).strip()
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as done:
+        parse("--help")
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    for name in ("run_dir", "drop_rate", "[no]download", "ghost_batch_size", "distribution"):
+        assert f"--{name}: " in text
+
+
+def test_a_flag_file_of_the_package_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse("--flagfile=cifar.flags")[2].filters == 16
+    (tmp_path / "cifar.flags").write_text("# mine\n--filters=3\n")  # one's own comes first
+    assert parse("--flagfile=cifar.flags")[2].filters == 3
+    assert parse("--flagfile=cifar.flags", "--filters=4")[2].filters == 4  # later wins
+
+
+def test_a_flag_file_may_name_others_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "base.flags").write_text("--filters=5\n--num_cells=2\n")
+    (tmp_path / "sub" / "top.flags").write_text("--flagfile=base.flags\n--filters=6\n")
+    monkeypatch.chdir(tmp_path)
+    model = parse("--flagfile=sub/top.flags")[2]
+    assert (model.filters, model.num_cells) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [("--flagfile=me.flags", "includes itself"), ("filters=3", "line 1"), ("\xff\x00", "line 1")],
+)
+def test_a_bad_flag_file(tmp_path, monkeypatch, text, part):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me.flags").write_text(text)
+    with pytest.raises(ost.InputError, match=part):
+        parse("--flagfile=me.flags")
+
+
+def test_binary_flag_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me.flags").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ost.InputError, match="can't be read"):
+        parse("--flagfile=me.flags")
+
+
+@pytest.mark.parametrize("path", FLAG_FILES, ids=lambda p: p.name)
+def test_each_flag_file_parses_and_explains_itself(path):
+    lines = path.read_text().splitlines()
+    for word in ("Run", "Cost", "Expect", "Source"):
+        assert any(line.startswith(f"# {word}: ") for line in lines), word
+    groups = RETRAIN if "retrain" in path.name else TRAIN
+    chosen = parse(f"--flagfile={path}", groups=groups)
+    assert len(chosen) == len(groups)
+    assert f"--flagfile={path.name} " in next(line for line in lines if line.startswith("# Run: "))
+
+
+def test_the_flag_file_is_the_papers_protocol():
+    _, data, model, train, one_shot, _ = parse("--flagfile=cifar.flags")
+    assert (data.dataset, data.num_validation) == ("cifar10", 5_000)  # of 50,000: 45,000 are left
+    assert (model.num_cells, model.filters, model.num_blocks) == (6, 16, 4)
+    assert (train.momentum, train.learning_rate) == (0.9, 0.1)
+    assert (train.batch_size, train.device_batch_size, train.ghost_batch_size) == (1024, 64, 32)
+    assert (one_shot.drop_rate, one_shot.drop_schedule) == (0.1, "linear")
+    assert one_shot.train_steps == 10_000
+    assert math.isclose(one_shot.train_steps * train.batch_size / 45_000, 227.6, abs_tol=0.1)
+
+
+def test_the_flag_files_of_final_training():
+    for name, epochs in (("cifar_retrain.flags", 300), ("cifar_retrain_28.flags", 28)):
+        _, retrain, train, _ = parse(f"--flagfile={name}", groups=RETRAIN)
+        assert (retrain.epochs, retrain.top, retrain.count) == (epochs, 100, 10)
+        assert (train.batch_size, train.ghost_batch_size) == (64, 32)

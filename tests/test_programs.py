@@ -1,0 +1,224 @@
+"""The programs as a user starts them: the pipeline, going on, and what a mistake gets."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oneshot_tf as ost
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = """--dataset=digits
+--num_validation=100
+--num_blocks=1
+--num_cells=2
+--filters=2
+--train_steps=6
+--batch_size=64
+--checkpoint_steps=3
+--augmentation=crop
+"""
+ALONE = ["--epochs=0.1", "--repeats=2", "--augmentation=none"]
+
+
+def run(program, *flags, cwd, code=0):
+    """Starts a program in a fresh process; returns its output and its errors."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", f"oneshot_tf.{program}", *flags],
+        cwd=cwd, env=env, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def error_of(program, *flags, cwd, code=1):
+    """The one line that a mistake gets."""
+    _, errors = run(program, *flags, cwd=cwd, code=code)
+    lines = [line for line in errors.splitlines() if ": error: " in line]
+    assert len(lines) == 1, errors
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a run taken through all programs."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "small.flags").write_text(SMALL)
+    run("train", "--flagfile=small.flags", "--run_dir=run", cwd=folder)
+    run("search", "--run_dir=run", "--num_candidates=8", cwd=folder)
+    run("retrain", "--run_dir=run", "--top=2", "--count=2", *ALONE, cwd=folder)
+    run("export", "--run_dir=run", cwd=folder)
+    return folder
+
+
+def read_csv(folder):
+    with open(folder / "run" / "candidates.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_directory_explains_itself(folder):
+    files = {path.name for path in (folder / "run").iterdir()}
+    assert files >= {"config.json", "flags.txt", "space.json", "provenance.json", "metrics.jsonl",
+                     "checkpoints", "candidates.csv", "search.json", "retrain", "export"}  # fmt: skip
+    starts = json.loads((folder / "run" / "provenance.json").read_text())["starts"]
+    assert len(starts) == 3 and "keras" in starts[0]["packages"]
+    last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 6 and {"loss", "cross_entropy", "l2", "accuracy", "drop_progress",
+                                  "learning_rate", "images_per_second"} <= set(last)  # fmt: skip
+
+
+def test_candidates_are_ranked_and_counted_whole(folder):
+    rows = read_csv(folder)
+    assert [int(row["rank"]) for row in rows] == list(range(1, 9))
+    accuracies = [float(row["candidate_accuracy"]) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert {row["num_images"] for row in rows} == {"100"}
+    space = ost.bender2018(num_blocks=1)
+    a = ost.Architecture.from_text(rows[0]["architecture"])
+    assert int(rows[0]["parameters"]) == ost.parameters(space, [a], 2, 2, 10)[0]
+    assert int(rows[0]["multiply_adds"]) == ost.multiply_adds(space, [a], 2, 2, 10, 8)[0]
+
+
+def test_stand_alone_results(folder):
+    result = json.loads((folder / "run" / "retrain" / "top" / "result.json").read_text())
+    rows = read_csv(folder)
+    assert [net["architecture"] for net in result["nets"]] == [r["architecture"] for r in rows[:2]]
+    assert result["evaluated_on"] == "test" and result["num_images"] == 300
+    assert result["num_training_images"] == 1497  # the validation images too
+    for net in result["nets"]:
+        assert len(net["accuracies"]) == 2
+        assert net["mean"] == pytest.approx(np.mean(net["accuracies"]))
+        assert net["std"] == pytest.approx(np.std(net["accuracies"], ddof=1))
+    assert "stand-alone" in (folder / "run" / "retrain" / "table.txt").read_text()
+
+
+def test_the_saved_model_serves_alone_what_was_retrained(folder):
+    facts = json.loads((folder / "run" / "export" / "architecture.json").read_text())
+    assert facts["text"] == read_csv(folder)[0]["architecture"]
+    architecture = ost.Architecture.from_json(json.dumps(facts["architecture"]))
+    assert str(architecture) == facts["text"]
+    digits = ost.load_data("digits", num_validation=100)
+    test = digits.load_test()
+    serve = tf.saved_model.load(str(folder / "run" / "export")).signatures["serving_default"]
+    answer = serve(images=tf.constant(test.images))
+    accuracy = np.mean(answer["class_index"].numpy() == test.labels)
+    assert accuracy == pytest.approx(facts["stand_alone_accuracy"])
+    assert answer["class_name"][0].numpy().decode() == str(int(answer["class_index"][0]))
+    np.testing.assert_allclose(tf.reduce_sum(answer["probabilities"], axis=1), 1, atol=1e-5)
+    one = serve(images=tf.constant(test.images[:1]))
+    np.testing.assert_allclose(one["probabilities"][0], answer["probabilities"][0], atol=1e-5)
+    other_size = serve(images=tf.constant(np.zeros((2, 20, 13, 3), np.uint8)))
+    assert other_size["probabilities"].shape == (2, 10)
+
+
+def test_started_again_nothing_is_done_twice(folder):
+    before = (folder / "run" / "candidates.csv").read_bytes()
+    result = (folder / "run" / "retrain" / "top" / "result.json").read_bytes()
+    out, _ = run("train", "--flagfile=run/flags.txt", "--run_dir=run", cwd=folder)
+    assert "all 6 steps are done" in out
+    run("search", "--run_dir=run", "--num_candidates=8", cwd=folder)
+    assert (folder / "run" / "candidates.csv").read_bytes() == before
+    out, _ = run("retrain", "--run_dir=run", "--top=2", "--count=2", *ALONE, cwd=folder)
+    assert out.count("steps are done") == 4
+    assert (folder / "run" / "retrain" / "top" / "result.json").read_bytes() == result
+
+
+def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(folder, tmp_path):
+    """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
+    old = {row["architecture"]: row for row in read_csv(folder)}
+    run("search", "--run_dir=run", "--num_candidates=12", cwd=folder)
+    rows = read_csv(folder)
+    assert len(rows) == 12 and set(old) < {row["architecture"] for row in rows}
+    for row in rows:
+        if row["architecture"] in old:
+            assert {**row, "rank": ""} == {**old[row["architecture"]], "rank": ""}
+    whole = (folder / "run" / "candidates.csv").read_text()
+    (folder / "run" / "candidates.csv").write_text(whole[: len(whole) // 2])
+    run("search", "--run_dir=run", "--num_candidates=12", cwd=folder)
+    assert (folder / "run" / "candidates.csv").read_text() == whole
+
+
+def test_ctrl_c_keeps_what_was_done(tmp_path):
+    (tmp_path / "small.flags").write_text(SMALL + "--train_steps=100000\n")
+    command = [sys.executable, "-m", "oneshot_tf.train", "--flagfile=small.flags", "--run_dir=run"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for _ in range(600):
+        if list(checkpoints.glob("*.npz")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in errors
+    assert "Traceback" not in errors
+    stopped = int(errors.split("after step ")[1].split(" of")[0].replace(",", ""))
+    assert (checkpoints / f"step_{stopped:09d}.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "program, flags, part",
+    [
+        ("train", ["--flagfile=small.flags", "--run_dir=run", "--filters=3"], "--filters=2, now"),
+        (
+            "train",
+            ["--flagfile=small.flags", "--run_dir=new", "--batch_size=3200"],
+            "training images",
+        ),
+        ("train", ["--run_dir=new", "--nodownload", "--data_dir=."], "not prepared"),
+        ("search", ["--run_dir=nothing"], "holds no run"),
+        ("search", ["--run_dir=run", "--num_candidates=20", "--seed=1"], "seed=0, now"),
+        ("search", ["--run_dir=unfinished"], "train it to the end"),
+        ("search", ["--run_dir=damaged"], "can't be read"),
+        ("retrain", ["--run_dir=run", "--top=1000"], "--top=1000"),
+        ("retrain", ["--run_dir=run", "--architecture=prev1"], "inputs:operations"),
+        ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 blocks"),
+        ("retrain", ["--run_dir=run", "--top=2", "--count=2", "--epochs=9"], "--epochs=0.1, now"),
+        ("export", ["--run_dir=unfinished"], "no retrained net"),
+        ("export", ["--run_dir=run", "--net=../../.."], "not the folder"),
+        ("export", ["--run_dir=run", "--export_dir=run"], "something else"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_changes_nothing(broken, program, flags, part):
+    before = {p: p.read_bytes() for p in broken.rglob("*") if p.is_file()}
+    assert part in error_of(program, *flags, cwd=broken)
+    after = {p: p.read_bytes() for p in broken.rglob("*") if p.is_file()}
+    assert after == before
+
+
+@pytest.fixture(scope="module")
+def broken(folder):
+    """The run, beside one that stopped half-way and one with a damaged checkpoint."""
+    for name in ("unfinished", "damaged"):
+        (folder / name / "checkpoints").mkdir(parents=True)
+        for file in ("config.json", "space.json", "flags.txt"):
+            (folder / name / file).write_bytes((folder / "run" / file).read_bytes())
+    newest = (folder / "run" / "checkpoints" / "step_000000006.npz").read_bytes()
+    (folder / "unfinished" / "checkpoints" / "step_000000003.npz").write_bytes(newest)
+    (folder / "damaged" / "checkpoints" / "step_000000006.npz").write_bytes(newest[:2000])
+    return folder
+
+
+def test_a_bad_command_line_has_code_2(folder):
+    assert "--drop_rate=2.0" in error_of(
+        "train", "--flagfile=small.flags", "--run_dir=new", "--drop_rate=2", cwd=folder, code=2
+    )
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("program", ["train", "search", "retrain", "export"])
+def test_help(program, tmp_path):
+    out, _ = run(program, "--help", cwd=tmp_path)
+    assert f"python -m oneshot_tf.{program}" in out and "--run_dir" in out

@@ -1,0 +1,104 @@
+"""Imports point one way; the public API is what the README shows, and that runs."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import oneshot_tf as ost
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "oneshot_tf"
+BOTTOM = {"errors", "files", "progress", "settings"}
+# What each part may import of ours, besides itself.
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "progress": set(),
+    "settings": {"errors"},
+    "config": {"errors"},
+    "space": {"errors"},
+    "data": {"errors"},
+    "tfds_data": {"errors", "data"},
+    "sources": {"errors", "data", "tfds_data"},
+    "nn": {"errors", "space"},
+    "strategies": {"errors", "space"},
+    "learning": BOTTOM,
+    "evaluation": {"errors", "learning.losses"},
+    "saved_model": {"errors", "files", "data"},
+    "candidates": {"errors", "files", "space"},
+    "records": {"errors", "files", "space"},
+}
+PROGRAMS = {"train", "search", "retrain", "export"}
+
+
+def imports_of(path):
+    """Modules of ours that a file imports, without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "oneshot_tf":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("oneshot_tf."):
+            yield node.module.removeprefix("oneshot_tf.")
+        elif isinstance(node, ast.Import):
+            assert not any(a.name.startswith("oneshot_tf") for a in node.names), path
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_imports_point_one_way(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part in PROGRAMS or part == "__init__":
+        imported = {module.split(".")[0] for module in imports_of(path)}
+        assert not imported & PROGRAMS
+        return
+    for module in imports_of(path):
+        top = module.split(".")[0]
+        assert top == part or top in ALLOWED[part] or module in ALLOWED[part], module
+
+
+def test_no_file_is_a_drawer():
+    names = {path.stem for path in PACKAGE.rglob("*.py")}
+    assert not names & {"utils", "helpers", "common", "misc", "manager", "base"}
+
+
+def test_public_names_are_there_and_documented():
+    for name in ost.__all__:
+        assert getattr(ost, name).__doc__, name
+
+
+def readme_code():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if "fit_supernet" in block)
+
+
+def test_the_readme_shows_the_workflow_in_few_lines():
+    lines = [line for line in readme_code().splitlines() if line.strip()]
+    assert len(lines) <= 18
+    for name in ("bender2018", "Supernet", "PathDropout", "fit_supernet", "RandomSearch",
+                 "evaluate", "Standalone", "fit_standalone", "write_saved_model"):  # fmt: skip
+        assert f"ost.{name}(" in readme_code()
+    assert set(re.findall(r"ost\.(\w+)", readme_code())) <= set(ost.__all__)
+
+
+def test_the_readmes_lines_run(tmp_path):
+    """As they are, with fewer steps and candidates."""
+    code = readme_code()
+    steps = dict.fromkeys(re.findall(r"num_steps=(\d+)|STEPS = (\d+)", code))
+    assert steps, "the README's code has no number of steps"
+    code = re.sub(r"(STEPS = |num_steps=)\d+", r"\g<1>3", code)
+    code = re.sub(r"propose\(\d+\)", "propose(3)", code)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("saved_model.pb"))
+
+
+def test_importing_without_tensorflow_says_what_to_install():
+    code = "import sys; sys.modules['tensorflow'] = None; import oneshot_tf"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "oneshot_tf[cpu]" in last and "oneshot_tf[tpu]" in last
