@@ -27,6 +27,8 @@ setup(
     package_data={"oneshot_tf.flags": ["*.flags"]},
     install_requires=[
         "absl-py>=2.1",
+        # Without this, older pips search for minutes: later ones need a dependency that 3.10 lacks.
+        "etils<1.14; python_version < '3.11'",
         "importlib_resources>=5",  # tensorflow-datasets imports it without declaring it
         "keras>=3.10,<4",
         "numpy>=1.26,<3",
