@@ -40,7 +40,11 @@ def main(run, retrain, train, device) -> None:
     )
     chosen = _choose(directory, retrain)
     folder = directory.path / "retrain" / retrain.name
-    made_with = {"retrain": retrain.to_dict(), "train": train.to_dict()}
+    made_with = {
+        "retrain": retrain.to_dict(),
+        "train": train.to_dict(),
+        "device": {"mixed_precision": device.mixed_precision},
+    }
     _check_same(folder / "settings.json", made_with, retrain.name)
     strategy = make_strategy(device.distribution)
     count_turns(

@@ -30,7 +30,10 @@ def load_data(
     if dataset == "digits":
         source = _digits(image_size)
     elif dataset.startswith("folder:"):
-        source = _folder(dataset.removeprefix("folder:"), image_size or _DEFAULT_SIZE)
+        try:
+            source = _folder(dataset.removeprefix("folder:"), image_size or _DEFAULT_SIZE)
+        except OSError as error:
+            raise InputError(f"--dataset={dataset} can't be read: {error}.") from None
     else:
         from oneshot_tf import tfds_data  # takes seconds to import
 
@@ -63,21 +66,20 @@ def _folder(path, size):
         files, labels, names = _list_folder(root / "train")
         full = _read_images(files, labels, size)
 
-        def load_test():
-            files, labels, others = _list_folder(root / "test")
-            if others != names:
-                raise InputError(
-                    f"{root / 'test'} has the classes {', '.join(others)}; needed are those of "
-                    f"{root / 'train'}: {', '.join(names)}."
-                )
-            return _read_images(files, labels, size)
-
-        return full, load_test, names
+        test_files, test_labels, others = _list_folder(root / "test")
+        if others != names:
+            raise InputError(
+                f"{root / 'test'} has the classes {', '.join(others)}; needed are those of "
+                f"{root / 'train'}: {', '.join(names)}."
+            )
+        _read_images(test_files, test_labels, size)  # found broken now, not after the training
+        return full, lambda: _read_images(test_files, test_labels, size), names
     files, labels, names = _list_folder(root)
     order = np.random.default_rng(1).permutation(len(files))
-    held = len(files) // 6
+    held = max(1, len(files) // 6)
     files, labels = [files[i] for i in order], labels[order]
-    full = _read_images(files[held:], labels[held:], size)
+    everything = _read_images(files, labels, size)  # found broken now, not after the training
+    full = everything.take(slice(held, None))
     return full, lambda: _read_images(files[:held], labels[:held], size), names
 
 

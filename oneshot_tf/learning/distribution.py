@@ -21,13 +21,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     Raises:
         InputError: the devices aren't there.
     """
-    gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
-        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+        several = len(tf.config.list_logical_devices("GPU")) > 1
+        return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
     if name == "cpu":
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "mirrored":
-        if not gpus:
+        if not tf.config.list_logical_devices("GPU"):
             raise InputError(
                 "--distribution=mirrored needs a GPU and none was found; use auto or cpu."
             )
