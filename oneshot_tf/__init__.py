@@ -21,6 +21,18 @@ except ModuleNotFoundError as error:
         "pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
     ) from None
 
+try:
+    import keras as _keras
+
+    _backend = _keras.backend.backend()
+except ModuleNotFoundError:  # Keras imports the backend it is set to
+    _backend = "another backend, which isn't installed"
+if _backend != "tensorflow":
+    raise ImportError(
+        f"oneshot_tf needs Keras on TensorFlow, and it is set to {_backend}: set "
+        "KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
+    )
+
 from oneshot_tf.data import Dataset, Split, make_dataset
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator, Score, evaluate, evaluate_standalone

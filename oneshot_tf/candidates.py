@@ -38,6 +38,11 @@ class Candidate:
     multiply_adds: int
     rank: int = 0
 
+    def __post_init__(self):
+        # As the file has them, so that a ranking is the same before and after reading it.
+        for name in ("candidate_accuracy", "cross_entropy"):
+            object.__setattr__(self, name, round(getattr(self, name), 6))
+
     def row(self) -> list[str]:
         """The values of `COLUMNS`."""
         fractions = [f"{self.candidate_accuracy:.6f}", f"{self.cross_entropy:.6f}"]

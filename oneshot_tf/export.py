@@ -5,6 +5,7 @@ class index and class name; nothing of this package is needed to load it.
 Before this program says done, a fresh process loads it and must agree.
 """
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, read_results
 from oneshot_tf.saved_model import write_saved_model
-from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture
 
 _IMAGES = 16
@@ -39,27 +39,28 @@ np.savez(sys.argv[3], batch=batch["probabilities"], single=single,
 """
 
 
-def main(run, export) -> None:
+def main(run, export, location) -> None:
     """Exports; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     directory.config()
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
-    dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
-    target = pathlib.Path(export.export_dir or directory.path / "export").expanduser()
-    if target.exists() and any(target.iterdir()) and not (target / "saved_model.pb").exists():
-        raise InputError(
-            f"--export_dir={target} holds something else; give an empty or new folder."
-        )
-    write_saved_model(net, dataset, target, facts)
+    dataset = directory.load_data(location)
     images = dataset.validation.images[:_IMAGES]
-    live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
-    worst = _difference_in_fresh_process(target, images, live, dataset.class_names)
-    print(
-        f"Exported {folder} ({net.architecture}) to {target}.\nA fresh process loaded it: "
-        f"probabilities of {len(images)} images agree to {worst:.1e}, one by one and as a batch.",
-        flush=True,
-    )
+    with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
+        live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
+
+    def check(saved_model):
+        worst = _difference_in_fresh_process(saved_model, images, live, dataset.class_names)
+        print(
+            f"A fresh process loads it: probabilities of {len(images)} images agree to "
+            f"{worst:.1e}, one by one and as a batch.",
+            flush=True,
+        )
+
+    target = export.export_dir or directory.path / "export"
+    target = write_saved_model(net, dataset, target, facts, check)
+    print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
 
 
 def _chosen_folder(directory, net) -> pathlib.Path:
@@ -73,16 +74,16 @@ def _chosen_folder(directory, net) -> pathlib.Path:
         raise InputError(
             f"--net={net} is not the folder of a trained net below {root}; top/net_00/run_0 is."
         )
-    results = [r for r in read_results(directory) if r["name"] != "all_on"]
+    results = [r for r in read_results(directory) if r["retrain"]["select"] != "all_on"]
     if not results:
         raise InputError(
             f"{directory.path} has no retrained net; run python -m oneshot_tf.retrain "
             f"--run_dir={directory.path} first."
         )
-    # Test accuracies choose nothing.
-    validated = [r for r in results if r["evaluated_on"] == "validation"]
-    nets = [n for r in validated or results for n in r["nets"]]
-    by = "mean" if validated else "candidate_accuracy"
+    # Nets of the final training go first; test accuracies choose nothing.
+    final = [r for r in results if r["evaluated_on"] == "test"]
+    nets = [n for r in final or results for n in r["nets"]]
+    by = "candidate_accuracy" if final else "mean"
     best = max(nets, key=lambda n: n[by] if n[by] is not None else -1.0)
     return root / best["folder"][0]
 
@@ -125,7 +126,8 @@ def _difference_in_fresh_process(target, images, live, class_names) -> float:
         given, got = f"{scratch}/images.npy", f"{scratch}/answers.npz"
         np.save(given, images)
         command = [sys.executable, "-c", _LOADER, str(target.resolve()), given, got]
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+        done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
         if done.returncode:
             raise InputError(f"{target} doesn't load in a fresh process: {done.stderr[-2000:]}")
         with np.load(got) as answers:
@@ -142,4 +144,4 @@ def _difference_in_fresh_process(target, images, live, class_names) -> float:
 
 
 if __name__ == "__main__":
-    config.run(main, settings.RunSettings, settings.ExportSettings)
+    config.run(main, settings.RunSettings, settings.ExportSettings, settings.LocationSettings)

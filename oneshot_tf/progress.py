@@ -10,14 +10,12 @@ class Progress:
         title: what is going on.
         total: units of work when done.
         unit: their name, plural.
-        start: units that were done before.
         seconds: least time between two lines.
     """
 
-    def __init__(self, title: str, total: int, unit: str, start: int = 0, seconds: float = 5.0):
+    def __init__(self, title: str, total: int, unit: str, seconds: float = 5.0):
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
         self._first = None  # (time, done) after the first unit: it includes building the graph
-        self._start = start
         self._last = 0.0
 
     def update(self, done: int, text: str = "") -> None:

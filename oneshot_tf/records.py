@@ -19,8 +19,11 @@ import sys
 import time
 from importlib import metadata
 
+from oneshot_tf.data import Dataset
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import make_folder, read_json, write_atomically, write_json
+from oneshot_tf.settings import DataSettings
+from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import CellSpace
 
 # Settings that may differ when a run goes on: they don't change its results.
@@ -107,6 +110,42 @@ class RunDirectory:
             raise InputError(
                 f"{self.path / 'config.json'} is of another version ({error}); train anew."
             ) from None
+
+    def load_data(self, location) -> Dataset:
+        """The data set that the run was trained on.
+
+        Args:
+            location: `LocationSettings`: where it is now, if it moved.
+
+        Raises:
+            InputError: it can't be had, or isn't the same any more.
+        """
+        data = self.group(DataSettings, "data").to_dict()
+        data["download"] = location.download
+        if location.data_dir and data["dataset"].startswith("folder:"):
+            data["dataset"] = f"folder:{location.data_dir}"
+        data["data_dir"] = location.data_dir or data["data_dir"]
+        dataset = load_data(**data)
+        self.check_data(dataset)
+        return dataset
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Raises InputError if the images, labels or classes aren't those of the training."""
+        facts = self.config()["facts"]
+        if list(dataset.class_names) != facts["class_names"]:
+            raise InputError(
+                f"{dataset.name} has the classes {', '.join(dataset.class_names)[:200]}; those of "
+                f"{self.path} are {', '.join(facts['class_names'])[:200]}."
+            )
+        for split, now in dataset.fingerprint().items():
+            before = facts["fingerprint"][split]
+            if now != before:
+                raise InputError(
+                    f"The {split} images of {dataset.name} have changed since {self.path} was "
+                    f"trained ({before[0]:,} then, {now[0]:,} now), so images that weights were "
+                    "trained on would rank candidates. Restore them, or train anew in another "
+                    "--run_dir."
+                )
 
     def note_provenance(self, devices) -> None:
         """Adds to provenance.json how and with what a program was started."""

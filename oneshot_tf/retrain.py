@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import CandidateFile, select
+from oneshot_tf.candidates import CandidateFile, ranked, select
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import make_folder, read_json, write_json
@@ -23,12 +23,11 @@ from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, print_results
-from oneshot_tf.sources import load_data
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
 
-def main(run, retrain, train, device) -> None:
+def main(run, retrain, train, device, location) -> None:
     """Retrains; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     model = directory.group(settings.ModelSettings, "model")
@@ -44,16 +43,17 @@ def main(run, retrain, train, device) -> None:
         "retrain": retrain.to_dict(),
         "train": train.to_dict(),
         "device": {"mixed_precision": device.mixed_precision},
+        "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
     }
     _check_same(folder / "settings.json", made_with, retrain.name)
-    strategy = make_strategy(device.distribution)
+    strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
     count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
     )  # fmt: skip
-    dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
+    dataset = directory.load_data(location)
     check_batch_size(train, dataset)
-    if is_chief():
+    if is_chief(strategy):
         make_folder(folder)
         write_json(folder / "settings.json", made_with)
         directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
@@ -68,7 +68,7 @@ def main(run, retrain, train, device) -> None:
                 )
                 jobs.train(candidate["architecture"], index, repeat)
         result = jobs.evaluate(chosen)
-    if is_chief():
+    if is_chief(strategy):
         write_json(folder / "result.json", {**made_with, **result})
         print_results(directory)
         print(
@@ -92,7 +92,7 @@ def _choose(directory, retrain) -> list[dict]:
     if retrain.architecture:
         architecture = Architecture.from_text(retrain.architecture)
         space.check(architecture)
-        known = [c for c in candidates if c.architecture == architecture]
+        known = [c for c in ranked(candidates) if c.architecture == architecture]
     elif retrain.select == "all_on":
         search = directory.path / "search.json"
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
@@ -115,6 +115,11 @@ def _check_same(path, made_with, name):
     for group, values in made_with.items():
         for key, value in values.items():
             old = before.get(group, {}).get(key)
+            if key == "architectures" and old != value:
+                raise InputError(
+                    f"{path.parent} was begun with other architectures: candidates.csv has changed "
+                    "since. Give --name=OTHER for a folder of its own, or remove it."
+                )
             if key != "device_batch_size" and old != value:
                 raise InputError(
                     f"{path.parent} was made with --{key}={old}, now it is --{key}={value}; give "
@@ -204,4 +209,5 @@ if __name__ == "__main__":
         settings.RetrainSettings,
         settings.TrainSettings,
         settings.DeviceSettings,
+        settings.LocationSettings,
     )

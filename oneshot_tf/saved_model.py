@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import normalize, resize
+from oneshot_tf.errors import InputError
 from oneshot_tf.files import make_folder, replace_folder, write_json, writing
 
 
-def write_saved_model(net, dataset, directory, facts=None) -> pathlib.Path:
-    """Writes a SavedModel and `architecture.json`; an older one there is replaced when done.
+def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathlib.Path:
+    """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
 
     Its default signature takes `images`, uint8 `[N, H, W, 3]` of any N, H and W
     (resized to the net's image size where they differ), and gives
@@ -24,14 +25,21 @@ def write_saved_model(net, dataset, directory, facts=None) -> pathlib.Path:
         dataset: has what preprocessing needs: `image_size`, `mean`, `std`, `class_names`.
         directory: where to.
         facts: more entries for architecture.json.
+        check: called with the folder of the finished SavedModel before it takes its
+            place; may raise to keep what is there.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: it can't be written.
+        InputError: it can't be written, or the directory holds something else.
     """
-    directory = pathlib.Path(directory)
+    directory = pathlib.Path(directory).expanduser().resolve()
+    if directory.exists():
+        if not directory.is_dir():
+            raise InputError(f"{directory} is a file; needed is a folder for the SavedModel.")
+        if any(directory.iterdir()) and not (directory / "architecture.json").exists():
+            raise InputError(f"{directory} holds something else; give an empty or a new folder.")
     beside = directory.with_name(f".{directory.name}.writing")
     make_folder(directory.parent)
     with writing(directory):
@@ -53,6 +61,8 @@ def write_saved_model(net, dataset, directory, facts=None) -> pathlib.Path:
             **(facts or {}),
         }
         write_json(beside / "architecture.json", description)
+    if check:
+        check(beside)
     replace_folder(beside, directory)
     return directory
 

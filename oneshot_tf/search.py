@@ -6,6 +6,8 @@ RUN_DIR/candidates.csv. Started again it goes on where it stopped; with a larger
 python -m oneshot_tf.retrain --run_dir=DIR.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from oneshot_tf import config, settings
@@ -17,14 +19,13 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.sources import load_data
 from oneshot_tf.space import cost
-from oneshot_tf.strategies import PROPOSERS
+from oneshot_tf.strategies import RandomSearch
 
 _ASK = 64  # architectures proposed at a time
 
 
-def main(run, search) -> None:
+def main(run, search, location) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     space = directory.space() if directory.config() else None
@@ -35,9 +36,10 @@ def main(run, search) -> None:
     wanted = min(search.num_candidates, space.num_architectures)
     if wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
-    file.write(done.values())
     if len(done) < wanted:
-        _evaluate(directory, supernet, file, done, wanted, search.seed)
+        dataset = directory.load_data(location)
+        file.write(dataclasses.replace(c, rank=0) for c in done.values())
+        _evaluate(directory, supernet, dataset, file, done, wanted)
     best = ranked(done.values())
     file.write(best)
     _print_top(best, directory.path)
@@ -64,7 +66,13 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
     supernet = Supernet(
         directory.space(), model.num_cells, model.filters, classes, dtype=device.dtype
     )
-    checkpoints.restore_step(steps, supernet.variables)
+    try:
+        checkpoints.restore_step(steps, supernet.variables)
+    except InputError as error:
+        raise InputError(
+            f"{error} Train again, it goes on from the checkpoint before: python -m "
+            f"oneshot_tf.train --flagfile={directory.path}/flags.txt --run_dir={directory.path}."
+        ) from None
     return supernet, steps
 
 
@@ -84,9 +92,8 @@ def _check_same_search(directory, made_with, has_candidates):
         write_json(path, made_with)
 
 
-def _evaluate(directory, supernet, file, done, wanted, seed):
+def _evaluate(directory, supernet, dataset, file, done, wanted):
     """Adds candidates to `done` and to the file until there are `wanted`."""
-    dataset = load_data(**directory.group(settings.DataSettings, "data").to_dict())
     ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
     evaluator = CandidateEvaluator(
         supernet, dataset.validation, dataset.normalize, ghost_batch_size
@@ -102,8 +109,8 @@ def _evaluate(directory, supernet, file, done, wanted, seed):
         flush=True,
     )
     count_costs = _cost_counter(supernet, dataset)
-    proposer = PROPOSERS["random"](supernet.space, seed)
-    progress = Progress("search", wanted, "candidates", len(done))
+    proposer = RandomSearch(supernet.space, made_with["seed"])
+    progress = Progress("search", wanted, "candidates")
     while len(done) < wanted:
         proposed = proposer.propose(_ASK)
         if not proposed:
@@ -146,4 +153,4 @@ def _print_top(best, path):
 
 
 if __name__ == "__main__":
-    config.run(main, settings.RunSettings, settings.SearchSettings)
+    config.run(main, settings.RunSettings, settings.SearchSettings, settings.LocationSettings)

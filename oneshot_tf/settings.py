@@ -79,17 +79,25 @@ class DeviceSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSettings(Settings):
+class LocationSettings(Settings):
+    """Where the images are."""
+
+    data_dir: str = setting(
+        "",
+        "Folder of prepared tensorflow-datasets (empty: their default, ~/tensorflow_datasets). "
+        "After training: empty for where they were; the folder itself of folder:PATH, if it moved.",
+    )
+    download: bool = setting(True, "Whether to download and prepare a data set that is missing.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings(LocationSettings):
     """Which images."""
 
     dataset: str = setting(
         "cifar10",
         "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
         "of tensorflow-datasets, or folder:PATH with one sub-folder of images a class.",
-    )
-    data_dir: str = setting(
-        "",
-        "Folder of prepared tensorflow-datasets; empty for their default, ~/tensorflow_datasets.",
     )
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
@@ -100,7 +108,6 @@ class DataSettings(Settings):
         "of others'.",
         least=0,
     )
-    download: bool = setting(True, "Whether to download and prepare a data set that is missing.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +238,7 @@ class ExportSettings(Settings):
 
     net: str = setting(
         "",
-        "Folder of a trained net below RUN_DIR/retrain; empty: the net with the best candidate "
-        "accuracy (validation accuracy, where nets were evaluated on validation images).",
+        "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
+        "the one with the best candidate accuracy, else the one with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")

@@ -65,7 +65,7 @@ def _prepared(name, data_dir, download):
     _check_reachable(builder, name, place)
     try:
         builder.download_and_prepare()
-    except (OSError, AssertionError, ValueError, tf.errors.OpError) as error:
+    except Exception as error:  # tensorflow-datasets and its downloads raise many kinds
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
@@ -114,4 +114,9 @@ def _read(builder, split, size):
             f"{builder.name} in {builder.data_path} can't be read after {done:,} examples "
             f"({str(error).splitlines()[0][:200]}); prepare it anew."
         ) from None
-    return data.Split(images[:done], labels[:done])
+    if done != count:
+        raise InputError(
+            f"{builder.name} in {builder.data_path} has {done:,} of {count:,} examples; prepare it "
+            "anew."
+        )
+    return data.Split(images, labels)

@@ -4,6 +4,9 @@ Started again with the same flags, it goes on from its last checkpoint. Next:
 python -m oneshot_tf.search --run_dir=DIR.
 """
 
+import dataclasses
+import pathlib
+
 import tensorflow as tf
 
 from oneshot_tf import config, settings
@@ -19,11 +22,14 @@ from oneshot_tf.strategies import PathDropout
 
 def main(run, data, model, train, one_shot, device) -> None:
     """Trains; each argument is the object of `settings` of that kind."""
+    if data.dataset.startswith("folder:"):  # also found when a later program starts elsewhere
+        folder = pathlib.Path(data.dataset.removeprefix("folder:")).expanduser().resolve()
+        data = dataclasses.replace(data, dataset=f"folder:{folder}")
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     values = {name: group.to_dict() for name, group in groups.items()}
     directory = RunDirectory(run.run_dir)
     directory.check_settings(values)
-    strategy = make_strategy(device.distribution)
+    strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
     turns = count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
@@ -36,9 +42,11 @@ def main(run, data, model, train, one_shot, device) -> None:
         "image_size": dataset.image_size,
         "mean": dataset.mean.tolist(),
         "std": dataset.std.tolist(),
+        "fingerprint": dataset.fingerprint(),
     }
-    if is_chief():
+    if is_chief(strategy):
         directory.begin(values, space, config.as_flag_lines(groups.values()), facts)
+        directory.check_data(dataset)
         directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
     print(
         f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
@@ -59,8 +67,7 @@ def main(run, data, model, train, one_shot, device) -> None:
             directory.path, device,
         )  # fmt: skip
     print(
-        f"Trained for {last['step']:,} steps (loss {last['loss']:.3f}, training accuracy with "
-        f"paths dropped {last['accuracy']:.3f}). Next: python -m oneshot_tf.search "
+        f"Trained for {last['step']:,} steps. Next: python -m oneshot_tf.search "
         f"--run_dir={directory.path}",
         flush=True,
     )

@@ -18,7 +18,11 @@ prepare_environment() {
   PYTHON_BIN=$VENV/bin/python
   if [ ! -x "$PYTHON_BIN" ]; then
     echo "Making a virtual environment in $VENV …"
-    "$base" -m venv "$VENV"
+    if ! "$base" -m venv "$VENV"; then
+      rm -rf "$VENV"
+      echo "$base can't make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2
+      exit 1
+    fi
   fi
   # Reinstalled only when what it would install has changed.
   local wanted

@@ -95,6 +95,22 @@ def test_moving_averages_approach_the_statistics_and_serve_single_images():
     np.testing.assert_allclose(batch, single, atol=1e-6)
 
 
+def test_ghost_batches_must_divide_the_batch():
+    with pytest.raises(ost.InputError, match="6 images can't be cut into 4"):
+        ost.GhostBatchNorm()(images((6, 2, 2, 3)), num_ghosts=4)
+
+
+def test_turns_move_the_averages_as_the_whole_batch_does():
+    x = images((24, 4, 4, 3))
+    whole, turns = (ost.GhostBatchNorm(moving_averages=True) for _ in range(2))
+    for _ in range(3):
+        whole(x, num_ghosts=6, training=True)
+        for t in range(3):
+            turns(x[8 * t : 8 * t + 8], num_ghosts=2, training=True, turn=(t, 3))
+    np.testing.assert_allclose(whole.moving_mean, turns.moving_mean, atol=1e-6)
+    np.testing.assert_allclose(whole.moving_variance, turns.moving_variance, rtol=1e-5)
+
+
 def test_statistics_are_float32_under_mixed_precision():
     x = 300 + images((32, 4, 4, 3))  # bfloat16 statistics would be off by 1
     layer = ost.GhostBatchNorm(dtype="mixed_bfloat16", moving_averages=True, momentum=0.0)
@@ -102,3 +118,5 @@ def test_statistics_are_float32_under_mixed_precision():
     assert y.dtype == tf.bfloat16 and layer.offset.dtype == "float32"
     rounded = tf.cast(tf.cast(x, tf.bfloat16), tf.float32).numpy()
     np.testing.assert_allclose(layer.moving_mean, rounded.mean((0, 1, 2)), rtol=1e-5)
+    served = tf.cast(layer(x, training=False), tf.float32)
+    np.testing.assert_allclose(served, tf.cast(y, tf.float32), atol=0.05)

@@ -1,5 +1,6 @@
 """Training: the same on one device, on two and in turns; resumed as if never stopped."""
 
+import errno
 import json
 
 import numpy as np
@@ -52,6 +53,44 @@ def assert_close(run, expected):
         assert run[1][name] == pytest.approx(expected[1][name], rel=1e-4), name
 
 
+def test_steps_against_steps_by_hand(digits):
+    """Cross-entropy with label smoothing, masked L2, one cosine, Nesterov: written out plainly."""
+    num_steps, batch, ghosts, rate, decay, smoothing = 3, 32, 4, 0.05, 0.01, 0.1
+    space = ost.bender2018(num_blocks=2)
+    sampler = ost.PathDropout(space, 0.3, "constant")
+    nets = [ost.Supernet(space, num_cells=2, filters=3, num_classes=10, seed=2) for _ in range(2)]
+    settings = ost.TrainSettings(
+        batch_size=batch, ghost_batch_size=8, learning_rate=rate, weight_decay=decay,
+        label_smoothing=smoothing, augmentation="none",
+    )  # fmt: skip
+    ost.fit_supernet(nets[0], digits, sampler, num_steps, settings, seed=5)
+
+    net = nets[1]
+    variables = net.trainable_variables
+    momenta = [np.zeros(v.shape, np.float32) for v in variables]
+    for step in range(num_steps):
+        images, labels = digits.train.batch(step, batch, 5)
+        masks = sampler.sample(ghosts, step, 5).numpy()
+        usage = net.usage(masks).numpy()
+        with tf.GradientTape() as tape:
+            loss = 0.0
+            for g in range(ghosts):
+                rows = slice(8 * g, 8 * g + 8)
+                logits = net(digits.normalize(images[rows]), masks[g : g + 1], True)
+                log_p = tf.nn.log_softmax(logits)
+                targets = 0.9 * np.eye(10)[labels[rows]] + 0.01
+                loss -= tf.reduce_sum(targets.astype(np.float32) * log_p) / batch
+            for k, kernel in enumerate(net.kernels):
+                used = np.mean([usage[g, k] for g in range(ghosts)])
+                loss += decay / 2 * used * tf.reduce_sum(kernel.value**2)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        now = rate * (1 + np.cos(np.pi * step / num_steps)) / 2
+        for i, (variable, gradient) in enumerate(zip(variables, gradients)):
+            momenta[i] = 0.9 * momenta[i] - now * gradient.numpy()
+            variable.assign_add(0.9 * momenta[i] - now * gradient.numpy())
+    np.testing.assert_allclose(weights(nets[0]), weights(net), atol=2e-5)
+
+
 @pytest.mark.parametrize("device_batch_size", [8, 16])
 def test_turns_are_the_whole_batch(digits, whole, device_batch_size):
     assert_close(train(digits, device_batch_size=device_batch_size), whole)
@@ -64,12 +103,15 @@ def test_two_devices_are_one(digits, whole, two_devices, device_batch_size):
     assert_close(run, whole)
 
 
-def test_a_standalone_net_trains_the_same_on_two_devices(digits, two_devices):
+def test_a_standalone_net_trains_the_same_on_two_devices_and_in_turns(digits, two_devices):
     space = ost.bender2018(num_blocks=1)
     a = ost.Architecture.from_text("prev1+prev2:sep3x3+avg3x3")
-    settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8)
 
-    def run():
+    def run(device_batch_size=64):
+        settings = ost.TrainSettings(
+            batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size,
+            learning_rate_schedule="constant",
+        )  # fmt: skip
         net = ost.Standalone(space, a, num_cells=2, filters=4, num_classes=10)
         ost.fit_standalone(net, digits, STEPS, settings, seed=1)
         return weights(net)  # moving averages too
@@ -77,6 +119,9 @@ def test_a_standalone_net_trains_the_same_on_two_devices(digits, two_devices):
     one = run()
     with two_devices.scope():
         two = run()
+        two_in_turns = run(8)
+    np.testing.assert_allclose(one, run(8), atol=2e-5)
+    np.testing.assert_allclose(one, two_in_turns, atol=2e-5)
     np.testing.assert_allclose(one, two, atol=2e-5)
 
 
@@ -153,9 +198,31 @@ def test_no_checkpoint_holds_half(tmp_path, small_supernet):
     assert Checkpoints(folder).restore(small_supernet.variables) == 0
 
 
-def test_a_loss_that_is_not_finite_stops_with_one_line(digits):
+def test_a_loss_that_is_not_finite_stops_with_one_line_and_is_not_saved(digits, tmp_path):
+    device = DeviceSettings(log_steps=1000, checkpoint_steps=5)
     with pytest.raises(ost.InputError, match="loss is (nan|inf)"):
-        train(digits, learning_rate=100.0, weight_decay=1.0, num_steps=100)
+        train(digits, tmp_path, learning_rate=100.0, weight_decay=1.0, num_steps=100, device=device)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps()
+    for step in checkpoints.steps():
+        with np.load(checkpoints.path(step)) as arrays:
+            assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+
+
+def test_a_full_disk_leaves_what_was_there(digits, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    train(digits, tmp_path, num_steps=1)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    before = checkpoints.path(1).read_bytes()
+    monkeypatch.setattr("os.fsync", full)
+    for step in (1, 2):
+        with pytest.raises(ost.InputError, match="No space left on device") as error:
+            checkpoints.save(step, [tf.keras.Variable(np.ones(3), name="x")])
+        assert "\n" not in str(error.value)
+    assert checkpoints.path(1).read_bytes() == before
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step_000000001.npz"]
 
 
 def test_training_learns(digits):

@@ -1,6 +1,7 @@
 """The programs as a user starts them: the pipeline, going on, and what a mistake gets."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
+from oneshot_tf import data, records, retrain, settings, sources
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """--dataset=digits
@@ -139,6 +141,12 @@ def test_started_again_nothing_is_done_twice(folder):
 def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(folder, tmp_path):
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
+    first = (folder / "run" / "candidates.csv").read_text()
+    sentinel = first.replace(read_csv(folder)[-1]["candidate_accuracy"], "0.987654")
+    (folder / "run" / "candidates.csv").write_text(sentinel)  # would be lost if evaluated again
+    run("search", "--run_dir=run", "--num_candidates=9", cwd=folder)
+    assert read_csv(folder)[0]["candidate_accuracy"] == "0.987654"
+    (folder / "run" / "candidates.csv").write_text(first)
     run("search", "--run_dir=run", "--num_candidates=12", cwd=folder)
     rows = read_csv(folder)
     assert len(rows) == 12 and set(old) < {row["architecture"] for row in rows}
@@ -192,6 +200,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
         ("export", ["--run_dir=unfinished"], "no retrained net"),
         ("export", ["--run_dir=run", "--net=../../.."], "not the folder"),
         ("export", ["--run_dir=run", "--export_dir=run"], "something else"),
+        ("export", ["--run_dir=run", "--export_dir=small.flags"], "is a file"),
     ],
 )
 def test_a_mistake_gets_one_line_and_changes_nothing(broken, program, flags, part):
@@ -225,3 +234,93 @@ def test_a_bad_command_line_has_code_2(folder):
 def test_help(program, tmp_path):
     out, _ = run(program, "--help", cwd=tmp_path)
     assert f"python -m oneshot_tf.{program}" in out and "--run_dir" in out
+
+
+# ---------------------------------------------------------------------------- in this process
+
+
+def in_process(folder, name, monkeypatch, load_test, **changes):
+    """Retrains in this process with the test images read through `load_test(original)`."""
+    original = sources.load_data
+
+    def load_data(**arguments):
+        dataset = original(**arguments)
+        return dataclasses.replace(dataset, load_test=lambda: load_test(dataset.load_test))
+
+    monkeypatch.setattr(records, "load_data", load_data)
+    values = {"top": 2, "count": 2, "epochs": 0.05, "name": name, **changes}
+    retrain.main(
+        settings.RunSettings(run_dir=str(folder / "run")),
+        settings.RetrainSettings(**values),
+        settings.TrainSettings(augmentation="none"),
+        settings.DeviceSettings(),
+        settings.LocationSettings(),
+    )
+    return json.loads((folder / "run" / "retrain" / name / "result.json").read_text())
+
+
+def test_the_test_images_are_read_once_after_all_training(folder, monkeypatch):
+    trained_before = []
+
+    def load_test(original):
+        made = (folder / "run" / "retrain" / "once").glob("net_*/run_*/checkpoints/*.npz")
+        trained_before.append(len(list(made)))
+        return original()
+
+    result = in_process(folder, "once", monkeypatch, load_test, repeats=2)
+    assert trained_before == [4]
+    assert result["num_training_images"] == 1497
+
+
+def test_validation_leaves_the_test_images_alone(folder, monkeypatch):
+    def load_test(original):
+        raise AssertionError("the test images were read")
+
+    result = in_process(folder, "held", monkeypatch, load_test, evaluate_on="validation")
+    assert (result["num_training_images"], result["num_images"]) == (1397, 100)
+
+
+def test_other_architectures_under_the_same_name_are_refused(folder, monkeypatch):
+    in_process(folder, "same", monkeypatch, lambda original: original())
+    file = folder / "run" / "candidates.csv"
+    before = file.read_text()
+    lines = before.splitlines(keepends=True)
+    file.write_text("".join([lines[0], *lines[3:]]))  # the two best are gone
+    try:
+        with pytest.raises(ost.InputError, match="other architectures"):
+            in_process(folder, "same", monkeypatch, lambda original: original())
+    finally:
+        file.write_text(before)
+
+
+def test_changed_data_are_noticed(folder, digits):
+    directory = records.RunDirectory(folder / "run")
+    directory.check_data(digits)
+    changed = data.Split(digits.train.images ^ 1, digits.train.labels)
+    with pytest.raises(ost.InputError, match="train images of digits have changed"):
+        directory.check_data(dataclasses.replace(digits, train=changed))
+    fewer = digits.validation.take(slice(1, None))
+    with pytest.raises(ost.InputError, match="100 then, 99 now"):
+        directory.check_data(dataclasses.replace(digits, validation=fewer))
+    with pytest.raises(ost.InputError, match="has the classes"):
+        directory.check_data(dataclasses.replace(digits, class_names=("a", "b")))
+
+
+def test_a_saved_model_does_not_replace_something_else(tmp_path, small_space, digits):
+    a = small_space.sample(np.random.default_rng(0))
+    net = ost.Standalone(small_space, a, num_cells=1, filters=2, num_classes=10)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(ost.InputError, match="something else"):
+        ost.write_saved_model(net, digits, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
+
+    def refuse(folder):
+        raise ost.InputError("not good")
+
+    target = ost.write_saved_model(net, digits, tmp_path / "served")
+    before = sorted(p.name for p in target.rglob("*"))
+    with pytest.raises(ost.InputError, match="not good"):
+        ost.write_saved_model(net, digits, target, check=refuse)
+    assert sorted(p.name for p in target.rglob("*")) == before
+    tf.saved_model.load(str(target))

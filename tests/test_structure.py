@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluation": {"errors", "learning.losses"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
-    "records": {"errors", "files", "space"},
+    "records": {"errors", "files", "settings", "space", "data", "sources"},
 }
 PROGRAMS = {"train", "search", "retrain", "export"}
 

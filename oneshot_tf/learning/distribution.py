@@ -7,23 +7,25 @@ import tensorflow as tf
 
 from oneshot_tf.errors import InputError
 
-DISTRIBUTIONS = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(name: str, num_ghosts: int) -> tf.distribute.Strategy:
     """The tf.distribute strategy for `--distribution`.
 
     Args:
-        name: "auto": all GPUs of this machine, one GPU, or the CPU, whatever
-            there is; "cpu"; "mirrored": all GPUs of this machine; "multi_worker":
-            the processes named in TF_CONFIG; "tpu": the local TPU.
+        name: "auto": as many GPUs of this machine as divide the ghost batches, else
+            the CPU; "cpu"; "mirrored": all GPUs of this machine; "multi_worker": the
+            processes named in TF_CONFIG; "tpu": the local TPU.
+        num_ghosts: ghost batches in the global batch.
 
     Raises:
         InputError: the devices aren't there.
     """
     if name == "auto":
-        several = len(tf.config.list_logical_devices("GPU")) > 1
-        return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+        gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+        while gpus and num_ghosts % len(gpus):
+            gpus.pop()
+        several = len(gpus) > 1
+        return tf.distribute.MirroredStrategy(gpus) if several else tf.distribute.get_strategy()
     if name == "cpu":
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "mirrored":
@@ -35,9 +37,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "multi_worker":
         _check_tf_config()
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if name == "tpu":
-        return _tpu_strategy()
-    raise InputError(f"--distribution={name}; known are {', '.join(DISTRIBUTIONS)}.")
+    return _tpu_strategy()
 
 
 def _check_tf_config():
@@ -65,10 +65,18 @@ def _tpu_strategy():
         ) from None
 
 
-def is_chief() -> bool:
-    """Whether this process writes files: the only one, or worker 0 of several."""
-    resolver = tf.distribute.get_strategy().cluster_resolver
-    return resolver is None or getattr(resolver, "task_id", None) in (None, 0)
+def is_chief(strategy=None) -> bool:
+    """Whether this process writes files: the only one, the chief, or worker 0 where there is none.
+
+    Args:
+        strategy: None for the one in force.
+    """
+    resolver = (strategy or tf.distribute.get_strategy()).cluster_resolver
+    if resolver is None or not getattr(resolver, "task_type", None):
+        return True
+    if "chief" in resolver.cluster_spec().jobs:
+        return resolver.task_type == "chief"
+    return resolver.task_type == "worker" and resolver.task_id == 0
 
 
 def local_batch(images, labels):

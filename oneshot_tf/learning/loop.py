@@ -90,30 +90,33 @@ class _Loop:
 
     def run(self, device: DeviceSettings, title: str) -> dict:
         start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
-        if self.metrics_file:
+        if self.metrics_file and is_chief():
             _truncate(self.metrics_file, start)
         if start >= self.num_steps:
             print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
-            return _last_line(self.metrics_file)
+            return _last_line(self.metrics_file, start)
         where = f"from step {start:,} " if start else ""
         print(
             f"{title}: {self.num_steps:,} steps {where}(the first one takes a while) …", flush=True
         )
-        progress = Progress(title, self.num_steps, "steps", start)
+        progress = Progress(title, self.num_steps, "steps")
         entry, sums, since = {}, [], time.monotonic()
         with _graceful_stop() as stop:
             for number in range(start, self.num_steps):
                 batch = self.data.train.batch(number, self.batch_size, self.seed)
                 sums.append(self.step(*local_batch(*batch), number))
                 done = number + 1
-                if done % device.log_steps == 0 or done == self.num_steps or number == start:
+                stopping = bool(stop)
+                save = done % device.checkpoint_steps == 0 or done == self.num_steps or stopping
+                # Whatever is saved was looked at first: only finite losses get past `_entry`.
+                if save or done % device.log_steps == 0 or number == start:
                     entry = self._entry(done, sums, time.monotonic() - since)
                     sums, since = [], time.monotonic()
                     self._log(entry)
-                if done % device.checkpoint_steps == 0 or done == self.num_steps or stop:
+                if save:
                     self._save(done)
                 progress.update(done, _words(entry))
-                if stop:
+                if stopping:
                     raise KeyboardInterrupt(f"stopped after step {done:,} of {self.num_steps:,}")
         return entry
 
@@ -126,9 +129,10 @@ class _Loop:
                 "Checkpoints from before are kept."
             )
         entry = {"step": done, **means}
-        if self.sampler is not None:
+        if hasattr(self.sampler, "progress"):
             entry["drop_progress"] = float(self.sampler.progress(done - 1))
-        entry["learning_rate"] = float(self.optimizer.learning_rate)
+        rate = keras.ops.convert_to_numpy(self.optimizer.learning_rate)
+        entry["learning_rate"] = float(rate)
         entry["images_per_second"] = round(len(sums) * self.batch_size / seconds, 1)
         return entry
 
@@ -176,9 +180,9 @@ def _truncate(metrics_file, start):
     write_atomically(metrics_file, lambda file: file.writelines(kept))
 
 
-def _last_line(metrics_file) -> dict:
+def _last_line(metrics_file, step) -> dict:
     lines = metrics_file.read_text().splitlines() if metrics_file.exists() else []
-    return json.loads(lines[-1]) if lines else {}
+    return json.loads(lines[-1]) if lines else {"step": step}
 
 
 def _words(entry) -> str:

@@ -2,8 +2,6 @@
 
 import keras
 
-SCHEDULES = ("cosine", "constant")
-
 
 def learning_rate_schedule(name: str, initial: float, num_steps: int):
     """What a Keras optimizer takes as `learning_rate`.

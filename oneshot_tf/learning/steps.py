@@ -21,8 +21,9 @@ def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -
     """
     if batch_size % (ghost_batch_size * num_replicas):
         raise InputError(
-            f"batch_size={batch_size}; with {num_replicas} device(s) and ghost_batch_size="
-            f"{ghost_batch_size} it must be a multiple of {ghost_batch_size * num_replicas}."
+            f"--batch_size={batch_size}: on {num_replicas} device(s) with --ghost_batch_size="
+            f"{ghost_batch_size} it must be a multiple of {ghost_batch_size * num_replicas}; "
+            "change it, or use fewer devices (--distribution=auto, or CUDA_VISIBLE_DEVICES=0)."
         )
     ghosts = batch_size // (ghost_batch_size * num_replicas)  # of one replica
     at_once = max(1, min(device_batch_size // ghost_batch_size, ghosts))
@@ -99,7 +100,7 @@ class TrainStep:
     def _in_turns(self, images, labels, masks):
         """Gradients and sums of cross-entropy and hits, each divided by the global batch."""
         if self.turns == 1:
-            return self._turn(images, labels, masks)
+            return self._turn(images, labels, masks, 0)
         images, labels, masks = (
             None
             if x is None
@@ -110,7 +111,7 @@ class TrainStep:
 
         def body(turn, gradients, sums):
             rows = None if masks is None else masks[turn]
-            more, parts = self._turn(images[turn], labels[turn], rows)
+            more, parts = self._turn(images[turn], labels[turn], rows, turn)
             return turn + 1, [a + b for a, b in zip(gradients, more)], sums + parts
 
         _, gradients, sums = tf.while_loop(
@@ -122,11 +123,12 @@ class TrainStep:
         )
         return list(gradients), sums
 
-    def _turn(self, images, labels, masks):
+    def _turn(self, images, labels, masks, turn):
         with tf.GradientTape() as tape:
             if masks is None:
                 ghosts = images.shape[0] // self.ghost_batch_size
-                logits = self.net(images, training=True, num_ghosts=ghosts)
+                turns = tf.stack([turn, self.turns])
+                logits = self.net(images, training=True, num_ghosts=ghosts, turn=turns)
             else:
                 logits = self.net(images, masks, training=True)
             losses = cross_entropy(labels, logits, self.settings.label_smoothing)

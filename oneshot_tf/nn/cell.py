@@ -29,8 +29,7 @@ class Cell(keras.layers.Layer):
     Call arguments:
         prev2, prev1: outputs of the two previous cells, `[B, h, w, c]`; None where not present.
         paths: an object of `nn.paths`.
-        num_ghosts: ghost batches in the batch.
-        training: whether batch norms are in training.
+        num_ghosts, training, turn: for the batch norms, see `GhostBatchNorm`.
 
     Attributes:
         kernels: pairs of a variable that L2 counts, and its unit within the cell.
@@ -89,8 +88,8 @@ class Cell(keras.layers.Layer):
                 for conv in getattr(layer, "convs", [layer]):
                     self.kernels.extend((v, path) for v in conv.trainable_variables)
 
-    def call(self, prev2, prev1, paths=None, num_ghosts=1, training=False):
-        context = {"num_ghosts": num_ghosts, "training": training}
+    def call(self, prev2, prev1, paths=None, num_ghosts=1, training=False, turn=(0, 1)):
+        context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
         reads = [self._read_outer(i, x, paths, context) for i, x in enumerate((prev2, prev1))]
         size = next(tf.shape(x)[:3] for x in reads if x is not None)
         like = tf.concat([size, [self.plan.width]], axis=0)

@@ -6,6 +6,8 @@
 import keras
 import tensorflow as tf
 
+from oneshot_tf.errors import InputError
+
 # Measured forward and backward on CPU: normalising all ghost batches in one go wins on small
 # tensors (fewer kernels), the fused kernel, one call a ghost batch, on larger ones.
 _FUSED_FROM_ELEMENTS = 2**15
@@ -29,7 +31,12 @@ def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
     Returns:
         y, of the shape and type of `x`; the means and the variances averaged
         over the ghost batches, float32 `[C]` each.
+
+    Raises:
+        InputError: B is not a multiple of `num_ghosts`.
     """
+    if x.shape[0] is not None and x.shape[0] % num_ghosts:
+        raise InputError(f"{x.shape[0]} images can't be cut into {num_ghosts} ghost batches.")
     per_ghost = (
         x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3]
         if None not in x.shape
@@ -83,6 +90,8 @@ class GhostBatchNorm(keras.layers.Layer):
         x: `[B, H, W, C]`.
         num_ghosts: how many ghost batches `x` holds; must divide B.
         training: only matters with moving averages.
+        turn: pair of numbers, or int tensor, (t, T): this batch is the t-th (from 0) of T that make up one training
+            step. After all T, the averages have moved once, by the mean of the T statistics.
     """
 
     def __init__(self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs):
@@ -119,18 +128,24 @@ class GhostBatchNorm(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def call(self, x, num_ghosts=1, training=False):
+    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
         offset = tf.convert_to_tensor(self.offset)
         scale = tf.convert_to_tensor(self.scale) if self.use_scale else tf.ones_like(offset)
         if self.use_moving_averages and not training:
             factor = scale * tf.math.rsqrt(self.moving_variance + self.epsilon)
             shift = offset - self.moving_mean * factor
-            return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
+            return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype)
         y, mean, variance = normalize_ghosts(x, offset, scale, num_ghosts, self.epsilon)
         if self.use_moving_averages:
             for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                average.assign(average * self.momentum + value * (1.0 - self.momentum))
+                average.assign(average + (value - average) * self._rate(turn))
         return y
+
+    def _rate(self, turn):
+        """How far an average moves in a turn, so that in the end all turns weigh the same."""
+        index, turns = (tf.cast(number, tf.float32) for number in (turn[0], turn[1]))
+        share = (1.0 - self.momentum) / turns
+        return share / (1.0 - share * (turns - 1.0 - index))
 
     def get_config(self):
         return {

@@ -69,9 +69,9 @@ class Network(keras.Model):
         self.kernel_units = [int(unit) for _, unit in kernels]
         self.built = True
 
-    def _logits(self, images, paths, num_ghosts, training):
+    def _logits(self, images, paths, num_ghosts, training, turn=(0, 1)):
         """float32 `[B, K]` of images `[B, H, W, 3]`."""
-        context = {"num_ghosts": num_ghosts, "training": training}
+        context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
         prev2 = prev1 = self.stem(tf.cast(images, self.compute_dtype))
         for cell in self.cells:
             out = None if cell is None else cell(prev2, prev1, paths=paths, **context)

@@ -1,7 +1,7 @@
 """BN-ReLU-Conv units, and the seven operations of section 3.1 made of them.
 
 Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes
-`num_ghosts` and `training` for its batch norms. None of them knows of masks.
+`num_ghosts`, `training` and `turn` for its batch norms. None of them knows of masks.
 """
 
 import dataclasses
@@ -99,16 +99,17 @@ class BnReluConvs(keras.layers.Layer):
             conv.build(input_shape)
             input_shape = (*input_shape[:-1], conv.width)
 
-    def call(self, x, num_ghosts=1, training=False):
+    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
         for norm, conv in zip(self.norms, self.convs):
-            x = conv(tf.nn.relu(norm(x, num_ghosts=num_ghosts, training=training)))
+            x = norm(x, num_ghosts=num_ghosts, training=training, turn=turn)
+            x = conv(tf.nn.relu(x))
         return x
 
 
 class Identity(keras.layers.Layer):
     """Hands its input on."""
 
-    def call(self, x, num_ghosts=1, training=False):
+    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
         return x
 
 
@@ -123,7 +124,7 @@ class Pool(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kind = kind
 
-    def call(self, x, num_ghosts=1, training=False):
+    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
         return tf.nn.pool(x, (3, 3), self.kind, strides=(1, 1), padding="SAME")
 
 

@@ -30,6 +30,7 @@ class Standalone(Network):
         images: normalised images, float `[B, H, W, 3]`.
         training: whether batch norms use (and average) the batch's statistics.
         num_ghosts: ghost batches in the batch, when training.
+        turn: see `GhostBatchNorm`.
 
     Returns:
         Logits, float32 `[B, K]`.
@@ -52,9 +53,9 @@ class Standalone(Network):
         )
         self.architecture = architecture
 
-    def __call__(self, images, training=False, num_ghosts=1):
+    def __call__(self, images, training=False, num_ghosts=1, turn=(0, 1)):
         # Keras takes only tensors by position; `training` may be given so here.
-        return super().__call__(images, training=training, num_ghosts=num_ghosts)
+        return super().__call__(images, training=training, num_ghosts=num_ghosts, turn=turn)
 
-    def call(self, images, training=False, num_ghosts=1):
-        return self._logits(images, AllPaths(), num_ghosts, training)
+    def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
+        return self._logits(images, AllPaths(), num_ghosts, training, turn)

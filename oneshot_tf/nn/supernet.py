@@ -49,6 +49,7 @@ class Supernet(Network):
         return super().__call__(images, masks, training=training)
 
     def call(self, images, masks, training=False):
+        masks = tf.cast(masks, self.compute_dtype)
         batch, num_ghosts = images.shape[0], masks.shape[0]
         if masks.shape[1:] != (self.space.num_paths,):
             raise InputError(

@@ -3,5 +3,4 @@
 from oneshot_tf.strategies.path_dropout import PathDropout
 from oneshot_tf.strategies.random_search import RandomSearch
 
-SAMPLERS = {"path_dropout": PathDropout}
-PROPOSERS = {"random": RandomSearch}
+__all__ = ["PathDropout", "RandomSearch"]

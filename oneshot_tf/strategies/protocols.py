@@ -17,6 +17,8 @@ class Sampler(Protocol):
         It is called on every replica for the ghost batches of the whole global
         batch; each replica takes its rows. So results don't depend on how many
         devices there are.
+
+        A sampler may also have `progress(step)`, a number in [0, 1] that is logged.
         """
 
 
