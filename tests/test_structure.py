@@ -1,6 +1,7 @@
 """Imports point one way; the public API is what the README shows, and that runs."""
 
 import ast
+import os
 import pathlib
 import re
 import subprocess
@@ -91,8 +92,9 @@ def test_the_readmes_lines_run(tmp_path):
     code = re.sub(r"(STEPS = |num_steps=)\d+", r"\g<1>3", code)
     code = re.sub(r"propose\(\d+\)", "propose(3)", code)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.rglob("saved_model.pb"))
 
