@@ -110,7 +110,11 @@ def evaluate_standalone(net, split, normalize) -> Score:
         split: the images, a `Split`.
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
     """
-    forward = tf.function(lambda images: net(images, training=False))
+    size = split.images.shape[1]
+    # One graph for any number of images.
+    forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
+        tf.TensorSpec([None, size, size, 3], tf.float32)
+    )
     hits = entropy = 0.0
     for start in range(0, len(split), _STANDALONE_BATCH):
         part = split.take(slice(start, start + _STANDALONE_BATCH))

@@ -190,9 +190,11 @@ def _commit():
 
 
 def read_results(directory: RunDirectory) -> list[dict]:
-    """The retrain results of a run: the contents of each retrain/NAME/result.json."""
+    """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
-    return [{"name": path.parent.name, **read_json(path)} for path in paths]
+    results = [{"name": path.parent.name, **read_json(path)} for path in paths]
+    order = ("top", "small", "random", "all_on")
+    return sorted(results, key=lambda result: order.index(result["retrain"]["select"]))
 
 
 def print_results(directory: RunDirectory) -> None:

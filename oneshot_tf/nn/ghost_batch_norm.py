@@ -90,8 +90,9 @@ class GhostBatchNorm(keras.layers.Layer):
         x: `[B, H, W, C]`.
         num_ghosts: how many ghost batches `x` holds; must divide B.
         training: only matters with moving averages.
-        turn: pair of numbers, or int tensor, (t, T): this batch is the t-th (from 0) of T that make up one training
-            step. After all T, the averages have moved once, by the mean of the T statistics.
+        turn: (t, T), numbers or one int tensor: this batch is the t-th (from 0) of T that make
+            up a training step. After all T, the averages have moved once, by the mean of the
+            T statistics.
     """
 
     def __init__(self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs):
