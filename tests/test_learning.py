@@ -261,11 +261,13 @@ def test_the_papers_model_trains_in_turns_at_full_size():
     space = ost.bender2018()
     digits = ost.load_data("digits", image_size=32)
     supernet = ost.Supernet(space, num_cells=6, filters=16, num_classes=10)
-    sampler = ost.PathDropout(space, 0.1, "linear", num_steps=12)
-    settings = ost.TrainSettings(batch_size=128, ghost_batch_size=32, device_batch_size=64)
-    device = DeviceSettings(log_steps=1)
-    last = ost.fit_supernet(supernet, digits, sampler, 12, settings, device=device)
-    assert last["cross_entropy"] < 2.2  # chance is 2.30
+    sampler = ost.PathDropout(space, 0.1, "linear", num_steps=10_000)
+    settings = ost.TrainSettings(
+        batch_size=128, ghost_batch_size=32, device_batch_size=64, augmentation="none"
+    )
+    device = DeviceSettings(log_steps=5)
+    last = ost.fit_supernet(supernet, digits, sampler, 30, settings, device=device)
+    assert last["cross_entropy"] < 1.5  # chance is 2.30
 
 
 def test_cross_entropy_with_label_smoothing():
