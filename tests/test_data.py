@@ -1,6 +1,5 @@
 """Data: fixed splits, batches that follow from (step, seed), real files, clear errors."""
 
-import pickle  # writes the archive that tensorflow-datasets reads; nothing of ours reads one
 from unittest import mock
 
 import numpy as np
@@ -158,7 +157,6 @@ def prepared(tmp_path_factory):
         pixels = np.repeat(labels * 20, 3072, axis=1).astype(np.uint8)
         (fake / name).write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
     (fake / "batches.meta.txt").write_text("\n".join(f"class{i}" for i in range(10)) + "\n")
-    (fake / "batches.meta").write_bytes(pickle.dumps({}))
     manager = tfds.download.DownloadManager
     with mock.patch.object(
         manager, "download_and_extract", lambda self, url: epath.Path(root / "archive")
