@@ -77,7 +77,7 @@ def readme_code():
 
 def test_the_readme_shows_the_workflow_in_few_lines():
     lines = [line for line in readme_code().splitlines() if line.strip()]
-    assert len(lines) <= 18
+    assert len(lines) <= 15
     for name in ("bender2018", "Supernet", "PathDropout", "fit_supernet", "RandomSearch",
                  "evaluate", "Standalone", "fit_standalone", "write_saved_model"):  # fmt: skip
         assert f"ost.{name}(" in readme_code()
