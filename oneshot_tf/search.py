@@ -28,7 +28,8 @@ _ASK = 64  # architectures proposed at a time
 def main(run, search, location) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
-    space = directory.space() if directory.config() else None
+    directory.config()  # says so where there is no run
+    space = directory.space()
     file = CandidateFile(directory.path / "candidates.csv", space)
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
@@ -108,37 +109,27 @@ def _evaluate(directory, supernet, dataset, file, done, wanted):
         "validation images.",
         flush=True,
     )
-    count_costs = _cost_counter(supernet, dataset)
-    proposer = RandomSearch(supernet.space, made_with["seed"])
+    space = supernet.space
+    net = (supernet.num_cells, supernet.filters, supernet.num_classes)
+    proposer = RandomSearch(space, made_with["seed"])
     progress = Progress("search", wanted, "candidates")
     while len(done) < wanted:
         proposed = proposer.propose(_ASK)
         if not proposed:
             break
         new = [a for a in proposed if a not in done][: wanted - len(done)]
-        for architecture in new:
+        parameters = cost.parameters(space, new, *net)
+        multiply_adds = cost.multiply_adds(space, new, *net, dataset.image_size)
+        for architecture, *costs in zip(new, parameters.tolist(), multiply_adds.tolist()):
             score = evaluator(architecture)
             candidate = Candidate(
-                architecture, score.accuracy, score.cross_entropy, score.num_images,
-                *count_costs(architecture),
-            )  # fmt: skip
+                architecture, score.accuracy, score.cross_entropy, score.num_images, *costs
+            )
             file.append(candidate)
             done[architecture] = candidate
             best = max(c.candidate_accuracy for c in done.values())
             progress.update(len(done), f"best {best:.4f}")
         proposer.observe(new, [done[a].candidate_accuracy for a in new])
-
-
-def _cost_counter(net, dataset):
-    """A function of an architecture: (parameters, multiply-adds)."""
-
-    def count(architecture):
-        stack = (net.space, [architecture], net.num_cells, net.filters, net.num_classes)
-        return int(cost.parameters(*stack)[0]), int(
-            cost.multiply_adds(*stack, dataset.image_size)[0]
-        )
-
-    return count
 
 
 def _print_top(best, path):
