@@ -35,7 +35,13 @@ if _backend != "tensorflow":
 
 from oneshot_tf.data import Dataset, Split, make_dataset
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator, Score, evaluate, evaluate_standalone
+from oneshot_tf.evaluation import (
+    CandidateEvaluator,
+    DivergenceEvaluator,
+    Score,
+    evaluate,
+    evaluate_standalone,
+)
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
@@ -55,6 +61,7 @@ __all__ = [
     "CellSpace",
     "Choice",
     "Dataset",
+    "DivergenceEvaluator",
     "GhostBatchNorm",
     "InputError",
     "PathDropout",

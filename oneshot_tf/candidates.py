@@ -12,8 +12,8 @@ from oneshot_tf.files import append_line, write_atomically
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 
-COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "parameters",
-           "multiply_adds", "architecture")  # fmt: skip
+COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
+           "parameters", "multiply_adds", "architecture")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,39 +22,53 @@ class Candidate:
 
     Args:
         architecture: what was evaluated.
-        candidate_accuracy: its accuracy with the shared weights, in [0, 1].
-        cross_entropy: its mean cross-entropy, in nats.
+        candidate_accuracy: its accuracy with the shared weights, in [0, 1]; None if not measured.
+        cross_entropy: its mean cross-entropy, in nats; None if not measured.
         num_images: how many validation images that was measured on.
         parameters: of the stand-alone net at the one-shot model's filters.
         multiply_adds: of it, for an image.
+        divergence: symmetrised KL divergence from the references, in nats; None if not measured.
         rank: 1 is best; 0 while the search goes on.
     """
 
     architecture: Architecture
-    candidate_accuracy: float
-    cross_entropy: float
+    candidate_accuracy: float | None
+    cross_entropy: float | None
     num_images: int
     parameters: int
     multiply_adds: int
     rank: int = 0
+    divergence: float | None = None
 
     def __post_init__(self):
         # As the file has them, so that a ranking is the same before and after reading it.
-        for name in ("candidate_accuracy", "cross_entropy"):
-            object.__setattr__(self, name, round(getattr(self, name), 6))
+        for name in ("candidate_accuracy", "cross_entropy", "divergence"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, round(getattr(self, name), 6))
 
     def row(self) -> list[str]:
         """The values of `COLUMNS`."""
-        fractions = [f"{self.candidate_accuracy:.6f}", f"{self.cross_entropy:.6f}"]
-        counts = [str(self.num_images), str(self.parameters), str(self.multiply_adds)]
-        return [str(self.rank or ""), *fractions, *counts, str(self.architecture)]
+        accuracy, entropy, divergence = (
+            "" if value is None else f"{value:.6f}"
+            for value in (self.candidate_accuracy, self.cross_entropy, self.divergence)
+        )
+        costs = [str(self.parameters), str(self.multiply_adds), str(self.architecture)]
+        return [str(self.rank or ""), accuracy, entropy, str(self.num_images), divergence, *costs]
 
 
 def ranked(candidates) -> list[Candidate]:
-    """Sorted by candidate accuracy; ties by cross-entropy, then by text."""
-    best = sorted(
-        candidates, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
-    )
+    """Sorted by candidate accuracy; ties by cross-entropy, then by text.
+
+    Those measured on fewer images, which stopped early, come after those measured
+    on more; those not measured at all come last, by divergence.
+    """
+
+    def key(c):
+        if c.candidate_accuracy is None:
+            return (0, c.divergence or 0.0, 0.0, str(c.architecture))
+        return (-c.num_images, -c.candidate_accuracy, c.cross_entropy, str(c.architecture))
+
+    best = sorted(candidates, key=key)
     return [dataclasses.replace(c, rank=i) for i, c in enumerate(best, start=1)]
 
 
@@ -102,10 +116,10 @@ class CandidateFile:
 
     def _parse(self, row, number) -> Candidate:
         try:
-            rank, accuracy, entropy, images, parameters, multiply_adds, text = row
+            rank, accuracy, entropy, images, divergence, parameters, multiply_adds, text = row
             candidate = Candidate(
-                Architecture.from_text(text), float(accuracy), float(entropy), int(images),
-                int(parameters), int(multiply_adds), int(rank or 0),
+                Architecture.from_text(text), _number(accuracy), _number(entropy), int(images),
+                int(parameters), int(multiply_adds), int(rank or 0), _number(divergence),
             )  # fmt: skip
             self.space.check(candidate.architecture)
         except ValueError as error:  # InputError is one
@@ -128,6 +142,10 @@ class CandidateFile:
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(candidate.row())
         append_line(self.path, text.getvalue())
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def select(candidates, retrain) -> list[Candidate]:
@@ -158,8 +176,9 @@ def select(candidates, retrain) -> list[Candidate]:
         strata = np.array_split(np.arange(retrain.top), count)
         return [candidates[int(rng.choice(stratum))] for stratum in strata]
     if retrain.select == "small":
-        threshold = np.percentile([c.candidate_accuracy for c in candidates], retrain.percentile)
-        good = [c for c in candidates if c.candidate_accuracy >= threshold]
+        # By rank, so that candidates which stopped early count with their place.
+        last = int(np.ceil(len(candidates) * (1 - retrain.percentile / 100)))
+        good = candidates[: max(1, last)]
         _check_count(
             count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}"
         )

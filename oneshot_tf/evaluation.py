@@ -6,14 +6,18 @@ every path), *candidate* (shared weights under an architecture's masks) and
 """
 
 import dataclasses
+import os
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.learning.losses import cross_entropy
+from oneshot_tf.space import cost
 
-_GHOSTS_PER_CALL = 8
+_CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
+_ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
 
 
@@ -32,59 +36,198 @@ class Score:
     num_images: int
 
 
+def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
+    """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
+
+    Decoding, normalising and the stem are done once for all architectures.
+    """
+
+    def outcomes(images, masks):
+        stem = supernet.stem(tf.cast(normalize(images), supernet.compute_dtype))
+
+        def one(mask):
+            logits = supernet(stem, mask[tf.newaxis], num_ghosts=ghosts, after_stem=True)
+            return tf.nn.log_softmax(logits)
+
+        signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
+        return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
+
+    return tf.function(outcomes, autograph=False).get_concrete_function(
+        tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
+        tf.TensorSpec([None, supernet.space.num_paths], tf.float32),
+    )
+
+
 class CandidateEvaluator:
-    """Scores architectures with the shared weights (section 3.3): `evaluator(architecture)`.
+    """Scores architectures with the shared weights (section 3.3).
 
     The images are cut, in their order, into ghost batches whose statistics are
     computed on the fly (section 3.2). The last ghost batch is filled up with
     images from the beginning, which serve its statistics and aren't counted. So
     every image is counted once, and a score doesn't depend on what else is evaluated.
 
+    A call of the graph takes a *part* of the images, a few ghost batches, through
+    many architectures: decoding, normalising and the stem are done once for all
+    of them; of each, what it doesn't use is skipped. A few are in flight at a
+    time. Memory grows with the images of a part and the architectures in flight,
+    not with the number of architectures.
+
     Args:
         supernet: a trained `Supernet`.
         split: the images, a `Split`.
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
         ghost_batch_size: images a ghost batch; best that of training.
+        max_memory_gb: what the activations may take, in 10^9 bytes; None: half of what is free.
+        largest_part: images of a part at most, but for a ghost batch; None: what is fastest.
+
+    Raises:
+        InputError: no images, or a ghost batch doesn't fit into the memory.
     """
 
-    def __init__(self, supernet, split, normalize, ghost_batch_size: int = 32):
+    def __init__(
+        self,
+        supernet,
+        split,
+        normalize,
+        ghost_batch_size: int = 32,
+        max_memory_gb=None,
+        largest_part=None,
+    ):
         if len(split) == 0 or ghost_batch_size < 1:
             raise InputError(
                 f"{len(split)} images in ghost batches of {ghost_batch_size}; needed is at least 1."
             )
         self.space = supernet.space
         self.num_images = len(split)
-        self._ghosts = min(_GHOSTS_PER_CALL, -(-len(split) // ghost_batch_size))
-        size = self._ghosts * ghost_batch_size
-        self._parts = []
-        for start in range(0, len(split), size):
-            rows = np.arange(start, start + size)
-            counted = (rows < len(split)).astype(np.float32)
-            part = split.take(rows % len(split))
-            self._parts.append(
-                (normalize(part.images), tf.constant(part.labels), tf.constant(counted))
+        ghosts, in_flight = plan_parts(supernet, split, ghost_batch_size, max_memory_gb)
+        if largest_part is not None:
+            ghosts = min(ghosts, max(1, largest_part // ghost_batch_size))
+        size = ghosts * ghost_batch_size
+        self._split, self._starts, self._size = split, range(0, len(split), size), size
+
+        self._log_probabilities = _log_probabilities(
+            supernet, normalize, size, split.images.shape[1], ghosts, in_flight
+        )
+
+    @property
+    def num_parts(self) -> int:
+        """Into how many parts the images are cut."""
+        return len(self._starts)
+
+    def outcomes(self, architectures, parts=None) -> tuple[np.ndarray, np.ndarray]:
+        """What becomes of each image.
+
+        Args:
+            architectures: A of them.
+            parts: which parts of the images, in order; None for all.
+
+        Returns:
+            bool `[A, n]`, whether each image is classified rightly, and float32
+            `[A, n]`, its cross-entropy in nats; n images.
+        """
+        masks = tf.constant(self.space.masks(architectures))
+        hits, losses = [], []
+        for part in range(self.num_parts) if parts is None else parts:
+            rows = np.arange(self._starts[part], self._starts[part] + self._size)
+            images = self._split.take(rows % self.num_images)
+            outcome = self._log_probabilities(tf.constant(images.images), masks).numpy()
+            counted = rows < self.num_images  # the others fill up the last ghost batch
+            outcome, labels = outcome[:, counted], images.labels[counted]
+            hits.append(np.argmax(outcome, axis=2) == labels)
+            losses.append(-outcome[:, np.arange(len(labels)), labels])
+        return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
+
+    @property
+    def part_size(self) -> int:
+        """Images of a part; the last one may have fewer."""
+        return self._size
+
+    def __call__(self, architectures) -> list[Score]:
+        """A `Score` for each, on all images."""
+        hits, losses = self.outcomes(architectures)
+        return [
+            Score(float(h.mean()), float(entropy.mean(dtype=np.float64)), self.num_images)
+            for h, entropy in zip(hits, losses)
+        ]
+
+
+class DivergenceEvaluator:
+    """How far predictions are from those with nearly all paths on: `evaluator(architectures)`.
+
+    The symmetrised KL divergence D(p||q) + D(q||p) of section 4.3, in nats, p of a
+    reference and q of the architecture, averaged over images and references. It
+    needs no labels.
+
+    Args:
+        supernet: a trained `Supernet`.
+        images: uint8 `[N, H, W, 3]`, N a multiple of `ghost_batch_size`; the paper
+            takes 64 of the training images.
+        normalize: makes float images of uint8 images.
+        references: masks `[R, P]` of the references.
+        ghost_batch_size: images a ghost batch.
+    """
+
+    def __init__(self, supernet, images, normalize, references, ghost_batch_size: int = 32):
+        if len(images) == 0 or len(images) % ghost_batch_size:
+            raise InputError(
+                f"{len(images)} images, ghost batches of {ghost_batch_size}; needed is a multiple."
             )
+        self.space, self._images = supernet.space, tf.constant(images)
+        self._log_probabilities = _log_probabilities(
+            supernet,
+            normalize,
+            len(images),
+            images.shape[1],
+            len(images) // ghost_batch_size,
+            os.cpu_count() or 1,
+        )
+        self._references = self._log_probabilities(self._images, tf.constant(references)).numpy()
 
-        @tf.function
-        def sums(images, labels, counted, masks):
-            logits = supernet(images, masks, training=False)
-            hits = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
-            losses = cross_entropy(labels, logits)
-            return tf.stack([tf.reduce_sum(hits * counted), tf.reduce_sum(losses * counted)])
-
-        self._sums = sums
-
-    def __call__(self, architecture) -> Score:
-        mask = self.space.masks([architecture])
-        masks = tf.constant(np.repeat(mask, self._ghosts, axis=0))
-        total = np.zeros(2)
-        for images, labels, counted in self._parts:
-            total += self._sums(images, labels, counted, masks).numpy()
-        accuracy, entropy = total / self.num_images
-        return Score(float(accuracy), float(entropy), self.num_images)
+    def __call__(self, architectures) -> np.ndarray:
+        """float64 `[A]`."""
+        masks = tf.constant(self.space.masks(architectures))
+        log_q = self._log_probabilities(self._images, masks).numpy().astype(np.float64)
+        total = np.zeros(len(log_q))
+        for log_p in self._references.astype(np.float64):
+            # sum_i p_i log(p_i / q_i) + q_i log(q_i / p_i)
+            per_image = np.sum((np.exp(log_p) - np.exp(log_q)) * (log_p - log_q), axis=2)
+            total += per_image.mean(axis=1)
+        return total / len(self._references)
 
 
-def evaluate(supernet, architectures, dataset, ghost_batch_size: int = 32) -> list[Score]:
+def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[int, int]:
+    """How many ghost batches a call takes, and how many architectures are in flight at a time.
+
+    On a CPU a call is best small enough for its caches, and each thread has an
+    architecture of its own; an accelerator wants large calls, one after another.
+    Either is cut down to what fits into `max_memory_gb`.
+    """
+    size = split.images.shape[1]
+    ghost = ghost_batch_size * cost.activation_bytes(
+        supernet.space, supernet.num_cells, supernet.filters, size
+    )
+    if any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+        ghosts, in_flight = _ACCELERATOR_IMAGES // ghost_batch_size, 1
+    else:
+        ghosts = _CPU_ELEMENTS // (ghost_batch_size * size * size * supernet.filters)
+        in_flight = os.cpu_count() or 1
+    ghosts = max(1, min(ghosts, -(-len(split) // ghost_batch_size)))
+    if max_memory_gb is None:
+        max_memory_gb = psutil.virtual_memory().available / 2e9
+    fitting = int(max_memory_gb * 1e9 // ghost)  # ghost batches at a time
+    if fitting < 1:
+        raise InputError(
+            f"--max_memory_gb={max_memory_gb:.3g}, but a ghost batch of {ghost_batch_size} images "
+            f"of {size}x{size} needs about {ghost / 1e9:.2g} GB here; give more memory, or train a "
+            "smaller one-shot model."
+        )
+    ghosts = min(ghosts, fitting)
+    return ghosts, max(1, min(in_flight, fitting // ghosts))
+
+
+def evaluate(
+    supernet, architectures, dataset, ghost_batch_size: int = 32, max_memory_gb=None
+) -> list[Score]:
     """Scores architectures with the shared weights on the validation images.
 
     Args:
@@ -92,14 +235,15 @@ def evaluate(supernet, architectures, dataset, ghost_batch_size: int = 32) -> li
         architectures: of its space; All On too.
         dataset: a `Dataset`.
         ghost_batch_size: images that share batch statistics.
+        max_memory_gb: what the activations may take; None: half of the memory that is free.
 
     Returns:
         A `Score` for each, in order.
     """
     evaluator = CandidateEvaluator(
-        supernet, dataset.validation, dataset.normalize, ghost_batch_size
+        supernet, dataset.validation, dataset.normalize, ghost_batch_size, max_memory_gb
     )
-    return [evaluator(architecture) for architecture in architectures]
+    return evaluator(list(architectures))
 
 
 def evaluate_standalone(net, split, normalize) -> Score:

@@ -17,17 +17,17 @@ class Progress:
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
         self._first = None  # (time, done) after the first unit: it includes building the graph
         self._last = 0.0
+        self.done = 0
 
     def update(self, done: int, text: str = "") -> None:
         """Reports that `done` units are done; prints when it is time, and at the end."""
-        now = time.monotonic()
+        now, self.done = time.monotonic(), done
         if self._first is None:
             self._first = (now, done)
         if now - self._last < self.seconds and done < self.total:
             return
         self._last = now
-        elapsed, worked = now - self._first[0], done - self._first[1]
-        rate = worked / elapsed if elapsed > 0 and worked else 0.0
+        rate = self.rate(done)
         speed = (
             f"{_short(rate)} {self.unit}/s, {_time((self.total - done) / rate)} left"
             if rate
@@ -37,6 +37,13 @@ class Progress:
             f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(),
             flush=True,
         )
+
+    def rate(self, done: int) -> float:
+        """Units a second since the first report; 0 before there is more than one."""
+        if self._first is None:
+            return 0.0
+        elapsed, worked = time.monotonic() - self._first[0], done - self._first[1]
+        return worked / elapsed if elapsed > 0 and worked > 0 else 0.0
 
 
 def _short(rate):

@@ -27,8 +27,8 @@ from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import CellSpace
 
 # Settings that may differ when a run goes on: they don't change its results.
-_FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "log_steps",
-         "checkpoint_steps"}  # fmt: skip
+_FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
+         "log_steps", "checkpoint_steps"}  # fmt: skip
 
 
 class RunDirectory:

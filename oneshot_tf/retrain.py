@@ -120,7 +120,7 @@ def _check_same(path, made_with, name):
                     f"{path.parent} was begun with other architectures: candidates.csv has changed "
                     "since. Give --name=OTHER for a folder of its own, or remove it."
                 )
-            if key != "device_batch_size" and old != value:
+            if key not in ("device_batch_size", "skip_paths") and old != value:
                 raise InputError(
                     f"{path.parent} was made with --{key}={old}, now it is --{key}={value}; give "
                     f"--name=OTHER for a folder of its own, or remove {path.parent}."

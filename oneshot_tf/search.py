@@ -7,22 +7,30 @@ python -m oneshot_tf.retrain --run_dir=DIR.
 """
 
 import dataclasses
+import time
 
+import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import Candidate, CandidateFile, ranked
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator
+from oneshot_tf.evaluation import CandidateEvaluator, DivergenceEvaluator
 from oneshot_tf.files import read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress
+from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space import cost
-from oneshot_tf.strategies import RandomSearch
+from oneshot_tf.strategies import PathDropout, RandomSearch
 
 _ASK = 64  # architectures proposed at a time
+_SECONDS = 2.0  # about as long as candidates are evaluated before they are written down
+_NUM_REFERENCES = 8
+_REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
+_DIVERGENCE_IMAGES = 64
+_RACE_IMAGES = 256  # smaller parts are slower, larger ones stop later
 
 
 def main(run, search, location) -> None:
@@ -33,14 +41,26 @@ def main(run, search, location) -> None:
     file = CandidateFile(directory.path / "candidates.csv", space)
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
-    _check_same_search(directory, {"seed": search.seed, "step": step}, bool(done))
+    made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
+    made_with["budget"] = search.budget
+    if search.budget == "race":
+        made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
+    racing = (directory.path / "race.npz").exists()
+    _check_same_search(directory, made_with, bool(done) or racing)
     wanted = min(search.num_candidates, space.num_architectures)
     if wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
-    if len(done) < wanted:
+    finalists = [c for c in done.values() if c.num_images]
+    if len(done) < wanted or (search.rank_by == "kl" and len(finalists) < search.finalists):
         dataset = directory.load_data(location)
         file.write(dataclasses.replace(c, rank=0) for c in done.values())
-        _evaluate(directory, supernet, dataset, file, done, wanted)
+        work = _Search(directory, supernet, dataset, search, file, done, wanted)
+        if search.budget == "race":
+            work.race()
+        elif search.rank_by == "kl":
+            work.rank_by_divergence()
+        else:
+            work.evaluate_all()
     best = ranked(done.values())
     file.write(best)
     _print_top(best, directory.path)
@@ -85,57 +105,190 @@ def _check_same_search(directory, made_with, has_candidates):
         for name, value in made_with.items():
             if before.get(name) != value:
                 raise InputError(
-                    f"{directory.path / 'candidates.csv'} was made with {name}={before.get(name)}, "
-                    f"now it is {name}={value}; give --{name}={before.get(name)} to add to it, or "
-                    "move the file away to start anew."
+                    f"The search in {directory.path} was begun with {name}={before.get(name)}, now "
+                    f"it is {name}={value}; give --{name}={before.get(name)} to go on, or move "
+                    "candidates.csv and race.npz away to start anew."
                 )
     else:
         write_json(path, made_with)
 
 
-def _evaluate(directory, supernet, dataset, file, done, wanted):
+class _Search:
     """Adds candidates to `done` and to the file until there are `wanted`."""
-    ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
-    evaluator = CandidateEvaluator(
-        supernet, dataset.validation, dataset.normalize, ghost_batch_size
-    )
-    all_on = evaluator(supernet.space.all_on())
-    made_with = read_json(directory.path / "search.json")
-    facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
-    write_json(directory.path / "search.json", {**made_with, **facts})
-    directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
-    print(
-        f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
-        "validation images.",
-        flush=True,
-    )
-    space = supernet.space
-    net = (supernet.num_cells, supernet.filters, supernet.num_classes)
-    proposer = RandomSearch(space, made_with["seed"])
-    progress = Progress("search", wanted, "candidates")
-    while len(done) < wanted:
-        proposed = proposer.propose(_ASK)
-        if not proposed:
-            break
-        new = [a for a in proposed if a not in done][: wanted - len(done)]
-        parameters = cost.parameters(space, new, *net)
-        multiply_adds = cost.multiply_adds(space, new, *net, dataset.image_size)
-        for architecture, *costs in zip(new, parameters.tolist(), multiply_adds.tolist()):
-            score = evaluator(architecture)
-            candidate = Candidate(
-                architecture, score.accuracy, score.cross_entropy, score.num_images, *costs
+
+    def __init__(self, directory, supernet, dataset, search, file, done, wanted):
+        self.directory, self.supernet, self.dataset = directory, supernet, dataset
+        self.settings, self.file, self.done, self.wanted = search, file, done, wanted
+        self.space = supernet.space
+        self.ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
+        self.proposer = RandomSearch(self.space, search.seed)
+        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+
+    def evaluate_all(self):
+        """Every candidate on all validation images, as in the paper."""
+        evaluator = self._evaluator()
+        progress = Progress("search", self.wanted, "candidates")
+        images = evaluator.num_images
+        for new in self._proposed():
+            for chunk in _chunks(new):
+                scores = evaluator(chunk)
+                accuracies = [score.accuracy for score in scores]
+                entropies = [score.cross_entropy for score in scores]
+                self._add(chunk, accuracies, entropies, [images] * len(chunk))
+                best = max(c.candidate_accuracy for c in self.done.values())
+                rate = f"{progress.rate(len(self.done)) * images:,.0f} architecture-images/s"
+                progress.update(len(self.done), f"{rate}, best {best:.4f}")
+            self.proposer.observe(new, [self.done[a].candidate_accuracy for a in new])
+
+    def rank_by_divergence(self):
+        """All candidates by divergence, without labels; then the best of them by accuracy."""
+        divergence = self._divergence_evaluator()
+        progress = Progress("search by divergence", self.wanted, "candidates")
+        for new in self._proposed():
+            for chunk in _chunks(new):
+                none = [None] * len(chunk)
+                self._add(chunk, none, none, [0] * len(chunk), divergence(chunk).tolist())
+                progress.update(len(self.done))
+        if not self.settings.finalists:
+            return
+        order = sorted(self.done.values(), key=lambda c: (c.divergence, str(c.architecture)))
+        best = order[: self.settings.finalists]
+        todo = [c for c in best if not c.num_images]
+        evaluator = self._evaluator()
+        progress = Progress("finalists", len(todo), "candidates")
+        for chunk in _chunks(todo):
+            for c, score in zip(chunk, evaluator([c.architecture for c in chunk])):
+                self.done[c.architecture] = dataclasses.replace(
+                    c,
+                    candidate_accuracy=score.accuracy,
+                    cross_entropy=score.cross_entropy,
+                    num_images=score.num_images,
+                )
+            self.file.write(self.done.values())
+            progress.update(progress.done + len(chunk))
+
+    def race(self):
+        """Candidates that can hardly be among the best stop early."""
+        evaluator = self._evaluator(largest_part=_RACE_IMAGES)
+        self.done.clear()  # the race's own file knows all of them, in the order proposed
+        for new in self._proposed():
+            self.done |= dict.fromkeys(new)
+        architectures = list(self.done)
+        race = Race(
+            self.directory.path / "race.npz",
+            evaluator,
+            architectures,
+            self.settings.finalists,
+            self.settings.race_confidence,
+        )
+        rounds = {}
+
+        def report(number, count, todo, done):
+            title = f"race, round {number + 1} of {count}, {int(race.running.sum()):,} running"
+            progress = rounds.setdefault(number, Progress(title, todo, "candidates"))
+            progress.update(done, f"{race.cost:.1%} of a full search")
+
+        started, before = time.monotonic(), int(race.seen.sum())
+        race.run(report)
+        images = int(race.seen.sum()) - before
+        print(
+            f"Race: {race.cost:.1%} of the image evaluations of a full search; now "
+            f"{images / max(time.monotonic() - started, 1e-9):,.0f} architecture-images/s.",
+            flush=True,
+        )
+        self.done.update(
+            self._candidates(
+                architectures,
+                (race.num_right / race.seen).tolist(),
+                (race.entropy / race.seen).tolist(),
+                race.seen.tolist(),
             )
-            file.append(candidate)
-            done[architecture] = candidate
-            best = max(c.candidate_accuracy for c in done.values())
-            progress.update(len(done), f"best {best:.4f}")
-        proposer.observe(new, [done[a].candidate_accuracy for a in new])
+        )
+
+    def _proposed(self):
+        """New architectures, some at a time, until there are enough."""
+        while len(self.done) < self.wanted:
+            proposed = self.proposer.propose(_ASK)
+            if not proposed:
+                return
+            yield [a for a in proposed if a not in self.done][: self.wanted - len(self.done)]
+
+    def _add(self, *columns):
+        """Writes new candidates down."""
+        for architecture, candidate in self._candidates(*columns).items():
+            self.done[architecture] = candidate
+            self.file.append(candidate)
+
+    def _candidates(self, architectures, accuracies, entropies, images, divergences=None):
+        net = (self.supernet.num_cells, self.supernet.filters, self.supernet.num_classes)
+        size = self.dataset.image_size
+        columns = zip(
+            architectures,
+            accuracies,
+            entropies,
+            images,
+            cost.parameters(self.space, architectures, *net).tolist(),
+            cost.multiply_adds(self.space, architectures, *net, size).tolist(),
+            divergences or [None] * len(architectures),
+        )
+        return {a: Candidate(a, *values, divergence=value) for a, *values, value in columns}
+
+    def _evaluator(self, largest_part=None):
+        memory = self.settings.max_memory_gb or None
+        evaluator = CandidateEvaluator(
+            self.supernet,
+            self.dataset.validation,
+            self.dataset.normalize,
+            self.ghost_batch_size,
+            memory,
+            largest_part,
+        )
+        all_on = evaluator([self.space.all_on()])[0]
+        path = self.directory.path / "search.json"
+        facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
+        write_json(path, {**read_json(path), **facts})
+        print(
+            f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
+            "validation images.",
+            flush=True,
+        )
+        return evaluator
+
+    def _divergence_evaluator(self):
+        """With the references and the training images that the seed draws."""
+        seed, train = self.settings.seed, self.dataset.train
+        ghosts = -(-_DIVERGENCE_IMAGES // self.ghost_batch_size)
+        rows = np.random.default_rng([seed, 1]).permutation(len(train))
+        rows = np.resize(rows, ghosts * self.ghost_batch_size)
+        references = PathDropout(self.space, _REFERENCE_RATE, "constant")
+        return DivergenceEvaluator(
+            self.supernet,
+            train.images[rows],
+            self.dataset.normalize,
+            references.sample(_NUM_REFERENCES, 0, seed),
+            self.ghost_batch_size,
+        )
+
+
+def _chunks(items):
+    """Runs of `items` that take about `_SECONDS` each."""
+    size, start = 1, 0
+    while start < len(items):
+        started = time.monotonic()
+        chunk = items[start : start + size]
+        yield chunk
+        start += len(chunk)
+        if time.monotonic() - started < _SECONDS / 2:
+            size *= 2
+        elif time.monotonic() - started > _SECONDS:
+            size = max(1, size // 2)
 
 
 def _print_top(best, path):
     print("rank  candidate accuracy  parameters  architecture")
     for c in best[:10]:
-        print(f"{c.rank:4d}  {c.candidate_accuracy:18.4f}  {c.parameters:10,}  {c.architecture}")
+        accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
+        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
     print(
         f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
         f"python -m oneshot_tf.retrain --run_dir={path}",

@@ -137,6 +137,13 @@ class TrainSettings(Settings):
         "the batch follows in turns, with the same result.",
         least=1,
     )
+    skip_paths: str = setting(
+        "auto",
+        "Whether a step of the one-shot model leaves out the paths that a ghost batch drops "
+        "(always, one ghost batch after another), or computes and masks them (never), with the "
+        "same result. auto: whichever is expected to be faster at that step, on this device.",
+        choices=("auto", "always", "never"),
+    )
     learning_rate: float = setting(0.1, "Initial learning rate.", above=0.0, most=100.0)
     learning_rate_schedule: str = setting(
         "cosine", "cosine (to 0 at the last step) or constant.", choices=("cosine", "constant")
@@ -190,7 +197,45 @@ class SearchSettings(Settings):
     """Which candidates, how many."""
 
     num_candidates: int = setting(20_000, "Candidates in candidates.csv when done.", least=1)
+    budget: str = setting(
+        "full",
+        "full (every candidate on all validation images, as in the paper) or race (candidates "
+        "that can't be among the best --finalists any more stop early).",
+        choices=("full", "race"),
+    )
+    rank_by: str = setting(
+        "accuracy",
+        "accuracy, or kl: first by how much a candidate's predictions differ from those with "
+        "nearly all paths on, for 64 training images without their labels (section 4.3); then "
+        "the best --finalists by accuracy.",
+        choices=("accuracy", "kl"),
+    )
+    finalists: int = setting(
+        100,
+        "With --budget=race or --rank_by=kl: how many of the best are wanted, and measured on "
+        "all validation images; 0 with kl: none, no labels are read.",
+        least=0,
+    )
+    race_confidence: float = setting(
+        0.9,
+        "With --budget=race: how sure it must be, at each comparison, that a candidate that "
+        "stops is not among the best --finalists.",
+        above=0.5,
+        below=1.0,
+    )
+    max_memory_gb: float = setting(
+        0.0,
+        "Memory that activations may take, in 10^9 bytes; 0: half of what is free.",
+        least=0.0,
+    )
     seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.budget == "race" and self.rank_by == "kl":
+            raise InputError("--budget=race races by accuracy; give it or --rank_by=kl, not both.")
+        if self.budget == "race" and self.finalists < 1:
+            raise InputError(f"--finalists={self.finalists}; a race needs at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
+from oneshot_tf.evaluation import plan_parts
+from oneshot_tf.space.cost import activation_bytes
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def test_every_image_is_counted_once_in_ghost_batches(supernet, small_space, dig
             hits += list(np.argmax(logits, axis=1)[:real] == labels[:real])
             entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
             losses += list(entropy.numpy()[:real])
-        score = ost.CandidateEvaluator(supernet, split, digits.normalize, size)(a)
+        score = ost.CandidateEvaluator(supernet, split, digits.normalize, size)([a])[0]
         assert score.num_images == count == len(hits)
         assert score.accuracy == pytest.approx(np.mean(hits), abs=1e-9)
         assert score.cross_entropy == pytest.approx(np.mean(losses), rel=1e-4)
@@ -54,3 +56,61 @@ def test_a_standalone_net_is_scored_image_by_image(small_space, digits):
 def test_no_images(supernet, digits):
     with pytest.raises(ost.InputError, match="0 images"):
         ost.CandidateEvaluator(supernet, digits.train.take([]), digits.normalize)
+
+
+def test_memory_bounds_the_parts_and_what_is_in_flight(small_space, digits):
+    """More memory, larger calls; never above it; too little is said before anything is tried."""
+    net = ost.Supernet(small_space, num_cells=3, filters=16, num_classes=10)
+    ghost = 32 * activation_bytes(small_space, 3, 16, 8)
+    plans = [plan_parts(net, digits.train, 32, ghosts * ghost / 1e9) for ghosts in (1, 2, 5, 1000)]
+    assert plans[0] == (1, 1)
+    for (ghosts, in_flight), fitting in zip(plans, (1, 2, 5, 1000)):
+        assert 1 <= ghosts * in_flight <= fitting
+    assert plans[3][0] > 1
+    with pytest.raises(ost.InputError, match="max_memory_gb=1e-06"):
+        plan_parts(net, digits.train, 32, 1e-6)
+
+
+def test_scores_do_not_depend_on_the_memory(supernet, small_space, digits):
+    every = [small_space.sample(np.random.default_rng(s)) for s in range(3)]
+    ghost = 32 * activation_bytes(small_space, 2, 4, 8) / 1e9
+    small = ost.evaluate(supernet, every, digits, max_memory_gb=1.01 * ghost)
+    for a, b in zip(small, ost.evaluate(supernet, every, digits)):
+        assert a.accuracy == b.accuracy
+        assert a.cross_entropy == pytest.approx(b.cross_entropy, rel=1e-5)
+
+
+def test_outcomes_of_parts_are_those_of_all_images(supernet, small_space, digits):
+    evaluator = ost.CandidateEvaluator(
+        supernet, digits.train.take(slice(0, 300)), digits.normalize, 32, largest_part=64
+    )
+    assert evaluator.part_size == 64 and evaluator.num_parts == 5
+    every = [small_space.sample(np.random.default_rng(s)) for s in range(3)]
+    hits, losses = evaluator.outcomes(every)
+    assert hits.shape == losses.shape == (3, 300)
+    some = evaluator.outcomes(every[1:], parts=range(1, 3))
+    np.testing.assert_array_equal(some[0], hits[1:, 64:192])
+    np.testing.assert_allclose(some[1], losses[1:, 64:192], rtol=1e-5)
+
+
+def test_divergence_is_the_symmetrised_kl_divergence(supernet, small_space, digits):
+    """Against sums written out; zero for the reference itself."""
+    images = digits.train.images[:64]
+    reference, a = small_space.all_on(), small_space.sample(np.random.default_rng(1))
+    evaluator = ost.DivergenceEvaluator(
+        supernet, images, digits.normalize, small_space.masks([reference]), 32
+    )
+    same, value = evaluator([reference, a])
+    p, q = (
+        tf.nn.softmax(
+            supernet(digits.normalize(images), small_space.masks([b]), num_ghosts=2)
+        ).numpy()
+        for b in (reference, a)
+    )
+    expected = np.sum(p * np.log(p / q) + q * np.log(q / p), axis=1).mean()
+    assert same == pytest.approx(0.0, abs=1e-9)
+    assert value == pytest.approx(expected, rel=1e-4) and value > 1e-3
+    with pytest.raises(ost.InputError, match="multiple"):
+        ost.DivergenceEvaluator(
+            supernet, images, digits.normalize, small_space.masks([reference]), 48
+        )

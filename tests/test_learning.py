@@ -3,6 +3,7 @@
 import errno
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +11,8 @@ import tensorflow as tf
 import oneshot_tf as ost
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.losses import cross_entropy
-from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.learning.optimizers import NesterovSGD
+from oneshot_tf.learning.steps import TrainStep, count_turns, skipping_pays
 from oneshot_tf.settings import DeviceSettings
 
 STEPS = 4
@@ -36,6 +38,7 @@ def weights(net):
 
 @pytest.fixture(scope="module")
 def whole(digits):
+    """Dropped paths skipped: what `auto` chooses at this drop rate (a test says so)."""
     return train(digits)
 
 
@@ -91,16 +94,61 @@ def test_steps_against_steps_by_hand(digits):
     np.testing.assert_allclose(weights(nets[0]), weights(net), atol=2e-5)
 
 
-@pytest.mark.parametrize("device_batch_size", [8, 16])
-def test_turns_are_the_whole_batch(digits, whole, device_batch_size):
-    assert_close(train(digits, device_batch_size=device_batch_size), whole)
-
-
-@pytest.mark.parametrize("device_batch_size", [8, 64])
-def test_two_devices_are_one(digits, whole, two_devices, device_batch_size):
-    with two_devices.scope():
-        run = train(digits, device_batch_size=device_batch_size)
+@pytest.mark.parametrize("device_batch_size", [8, 16, 64])
+def test_dense_turns_of_any_size_are_the_skipping_step(digits, whole, device_batch_size):
+    run = train(digits, device_batch_size=device_batch_size, skip_paths="never")
     assert_close(run, whole)
+
+
+@pytest.mark.parametrize(
+    "device_batch_size, skip_paths", [(8, "never"), (64, "never"), (64, "always")]
+)
+def test_two_devices_are_one(digits, whole, two_devices, device_batch_size, skip_paths):
+    with two_devices.scope():
+        run = train(digits, device_batch_size=device_batch_size, skip_paths=skip_paths)
+    assert_close(run, whole)
+
+
+def test_which_steps_skip():
+    """Large tensors: nearly all; small ones: those that drop most paths; never without a drop."""
+    space = ost.bender2018()
+    sampler = ost.PathDropout(space, 0.1, "linear", num_steps=100)
+    kept = [1 - sampler.rates(step).numpy().mean() for step in (0, 50, 100)]
+    np.testing.assert_allclose([sampler.kept_share(s) for s in (0, 50, 100)], kept, atol=1e-6)
+    large, small = 32 * 32 * 32 * 16, 32 * 16 * 16 * 8
+    assert [skipping_pays(k, large) for k in kept] == [False, True, True]
+    assert [skipping_pays(k, small) for k in kept] == [False, False, True]
+
+
+def test_a_training_may_change_from_dense_to_skipping(digits):
+    """The ramp passes the point where skipping pays; it is one training all the same."""
+    space = ost.bender2018(num_blocks=1)
+
+    def run(skip_paths):
+        net = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
+        sampler = ost.PathDropout(space, 0.5, "linear", num_steps=4)
+        settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8, skip_paths=skip_paths)
+        step = TrainStep(net, None, sampler, None, settings, 0, image_size=8)
+        choices = {step.skips(number) for number in range(4)}
+        ost.fit_supernet(net, digits, sampler, 4, settings, seed=5)
+        return net, choices
+
+    (changing, both), (dense, one) = run("auto"), run("never")
+    assert both == {False, True} and one == {False}
+    np.testing.assert_allclose(weights(changing), weights(dense), atol=2e-5)
+
+
+def test_momentum_in_one_operation_is_kerass():
+    values, gradient = tf.random.stateless_normal([5], [1, 2]), tf.constant([1.0, -2, 3, 0, 5])
+    results = []
+    for kind in (keras.optimizers.SGD, NesterovSGD):
+        for momentum in (0.0, 0.9):
+            variable = keras.Variable(values)
+            optimizer = kind(0.1, momentum=momentum, nesterov=momentum > 0)
+            for _ in range(3):
+                optimizer.apply([gradient], [variable])
+            results.append(variable.numpy())
+    np.testing.assert_allclose(results[:2], results[2:], rtol=1e-6)
 
 
 def test_a_standalone_net_trains_the_same_on_two_devices_and_in_turns(digits, two_devices):

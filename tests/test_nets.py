@@ -7,6 +7,7 @@ from conftest import copy_weights, random_images, randomize_offsets
 from reference import Reference
 
 import oneshot_tf as ost
+from oneshot_tf.nn.convolutions import depthwise_convolve
 
 DEAD_CELLS = "prev2:sep3x3+max3x3 | prev2+block0:avg3x3"  # nothing reads the cell before the last
 
@@ -61,13 +62,84 @@ def test_many_architectures_at_once_are_each_alone(small_space, small_supernet):
             np.testing.assert_allclose(together[4 * i : 4 * i + 4], alone, atol=1e-5)
 
 
-def test_skipped_paths_are_computed_and_zeroed_paths(small_space, small_supernet):
+@pytest.mark.parametrize("graph", [False, True])
+def test_skipped_paths_are_computed_and_zeroed_paths(small_space, small_supernet, graph):
+    """Outputs within 1e-5, each variable's gradient within 1e-4 of its largest entry.
+
+    Masks of all kinds: random, mixtures, all on, none on, an architecture.
+    """
     rng = np.random.default_rng(3)
-    images = random_images(8)
-    for _ in range(6):
-        masks = (rng.random((2, small_space.num_paths)) < 0.5).astype(np.float32)
-        skipped, dense = (small_supernet(images, masks, training) for training in (False, True))
+    images, labels = random_images(16), tf.constant(np.arange(16) % 5)
+
+    def run(masks, skip):
+        with tf.GradientTape() as tape:
+            logits = small_supernet(images, masks, True, num_ghosts=2, skip=skip)
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        variables = [v.value for v in small_supernet.trainable_variables]
+        return logits, tape.gradient(loss, variables, unconnected_gradients="zero")
+
+    run = tf.function(run) if graph else run
+    some = (
+        rng.random((5, 1, small_space.num_paths)) < [[[0.8]], [[0.5]], [[0.3]], [[1]], [[0]]]
+    ) * 1
+    mixture = rng.random((1, small_space.num_paths)) * some[1]
+    every = [*some, mixture, small_space.masks(architectures(small_space, 1, seed=8)[:1])]
+    for masks in every:
+        masks = tf.constant(masks, tf.float32)
+        (skipped, gradients), (dense, witness) = run(masks, True), run(masks, False)
         np.testing.assert_allclose(skipped, dense, atol=1e-5)
+        for variable, g, w in zip(small_supernet.trainable_variables, gradients, witness):
+            scale = max(np.abs(w).max(), 1e-3)
+            np.testing.assert_allclose(g / scale, w / scale, atol=1e-4, err_msg=variable.path)
+
+
+def test_masks_get_the_same_gradient_where_they_are_not_zero(small_space, small_supernet):
+    masks = tf.constant(small_space.masks(architectures(small_space, 1, seed=9)[:1])) * 0.7
+    images, gradients = random_images(8), []
+    for skip in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch(masks)
+            loss = tf.reduce_sum(small_supernet(images, masks, True, skip=skip)[:, 0])
+        gradients.append(tape.gradient(loss, masks) * tf.cast(masks > 0, tf.float32))
+    assert np.abs(gradients[1]).max() > 0
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("size, width", [(16, 5), (8, 7), (9, 7), (4, 7), (8, 3)])
+def test_the_depthwise_gradient_by_columns_is_tensorflows(size, width):
+    rng = np.random.default_rng(width)
+    x = tf.constant(rng.standard_normal((3, size, size + 1, 4)), tf.float32)
+    kernel = tf.constant(rng.standard_normal((width, width, 4, 1)), tf.float32)
+    weights = rng.standard_normal(x.shape).astype(np.float32)
+    gradients = []
+    for function in (
+        depthwise_convolve,
+        lambda x, k: tf.nn.depthwise_conv2d(x, k, [1] * 4, "SAME"),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            loss = tf.reduce_sum(function(x, kernel) * weights)
+        gradients.append([loss, *tape.gradient(loss, [x, kernel])])
+    for ours, theirs in zip(*gradients):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_a_dense_step_compiles_with_xla(small_space, small_supernet):
+    """Static shapes and no conditionals: what accelerators with XLA need. Same numbers."""
+    images = random_images(8)
+    masks = tf.constant(small_space.masks(architectures(small_space, 2, seed=4)[:2]))
+
+    def forward(images, masks):
+        return small_supernet(images, masks, True, skip=False)
+
+    compiled = tf.function(forward, jit_compile=True)(images, masks)
+    np.testing.assert_allclose(compiled, forward(images, masks), atol=1e-4)
+
+
+def test_what_skips_needs_one_row(small_space, small_supernet):
+    masks = small_space.masks(architectures(small_space, 2, seed=4)[:2])
+    with pytest.raises(ost.InputError, match="2 rows"):
+        small_supernet(random_images(8), masks, skip=True)
 
 
 def test_mixture_weights_weight_the_sum(small_space, small_supernet):

@@ -14,6 +14,7 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, make_folder, write_atomically
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import is_chief, local_batch
+from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import learning_rate_schedule
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.progress import Progress
@@ -71,7 +72,7 @@ class _Loop:
         self.data, self.sampler, self.num_steps = data, sampler, num_steps
         self.batch_size, self.seed = settings.batch_size, seed
         with tf.distribute.get_strategy().scope():
-            self.optimizer = keras.optimizers.SGD(
+            self.optimizer = NesterovSGD(
                 learning_rate_schedule(
                     settings.learning_rate_schedule, settings.learning_rate, num_steps
                 ),
@@ -81,7 +82,9 @@ class _Loop:
             )
             self.optimizer.build(net.trainable_variables)
         prepare = data.augmenter(settings.augmentation, seed)
-        self.step = TrainStep(net, self.optimizer, sampler, prepare, settings, seed)
+        self.step = TrainStep(
+            net, self.optimizer, sampler, prepare, settings, seed, data.image_size
+        )
         self.variables = net.variables + self.optimizer.variables
         self.checkpoints = self.metrics_file = None
         if directory is not None:

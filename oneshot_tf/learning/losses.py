@@ -31,5 +31,10 @@ def masked_l2(kernels, usage=None):
     Returns:
         A float32 scalar.
     """
-    halves = tf.stack([tf.nn.l2_loss(tf.cast(w, tf.float32)) for w in kernels])
-    return tf.reduce_sum(halves if usage is None else halves * tf.reduce_mean(usage, axis=0))
+    halves = [tf.nn.l2_loss(tf.cast(w, tf.float32)) for w in kernels]
+    return tf.reduce_sum(tf.stack(halves) * l2_shares(len(halves), usage))
+
+
+def l2_shares(num_kernels: int, usage=None):
+    """The shares of `masked_l2`, whose gradient is share * w: float32 `[K]`."""
+    return tf.ones([num_kernels]) if usage is None else tf.reduce_mean(usage, axis=0)

@@ -5,12 +5,19 @@ them, in turns of at most `device_batch_size` images whose gradients add up.
 Ghost batches are independent of each other given their masks, and masks and
 augmentation are drawn for the global batch from (seed, step), so neither the
 number of replicas nor that of turns changes what is computed.
+
+A turn of a single ghost batch can leave out, forwards and backwards, the paths
+that it drops. So there are two graphs of the same step: *skipping*, one ghost
+batch a turn, and *dense*, turns as large as fit, everything computed and masked.
 """
+
+import functools
+import os
 
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.learning.losses import cross_entropy, masked_l2
+from oneshot_tf.learning.losses import cross_entropy, l2_shares, masked_l2
 
 
 def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -> int:
@@ -32,6 +39,23 @@ def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -
     return ghosts // at_once
 
 
+# Elements of a ghost batch in the first cell's blocks, and the expected share of paths kept up
+# to which skipping is the faster way on a CPU; measured in BUILD_NOTES.md.
+_SKIP_UP_TO = ((2**18, 0.9), (0, 0.4))
+
+
+def skipping_pays(kept_share: float, elements: int) -> bool:
+    """Whether a step is expected to be faster skipping than dense, on the devices there are.
+
+    Args:
+        kept_share: the expected share of paths kept, in [0, 1].
+        elements: of a ghost batch in the blocks of the first cell: images * H * W * F.
+    """
+    if any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+        return False  # many small kernels; not measured
+    return kept_share <= next(limit for least, limit in _SKIP_UP_TO if elements >= least)
+
+
 class TrainStep:
     """Callable: `metrics = step(images, labels, number)`.
 
@@ -43,16 +67,17 @@ class TrainStep:
             augmented float images of rows `first` … of the global batch.
         settings: `TrainSettings`: sizes, weight decay, label smoothing.
         seed: of the masks.
+        image_size: height and width of the images.
 
     The call takes this process's images (uint8) and labels (int32) as given by
     `distribution.local_batch`, and the number of the step. It returns sums over the
     global batch: loss, cross_entropy (mean), l2, accuracy.
     """
 
-    def __init__(self, net, optimizer, sampler, prepare, settings, seed):
+    def __init__(self, net, optimizer, sampler, prepare, settings, seed, image_size):
         self.strategy = tf.distribute.get_strategy()
         self.net, self.optimizer, self.sampler, self.prepare = net, optimizer, sampler, prepare
-        self.settings, self.seed = settings, seed
+        self.settings, self.seed, self.image_size = settings, seed, image_size
         self.batch_size = settings.batch_size
         self.ghost_batch_size = settings.ghost_batch_size
         self.replicas = self.strategy.num_replicas_in_sync
@@ -62,17 +87,34 @@ class TrainStep:
         self.variables = net.trainable_variables
         index = {variable.path: i for i, variable in enumerate(self.variables)}
         self.kernel_index = [index[kernel.path] for kernel in net.kernels]
-        self._step = tf.function(self._distributed)
+        self._steps = {
+            skip: tf.function(functools.partial(self._distributed, skip), autograph=False)
+            for skip in (False, True)
+        }
 
     def __call__(self, images, labels, number: int) -> dict:
-        return self._step(images, labels, tf.constant(number, tf.int32))
+        step = self._steps[self.skips(number)]
+        return step(images, labels, tf.constant(number, tf.int32))
 
-    def _distributed(self, images, labels, number):
-        per_replica = self.strategy.run(self._on_replica, args=(images, labels, number))
+    def skips(self, number: int) -> bool:
+        """Whether step `number` leaves out dropped paths."""
+        choice = self.settings.skip_paths
+        if self.sampler is None or choice == "never":
+            return False
+        if choice == "always":
+            return True
+        if not hasattr(self.sampler, "kept_share"):
+            return False
+        elements = self.ghost_batch_size * self.image_size**2 * self.net.filters
+        return skipping_pays(self.sampler.kept_share(number), elements)
+
+    def _distributed(self, skip, images, labels, number):
+        replica_step = functools.partial(self._on_replica, skip)
+        per_replica = self.strategy.run(replica_step, args=(images, labels, number))
         reduce = tf.distribute.ReduceOp.SUM
         return {name: self.strategy.reduce(reduce, v, None) for name, v in per_replica.items()}
 
-    def _on_replica(self, images, labels, number):
+    def _on_replica(self, skip, images, labels, number):
         """This replica's share of the step, and the update, summed over replicas by Keras."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = self.batch_size // self.replicas
@@ -83,11 +125,13 @@ class TrainStep:
             masks = self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
             rows = share // self.ghost_batch_size
             masks = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
-        gradients, sums = self._in_turns(images, labels, masks)
-        l2, l2_gradients = self._l2(masks)
+        gradients, sums = self._in_turns(images, labels, masks, skip)
         weight_decay = self.settings.weight_decay
-        for index, gradient in zip(self.kernel_index, l2_gradients):
-            gradients[index] = gradients[index] + weight_decay * gradient
+        usage = None if masks is None else self.net.usage(masks)
+        l2 = masked_l2(self.net.kernels, usage) / self.replicas
+        shares = l2_shares(len(self.kernel_index), usage) * (weight_decay / self.replicas)
+        for index, kernel, share in zip(self.kernel_index, self.net.kernels, tf.unstack(shares)):
+            gradients[index] = gradients[index] + share * tf.convert_to_tensor(kernel)
         self.optimizer.apply(gradients, self.variables)
         entropy, correct = sums[0], sums[1]
         return {
@@ -97,50 +141,45 @@ class TrainStep:
             "accuracy": correct,
         }
 
-    def _in_turns(self, images, labels, masks):
+    def _in_turns(self, images, labels, masks, skip):
         """Gradients and sums of cross-entropy and hits, each divided by the global batch."""
-        if self.turns == 1:
-            return self._turn(images, labels, masks, 0)
+        turns = masks.shape[0] if skip else self.turns
+        if turns == 1:
+            return self._turn(images, labels, masks, 0, 1, skip)
         images, labels, masks = (
-            None
-            if x is None
-            else tf.reshape(x, [self.turns, x.shape[0] // self.turns, *x.shape[1:]])
+            None if x is None else tf.reshape(x, [turns, x.shape[0] // turns, *x.shape[1:]])
             for x in (images, labels, masks)
         )
-        gradients = [tf.zeros(v.shape) for v in self.variables]
+        # Zeros, but not as constants: TensorFlow would store them in the graph.
+        gradients = [tf.raw_ops.ZerosLike(x=tf.convert_to_tensor(v)) for v in self.variables]
 
         def body(turn, gradients, sums):
             rows = None if masks is None else masks[turn]
-            more, parts = self._turn(images[turn], labels[turn], rows, turn)
+            more, parts = self._turn(images[turn], labels[turn], rows, turn, turns, skip)
             return turn + 1, [a + b for a, b in zip(gradients, more)], sums + parts
 
         _, gradients, sums = tf.while_loop(
-            lambda turn, *_: turn < self.turns,
+            lambda turn, *_: turn < turns,
             body,
             (0, gradients, tf.zeros([2])),
-            parallel_iterations=1,
-            maximum_iterations=self.turns,
+            # Dense turns are as large as fits; ghost batches are small and go side by side,
+            # though their gradients are added in order.
+            parallel_iterations=min(turns, os.cpu_count() or 1) if skip else 1,
+            maximum_iterations=turns,
         )
         return list(gradients), sums
 
-    def _turn(self, images, labels, masks, turn):
+    def _turn(self, images, labels, masks, turn, turns, skip):
         with tf.GradientTape() as tape:
             if masks is None:
                 ghosts = images.shape[0] // self.ghost_batch_size
-                turns = tf.stack([turn, self.turns])
-                logits = self.net(images, training=True, num_ghosts=ghosts, turn=turns)
+                turn_of = tf.stack([turn, turns])
+                logits = self.net(images, training=True, num_ghosts=ghosts, turn=turn_of)
             else:
-                logits = self.net(images, masks, training=True)
+                logits = self.net(images, masks, training=True, skip=skip)
             losses = cross_entropy(labels, logits, self.settings.label_smoothing)
             entropy = tf.reduce_sum(losses) / self.batch_size
         gradients = tape.gradient(entropy, [v.value for v in self.variables])
         hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         accuracy = tf.reduce_sum(tf.cast(hits, tf.float32)) / self.batch_size
         return gradients, tf.stack([entropy, accuracy])
-
-    def _l2(self, masks):
-        """This replica's share of masked L2, and its gradients."""
-        usage = None if masks is None else self.net.usage(masks)
-        with tf.GradientTape() as tape:
-            l2 = masked_l2(self.net.kernels, usage) / self.replicas
-        return l2, tape.gradient(l2, [k.value for k in self.net.kernels])

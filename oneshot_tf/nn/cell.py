@@ -1,12 +1,18 @@
 """One cell: its choice blocks, and how they read each other and the cells before."""
 
-import functools
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts, make_operation
+from oneshot_tf.nn.operations import (
+    BnReluConvs,
+    Conv,
+    Parts,
+    Stage,
+    bn_relu_stages,
+    make_operation,
+    pooling,
+)
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import CellPlan, num_reads
 
@@ -91,55 +97,44 @@ class Cell(keras.layers.Layer):
     def call(self, prev2, prev1, paths=None, num_ghosts=1, training=False, turn=(0, 1)):
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
         reads = [self._read_outer(i, x, paths, context) for i, x in enumerate((prev2, prev1))]
-        size = next(tf.shape(x)[:3] for x in reads if x is not None)
-        like = tf.concat([size, [self.plan.width]], axis=0)
+        size = next(x.shape[:3] for x in reads if x is not None)
+        like = [*size, self.plan.width]
         outputs = []
         for block in range(self.space.num_blocks):
             if block > 0:
-                reads.append(self._read(block + 1, outputs[-1], paths, like, context))
-            hidden = paths.sum(
-                [
-                    (path, functools.partial(self.path_layers[path], reads[i]))
-                    for i, path in enumerate(self.space.input_paths(block))
-                    if self.path_layers[path] is not None
-                ],
-                like,
-            )
-            outputs.append(
-                paths.sum(
-                    [
-                        (path, functools.partial(self.path_layers[path], hidden, **context))
-                        for path in self.space.operation_paths(block)
-                        if self.path_layers[path] is not None
-                    ],
-                    like,
-                )
-            )
+                reads.append(self._read(block + 1, outputs[-1], [], paths, like, context))
+            inputs = [
+                (path, reads[i], self.path_layers[path].stages())
+                for i, path in enumerate(self.space.input_paths(block))
+                if self.path_layers[path] is not None
+            ]
+            hidden = paths.sum(inputs, like)
+            operations = [
+                (path, hidden, self.path_layers[path].stages(**context))
+                for path in self.space.operation_paths(block)
+                if self.path_layers[path] is not None
+            ]
+            outputs.append(paths.sum(operations, like))
         return tf.concat(outputs, axis=-1)
 
     def _read_outer(self, i, x, paths, context):
         """The output of an earlier cell, brought to this cell's size, BN, ReLU."""
-        if self.norms[i] is None:
-            return None
         plan = self.plan.inputs[i]
-        shape = tf.shape(x)
-        like = [shape[0], -(-shape[1] // plan.stride), -(-shape[2] // plan.stride), plan.width]
+        join = []
+        if self.joins[i] is not None:
+            join = self.joins[i].stages(**context)
+        elif plan.stride > 1:
+            join = [Stage(pooling("AVG", plan.stride, plan.stride))]
+        size = [] if x is None else [n and -(-n // plan.stride) for n in x.shape[1:3]]
+        like = [None if x is None else x.shape[0], *size, plan.width]
+        return self._read(i, x, join, paths, like, context)
 
-        def join():
-            y = x
-            if plan.convolved:
-                y = self.joins[i](y, **context)
-            elif plan.stride > 1:
-                y = tf.nn.avg_pool2d(y, plan.stride, plan.stride, "SAME")
-            return tf.nn.relu(self.norms[i](y, **context))
-
-        return paths.read(self._readers(i), join, like)
-
-    def _read(self, i, x, paths, like, context):
-        """The output of an earlier block of this cell, BN, ReLU."""
+    def _read(self, i, x, join, paths, like, context):
+        """A tensor as the blocks read it: its join, then BN and ReLU."""
         if self.norms[i] is None:
             return None
-        return paths.read(self._readers(i), lambda: tf.nn.relu(self.norms[i](x, **context)), like)
+        stages = join + bn_relu_stages(self.norms[i], **context)
+        return paths.read(self._readers(i), x, stages, like)
 
     def _readers(self, i):
         """The paths that read tensor i: an input of every block after it."""

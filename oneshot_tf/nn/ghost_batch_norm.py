@@ -3,6 +3,8 @@
 `normalize_ghosts` is the mathematics; `GhostBatchNorm` only holds the variables.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -14,7 +16,7 @@ _FUSED_FROM_ELEMENTS = 2**15
 _FUSED_UP_TO_GHOSTS = 4
 
 
-def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
+def normalize_ghosts(x, offset, scale=None, *, num_ghosts: int, epsilon: float):
     """Normalises each ghost batch with its own mean and variance (Hoffer et al. 2017).
 
     y = scale * (x - mean_g) / sqrt(variance_g + epsilon) + offset, where ghost
@@ -24,7 +26,7 @@ def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
     Args:
         x: `[B, H, W, C]`, B a multiple of `num_ghosts`.
         offset: float32 `[C]`.
-        scale: float32 `[C]`.
+        scale: float32 `[C]`; None for ones.
         num_ghosts: G, at least 1.
         epsilon: added to the variance.
 
@@ -37,6 +39,7 @@ def normalize_ghosts(x, offset, scale, num_ghosts: int, epsilon: float):
     """
     if x.shape[0] is not None and x.shape[0] % num_ghosts:
         raise InputError(f"{x.shape[0]} images can't be cut into {num_ghosts} ghost batches.")
+    scale = tf.ones_like(offset) if scale is None else scale
     per_ghost = (
         x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3]
         if None not in x.shape
@@ -68,6 +71,16 @@ def _normalize_fused(x, offset, scale, num_ghosts, epsilon):
     biased = (samples - 1) / samples  # the kernel reports n / (n - 1) times what it divides by
     variances = tf.add_n([part.batch_variance for part in parts]) * (biased / num_ghosts)
     return tf.concat([part.y for part in parts], axis=0), means, variances
+
+
+@functools.cache
+def _normalization(num_ghosts, epsilon, then):
+    """One object for all layers that compute the same."""
+
+    def normalize(x, *weights):
+        return then(normalize_ghosts(x, *weights, num_ghosts=num_ghosts, epsilon=epsilon)[0])
+
+    return normalize
 
 
 class GhostBatchNorm(keras.layers.Layer):
@@ -129,17 +142,35 @@ class GhostBatchNorm(keras.layers.Layer):
             aggregation="mean",
         )
 
+    def weight_tensors(self) -> tuple:
+        """What `function` takes besides x: the offset, and the scale if there is one."""
+        variables = (self.offset, self.scale) if self.use_scale else (self.offset,)
+        return tuple(tf.convert_to_tensor(v) for v in variables)
+
+    def function(self, num_ghosts=1, training=False, turn=(0, 1), then=tf.identity):
+        """The layer's computation, and `then`: a function of x and `weight_tensors()`."""
+        if not self.use_moving_averages:
+            return _normalization(num_ghosts, self.epsilon, then)
+        if training:
+            return lambda x, *weights: then(
+                self._normalize_and_average(x, weights, num_ghosts, turn)
+            )
+        return lambda x, *weights: then(self._normalize_by_averages(x, *weights))
+
     def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
-        offset = tf.convert_to_tensor(self.offset)
-        scale = tf.convert_to_tensor(self.scale) if self.use_scale else tf.ones_like(offset)
-        if self.use_moving_averages and not training:
-            factor = scale * tf.math.rsqrt(self.moving_variance + self.epsilon)
-            shift = offset - self.moving_mean * factor
-            return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype)
-        y, mean, variance = normalize_ghosts(x, offset, scale, num_ghosts, self.epsilon)
-        if self.use_moving_averages:
-            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                average.assign(average + (value - average) * self._rate(turn))
+        return self.function(num_ghosts, training, turn)(x, *self.weight_tensors())
+
+    def _normalize_by_averages(self, x, offset, scale=1.0):
+        factor = scale * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        shift = offset - self.moving_mean * factor
+        return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype)
+
+    def _normalize_and_average(self, x, weights, num_ghosts, turn):
+        y, mean, variance = normalize_ghosts(
+            x, *weights, num_ghosts=num_ghosts, epsilon=self.epsilon
+        )
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average + (value - average) * self._rate(turn))
         return y
 
     def _rate(self, turn):

@@ -69,10 +69,10 @@ class Network(keras.Model):
         self.kernel_units = [int(unit) for _, unit in kernels]
         self.built = True
 
-    def _logits(self, images, paths, num_ghosts, training, turn=(0, 1)):
-        """float32 `[B, K]` of images `[B, H, W, 3]`."""
+    def _logits(self, stem, paths, num_ghosts, training, turn=(0, 1)):
+        """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
-        prev2 = prev1 = self.stem(tf.cast(images, self.compute_dtype))
+        prev2 = prev1 = stem
         for cell in self.cells:
             out = None if cell is None else cell(prev2, prev1, paths=paths, **context)
             prev2, prev1 = prev1, out

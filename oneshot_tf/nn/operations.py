@@ -1,16 +1,58 @@
 """BN-ReLU-Conv units, and the seven operations of section 3.1 made of them.
 
 Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes
-`num_ghosts`, `training` and `turn` for its batch norms. None of them knows of masks.
+`num_ghosts`, `training` and `turn` for its batch norms. None of them knows of
+masks. What a layer computes is stated once, as its `stages`.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.nn.convolutions import convolve, depthwise_convolve
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
+
+
+class Stage(NamedTuple):
+    """One step of a chain: `y = function(x, *weights)`.
+
+    With its weights as arguments, a chain can be cut anywhere, skipped, or run
+    again from what a stage was given (`nn.paths`).
+
+    Args:
+        function: of `[B, H, W, C]` and the weights. The same object for all
+            layers that compute the same, so that it need be traced but once.
+        weights: tensors.
+        linear: whether y is proportional to the first weight.
+    """
+
+    function: Callable
+    weights: tuple = ()
+    linear: bool = False
+
+
+def run_stages(stages, x):
+    """What the chain makes of `x`."""
+    for stage in stages:
+        x = stage.function(x, *stage.weights)
+    return x
+
+
+@functools.cache
+def _convolution(stride: int):
+    return functools.partial(convolve, stride=stride)
+
+
+@functools.cache
+def pooling(kind: str, size: int, stride: int):
+    """Pools `[B, H, W, C]`, "MAX" or "AVG", "same" padding."""
+    pool = {"MAX": tf.nn.max_pool2d, "AVG": tf.nn.avg_pool2d}[kind]
+    return functools.partial(pool, ksize=size, strides=stride, padding="SAME")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +82,18 @@ class Parts:
         )
 
 
-class Conv(keras.layers.Layer):
+class Chain(keras.layers.Layer):
+    """A layer that is a chain of stages; called, it runs them."""
+
+    def stages(self, num_ghosts=1, training=False, turn=(0, 1)) -> list[Stage]:
+        """What it computes, in order. Called in the scope of the layer's dtype policy."""
+        raise NotImplementedError
+
+    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
+        return run_stages(self.stages(num_ghosts=num_ghosts, training=training, turn=turn), x)
+
+
+class Conv(Chain):
     """A convolution, "same" padding, no bias.
 
     Args:
@@ -48,7 +101,7 @@ class Conv(keras.layers.Layer):
         width: output channels.
         kernel_size: height and width of the kernel.
         stride: of both.
-        separable: a depthwise convolution and a 1x1 convolution in its place.
+        separable: a depthwise convolution, of stride 1, and a 1x1 convolution in its place.
     """
 
     def __init__(self, parts, width, kernel_size=(1, 1), stride=1, separable=False, **kwargs):
@@ -71,16 +124,17 @@ class Conv(keras.layers.Layer):
         else:
             self.kernel = kernel("kernel", (*self.kernel_size, channels, self.width))
 
-    def call(self, x):
+    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
         if self.separable:
-            x = tf.nn.depthwise_conv2d(
-                x, tf.convert_to_tensor(self.depthwise), [1, self.stride, self.stride, 1], "SAME"
-            )
-            return tf.nn.conv2d(x, tf.convert_to_tensor(self.pointwise), 1, "SAME")
-        return tf.nn.conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, "SAME")
+            return [
+                Stage(depthwise_convolve, (tf.convert_to_tensor(self.depthwise),), linear=True),
+                Stage(convolve, (tf.convert_to_tensor(self.pointwise),), linear=True),
+            ]
+        kernel = tf.convert_to_tensor(self.kernel)
+        return [Stage(_convolution(self.stride), (kernel,), linear=True)]
 
 
-class BnReluConvs(keras.layers.Layer):
+class BnReluConvs(Chain):
     """A chain of BN-ReLU-Conv units (section 3.2, "BN-Relu-Conv").
 
     Args:
@@ -99,21 +153,27 @@ class BnReluConvs(keras.layers.Layer):
             conv.build(input_shape)
             input_shape = (*input_shape[:-1], conv.width)
 
-    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
+    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+        chain = []
         for norm, conv in zip(self.norms, self.convs):
-            x = norm(x, num_ghosts=num_ghosts, training=training, turn=turn)
-            x = conv(tf.nn.relu(x))
-        return x
+            chain += bn_relu_stages(norm, num_ghosts, training, turn) + conv.stages()
+        return chain
 
 
-class Identity(keras.layers.Layer):
+def bn_relu_stages(norm: GhostBatchNorm, num_ghosts=1, training=False, turn=(0, 1)):
+    """A batch norm and the ReLU after it, as one stage."""
+
+    return [Stage(norm.function(num_ghosts, training, turn, tf.nn.relu), norm.weight_tensors())]
+
+
+class Identity(Chain):
     """Hands its input on."""
 
-    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
-        return x
+    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+        return []
 
 
-class Pool(keras.layers.Layer):
+class Pool(Chain):
     """3x3 pooling of stride 1, "same" padding; the average leaves the padding out.
 
     Args:
@@ -124,11 +184,11 @@ class Pool(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kind = kind
 
-    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
-        return tf.nn.pool(x, (3, 3), self.kind, strides=(1, 1), padding="SAME")
+    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+        return [Stage(pooling(self.kind, 3, 1))]
 
 
-def make_operation(operation: str, parts: Parts, width: int, name: str) -> keras.layers.Layer:
+def make_operation(operation: str, parts: Parts, width: int, name: str) -> Chain:
     """The layer of one of `space.cell_space.OPERATIONS`, `width` channels in and out."""
     kernels = {
         "sep3x3": ((3, 3), (3, 3)),

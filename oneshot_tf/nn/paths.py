@@ -1,31 +1,40 @@
 """How masks enter the computation: the one place that knows.
 
 A net sums its paths through `sum` and reads its tensors through `read`; which
-object it does that with decides what a dropped path costs. All give the same numbers.
+object it does that with decides what a dropped path costs. All give the same
+numbers. A path is (its number, what it reads, the stages that it runs).
 """
 
+import functools
+
+import numpy as np
 import tensorflow as tf
+
+from oneshot_tf.nn.operations import Stage, run_stages
 
 
 class AllPaths:
     """Every path that was built is used: stand-alone nets."""
 
     def sum(self, terms, like):
-        """The sum of `compute()` over the pairs (path, compute) of `terms`.
+        """The sum of what the paths make of their inputs.
 
         Args:
-            terms: pairs of a path's number and a function that gives `[B, H, W, C]`.
+            terms: for each path its number, input `[B, H, W, C]`, and stages.
             like: the shape `[B, H, W, C]` of the sum.
         """
-        return tf.add_n([compute() for _, compute in terms])
+        return tf.add_n([run_stages(stages, x) for _, x, stages in terms])
 
-    def read(self, paths, compute, like):
-        """What `compute()` gives: a tensor of shape `like` that each of `paths` reads."""
-        return compute()
+    def read(self, paths, x, stages, like):
+        """What the stages make of `x`: a tensor of shape `like` that each of `paths` reads."""
+        return run_stages(stages, x)
 
 
 class MaskedPaths(AllPaths):
     """Each image weights the paths by the row of masks of its ghost batch.
+
+    Everything is computed: right for accelerators, and for XLA, which wants
+    shapes that don't depend on values.
 
     Args:
         masks: `[G, P]`.
@@ -37,29 +46,166 @@ class MaskedPaths(AllPaths):
         self.weights = weights[:, :, None, None, None]
 
     def sum(self, terms, like):
-        return tf.add_n([self.weights[:, path] * compute() for path, compute in terms])
+        return tf.add_n(
+            [self.weights[:, path] * run_stages(stages, x) for path, x, stages in terms]
+        )
 
 
-class SkippedPaths(MaskedPaths):
-    """As `MaskedPaths`, but what no ghost batch of the call uses isn't computed.
+class SkippedPaths(AllPaths):
+    """All images share one row of masks, and what it drops isn't computed, nor its gradient.
 
-    Pays where a call holds few architectures, as in evaluating candidates.
+    Args:
+        mask: `[P]`.
     """
 
-    def __init__(self, masks, batch: int):
-        super().__init__(masks, batch)
-        self.used = tf.unstack(tf.reduce_any(tf.not_equal(masks, 0), axis=0), num=masks.shape[1])
+    def __init__(self, mask):
+        self.weights = tf.unstack(mask)
+        self.used = tf.unstack(tf.not_equal(mask, 0))
 
     def sum(self, terms, like):
-        total = tf.zeros(like, self.weights.dtype)
-        for path, compute in terms:
-
-            def added(total=total, path=path, compute=compute):
-                return total + self.weights[:, path] * compute()
-
-            total = tf.cond(self.used[path], added, lambda total=total: total)
+        total = None
+        for path, x, stages in terms:
+            stages = _weighted(stages, self.weights[path])
+            total = _add_if(self.used[path], total, x, stages, like)
         return total
 
-    def read(self, paths, compute, like):
+    def read(self, paths, x, stages, like):
         used = tf.reduce_any(tf.stack([self.used[path] for path in paths]))
-        return tf.cond(used, compute, lambda: tf.zeros(like, self.weights.dtype))
+        return _add_if(used, None, x, stages, like)
+
+
+def _weighted(stages, weight):
+    """The same stages with `weight` times their result."""
+    if stages and stages[-1].linear:  # cheaper: the kernel is smaller than the images
+        last = stages[-1]
+        return [*stages[:-1], last._replace(weights=(weight * last.weights[0], *last.weights[1:]))]
+    return [*stages, Stage(tf.multiply, (weight,))]
+
+
+def _add_if(used, total, x, stages, like):
+    """`total` plus what the stages make of `x`, if `used`; otherwise `total`, None for zero.
+
+    Neither forwards nor backwards does an unused path cost anything.
+    """
+    weights = [w for stage in stages for w in stage.weights]
+    totals = [] if total is None else [total]
+    chain = _chain(
+        tuple(stage.function for stage in stages),
+        tuple(len(stage.weights) for stage in stages),
+        tuple((tuple(t.shape), t.dtype) for t in [x, *weights]),
+        tuple(like),
+        len(totals),
+    )
+
+    @tf.custom_gradient
+    def add(used, x, *tensors):
+        result, *kept = chain.add_if(used, x, *tensors)
+
+        def gradient(dy):
+            dx, *gradients = chain.gradient_if(used, dy, x, *kept, *tensors[len(totals) :])
+            return [None, dx, *([dy] * len(totals)), *gradients]
+
+        return result, gradient
+
+    return add(used, x, *totals, *weights)
+
+
+@functools.cache
+def _chain(functions, counts, specs, like, num_totals):
+    """One for each kind of path and shape: what is traced and compiled doesn't grow with cells."""
+    specs = [tf.TensorSpec(*spec) for spec in specs]
+    return _Chain(functions, counts, specs, like, num_totals)
+
+
+class _Chain:
+    """Stages run one after another, and their gradients, each under a condition.
+
+    Backwards, each stage runs again from the input that was kept for it; where
+    its gradient needs only that (convolutions), the graph drops the repetition.
+
+    Args:
+        functions: of the stages.
+        counts: how many weights each takes.
+        specs: of x and of all weights.
+        like: shape of the result.
+        num_totals: 1 if there is something to add to, or 0.
+    """
+
+    def __init__(self, functions, counts, specs, like, num_totals):
+        self.functions, self.counts, self.like = functions, counts, like
+        self.num_totals, self.num_kept = num_totals, max(0, len(functions) - 1)
+        x, *weights = specs
+        total = [tf.TensorSpec(like, x.dtype)] * num_totals
+        self._forward_specs = [x, *total, *weights]
+        self.add_if = _conditional(self._add, self._keep, self._forward_specs)
+        kept = [tf.TensorSpec(t.shape, t.dtype) for t in self.add_if.outputs[1:]]
+        self._backward_specs = [tf.TensorSpec(like, x.dtype), x, *kept, *weights]
+
+    @functools.cached_property
+    def gradient_if(self):
+        return _conditional(self._gradient, self._no_gradient, self._backward_specs)
+
+    def _add(self, x, *tensors):
+        """The sum, and what each stage but the first was given."""
+        totals, weights = tensors[: self.num_totals], tensors[self.num_totals :]
+        given = []
+        for function, ws in zip(self.functions, self._by_stage(weights)):
+            given.append(x)
+            x = function(x, *ws)
+        return [tf.add_n([*totals, x]), *given[1:]]
+
+    def _keep(self, x, *tensors):
+        # A zero that isn't a constant: TensorFlow would store megabytes of them.
+        total = tensors[0] if self.num_totals else tf.fill(self.like, x[0, 0, 0, 0] * 0)
+        return [total] + [tf.zeros([0], x.dtype)] * self.num_kept
+
+    def _gradient(self, dy, *rest):
+        """Gradients of x and of the weights, from what `_add` kept."""
+        given = rest[: self.num_kept + 1]
+        weights = self._by_stage(rest[self.num_kept + 1 :])
+        gradients = []
+        for function, x, ws in reversed(list(zip(self.functions, given, weights))):
+            sources = [x, *ws]
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                y = function(*sources)
+            dy, *more = tape.gradient(y, sources, dy)
+            gradients = more + gradients
+        return [dy, *gradients]
+
+    def _no_gradient(self, dy, x, *rest):
+        del dy
+        return [tf.raw_ops.ZerosLike(x=t) for t in (x, *rest[self.num_kept :])]
+
+    def _by_stage(self, weights):
+        ends = np.cumsum(self.counts).tolist()
+        return [weights[end - n : end] for n, end in zip(self.counts, ends)]
+
+
+class _conditional:
+    def __init__(self, then, otherwise, specs):
+        inner = tf.function(
+            then, autograph=False, experimental_attributes={"_noinline": True}
+        ).get_concrete_function(*specs)
+        self.then = _function(lambda *args: inner(*args), specs)
+        self.otherwise = _function(otherwise, specs)
+        self.outputs = self.then.structured_outputs
+        self.specs = specs
+
+    def __call__(self, condition, *args):
+        if tf.executing_eagerly():
+            return (self.then if condition else self.otherwise)(*args)
+        outputs = tf.raw_ops.StatelessIf(
+            cond=condition,
+            input=args,
+            Tout=[t.dtype for t in self.outputs],
+            then_branch=self.then,
+            else_branch=self.otherwise,
+        )
+        for output, spec in zip(outputs, self.outputs):
+            output.set_shape(spec.shape)
+        return outputs
+
+
+def _function(function, specs):
+    return tf.function(function, autograph=False).get_concrete_function(*specs)

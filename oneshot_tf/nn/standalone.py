@@ -1,6 +1,7 @@
 """A stand-alone net: one architecture, built alone and trained from scratch."""
 
 import numpy as np
+import tensorflow as tf
 
 from oneshot_tf.nn.network import Network, new_parts
 from oneshot_tf.nn.paths import AllPaths
@@ -58,4 +59,5 @@ class Standalone(Network):
         return super().__call__(images, training=training, num_ghosts=num_ghosts, turn=turn)
 
     def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
-        return self._logits(images, AllPaths(), num_ghosts, training, turn)
+        stem = self.stem(tf.cast(images, self.compute_dtype))
+        return self._logits(stem, AllPaths(), num_ghosts, training, turn)

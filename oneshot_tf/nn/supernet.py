@@ -30,8 +30,13 @@ class Supernet(Network):
         masks: float32 `[G, P]`, G a divisor of B. Row g says which paths
             images g * B / G to (g + 1) * B / G - 1 use: 0 dropped, 1 kept,
             anything else a mixture weight.
-        training: whether gradients will be asked for. The numbers are the
-            same; without training, paths that no row uses aren't computed.
+        training: whether gradients will be asked for. The numbers are the same.
+        num_ghosts: ghost batches in the batch, a multiple of G; None for G.
+        skip: whether to leave out what the masks drop, which needs a single
+            row; then a mask of 0 gets no gradient. Otherwise all is computed and
+            multiplied. The numbers are the same. None: where there is a single row.
+        after_stem: whether `images` are what `stem` made of them, `[B, H, W, F]`,
+            so that several architectures can share that.
 
     Returns:
         Logits, float32 `[B, K]`.
@@ -44,24 +49,29 @@ class Supernet(Network):
         parts = new_parts(False, dtype, seed)
         super().__init__(space, every, num_cells, filters, num_classes, parts, name="supernet")
 
-    def __call__(self, images, masks, training=False):
+    def __call__(self, images, masks, training=False, **options):
         # Keras takes only tensors by position; `training` may be given so here.
-        return super().__call__(images, masks, training=training)
+        return super().__call__(images, masks, training=training, **options)
 
-    def call(self, images, masks, training=False):
+    def call(self, images, masks, training=False, num_ghosts=None, skip=None, after_stem=False):
         masks = tf.cast(masks, self.compute_dtype)
-        batch, num_ghosts = images.shape[0], masks.shape[0]
+        batch, rows = images.shape[0], masks.shape[0]
         if masks.shape[1:] != (self.space.num_paths,):
             raise InputError(
                 f"masks of shape {tuple(masks.shape)}; needed is [G, {self.space.num_paths}]."
             )
-        if batch is None or not num_ghosts or batch % num_ghosts:
+        num_ghosts = rows if num_ghosts is None else num_ghosts
+        if batch is None or not rows or batch % num_ghosts or num_ghosts % rows:
             raise InputError(
-                f"{batch} images for {num_ghosts} rows of masks; the number of images must be a "
-                "known multiple of the number of rows (ghost batches)."
+                f"{batch} images, {num_ghosts} ghost batches, {rows} rows of masks; the number of "
+                "images must be a known multiple of the ghost batches, and those of the rows."
             )
-        paths = (MaskedPaths if training else SkippedPaths)(masks, batch)
-        return self._logits(images, paths, num_ghosts, training)
+        skip = rows == 1 if skip is None else skip
+        if skip and rows > 1:
+            raise InputError(f"skip=True with {rows} rows of masks; skipping needs a single row.")
+        paths = SkippedPaths(masks[0]) if skip else MaskedPaths(masks, batch)
+        stem = images if after_stem else self.stem(tf.cast(images, self.compute_dtype))
+        return self._logits(stem, paths, num_ghosts, training)
 
     def usage(self, masks):
         """Which of `kernels` each ghost batch uses: float32 `[G, len(kernels)]` of 0 and 1.

@@ -82,3 +82,19 @@ def _operation(name: str, width: int) -> tuple[int, int]:
     if name == "conv1x7_7x1":
         return 14 * width**2, 2 * width
     return 0, 0
+
+
+def activation_bytes(space: CellSpace, num_cells: int, filters: int, image_size: int) -> int:
+    """A bound on what the activations of one image take while an architecture is evaluated.
+
+    Counted at the widest moment of the largest cell: both inputs, what is read of
+    them, everything inside the cell, and its output twice (blocks, concatenation);
+    in float32.
+    """
+    most = 0
+    for plan in plan_cells(space, num_cells, filters):
+        outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)
+        inner = (3 * space.num_blocks + 4) * plan.width
+        size = -(-image_size // plan.divisor)
+        most = max(most, 4 * size * size * (outer + inner))
+    return most

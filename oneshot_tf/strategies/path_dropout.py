@@ -44,6 +44,11 @@ class PathDropout:
             return tf.constant(1.0)
         return tf.minimum(tf.cast(step, tf.float32) / float(self.num_steps), 1.0)
 
+    def kept_share(self, step: int) -> float:
+        """The expected share of paths that are kept at a step."""
+        progress = 1.0 if self.num_steps is None else min(step / self.num_steps, 1.0)
+        return 1.0 - progress * float(self.final_rates.mean())
+
     def rates(self, step) -> tf.Tensor:
         """Each path's chance to be dropped at a step: float32 `[P]`."""
         return self.final_rates * self.progress(step)

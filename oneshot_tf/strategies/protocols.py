@@ -18,7 +18,9 @@ class Sampler(Protocol):
         batch; each replica takes its rows. So results don't depend on how many
         devices there are.
 
-        A sampler may also have `progress(step)`, a number in [0, 1] that is logged.
+        A sampler may also have `progress(step)`, a number in [0, 1] that is logged, and
+        `kept_share(step)`, the expected share of paths kept, from which a step decides
+        whether to skip the others or to mask them.
         """
 
 

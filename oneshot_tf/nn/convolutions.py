@@ -1,0 +1,74 @@
+"""Convolutions as pure functions, "same" padding."""
+
+import tensorflow as tf
+
+_NARROWEST = 8  # where the gradient below pays; measured in BUILD_NOTES.md
+
+
+def convolve(x, kernel, stride: int = 1):
+    """`[B, H, W, C]` by a kernel `[h, w, C, D]`: `[B, H / stride, W / stride, D]`."""
+    if stride == 1 and kernel.shape[:2] == (1, 1):
+        # The same numbers as a matrix product, which is the faster kernel on CPU.
+        rows = tf.reshape(x, [-1, x.shape[-1]])
+        y = tf.matmul(rows, kernel[0, 0])
+        return tf.reshape(y, [*_sizes(x), kernel.shape[-1]])
+    return tf.nn.conv2d(x, kernel, stride, "SAME")
+
+
+def _sizes(x):
+    dynamic = tf.shape(x)
+    return [dynamic[i] if n is None else n for i, n in enumerate(x.shape[:-1])]
+
+
+def depthwise_convolve(x, kernel):
+    """Every channel of `[B, H, W, C]` by its own filter of `[h, w, C, 1]`."""
+    height, width = kernel.shape[:2]
+    wide = width in (5, 7) and height > 1 and (x.shape[2] or 0) >= _NARROWEST
+    if wide and _runs_on_cpu():
+        return _depthwise_by_columns(x, kernel)
+    return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+
+
+def _runs_on_cpu() -> bool:
+    """Whether there is no accelerator, whose own kernel would be the better choice."""
+    return not any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+
+
+@tf.custom_gradient
+def _depthwise_by_columns(x, kernel):
+    """A depthwise convolution whose filter gradient is put together from columns.
+
+    The CPU kernel for that gradient is 3 to 5 times slower for filters wider
+    than 3, and half the time of a training step goes there. So the three middle
+    columns come from one call, those to the left and to the right from one
+    each, on images shifted against each other by two pixels.
+    """
+    y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+
+    def gradient(dy):
+        dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+            input_sizes=tf.shape(x),
+            filter=kernel,
+            out_backprop=dy,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+        height, width = kernel.shape[:2]
+        side = width // 2 - 1  # columns left and right of the three
+        narrow = 2 * side - 1  # a centred filter that holds them: 1, or 3
+        left = _filter_gradient(x[:, :, :-2], dy[:, :, 2:], height, narrow)
+        middle = _filter_gradient(x, dy, height, 3)
+        right = _filter_gradient(x[:, :, 2:], dy[:, :, :-2], height, narrow)
+        return dx, tf.concat([left[:, :side], middle, right[:, -side:]], axis=1)
+
+    return y, gradient
+
+
+def _filter_gradient(x, dy, height, width):
+    return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+        input=x,
+        filter_sizes=[height, width, x.shape[-1], 1],
+        out_backprop=dy,
+        strides=[1, 1, 1, 1],
+        padding="SAME",
+    )

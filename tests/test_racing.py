@@ -1,0 +1,115 @@
+"""Races: who stops, what is kept, exactness, interruption."""
+
+import numpy as np
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.racing import Race, chances
+
+IMAGES, PART = 1000, 50
+
+
+class Recorded:
+    """An evaluator whose outcomes were drawn beforehand; counts what is asked of it."""
+
+    num_images, part_size = IMAGES, PART
+
+    def __init__(self, seed, count=200, stop_after=None):
+        rng = np.random.default_rng(seed)
+        skill = rng.normal(0.0, 0.5, [count, 1])
+        difficulty = rng.normal(0.0, 1.5, [1, IMAGES])
+        self.hits = rng.random([count, IMAGES]) < 1 / (1 + np.exp(difficulty - skill))
+        self.asked, self.stop_after = 0, stop_after
+
+    def outcomes(self, architectures, parts):
+        columns = slice(parts[0] * PART, (parts[-1] + 1) * PART)
+        hits = self.hits[[int(a) for a in architectures], columns]
+        self.asked += hits.size
+        if self.stop_after is not None and self.asked > self.stop_after:
+            raise KeyboardInterrupt
+        return hits, hits.astype(np.float32)
+
+    @property
+    def names(self):
+        return [str(i) for i in range(len(self.hits))]
+
+
+def race(path, evaluator, keep=10, confidence=0.9, names=None):
+    result = Race(path, evaluator, names or evaluator.names, keep, confidence)
+    result.run(lambda *_: None)
+    return result
+
+
+def test_chances_add_up_and_are_calibrated():
+    """Of candidates given a chance near c of being among the best, about a share c is."""
+    given, was = [], []
+    for seed in range(20):
+        hits = Recorded(seed).hits
+        best = np.argsort(-hits.mean(axis=1), kind="stable")[:20]
+        chance = chances(hits[:, :100], 20, IMAGES)
+        assert chance.sum() == pytest.approx(20, rel=1e-3)
+        given.append(chance)
+        was.append(np.isin(np.arange(len(hits)), best))
+    given, was = np.concatenate(given), np.concatenate(was)
+    for low, high in ((0.0, 0.02), (0.02, 0.2), (0.2, 0.5), (0.5, 1.0)):
+        inside = (given >= low) & (given < high)
+        assert inside.sum() > 50
+        assert was[inside].mean() == pytest.approx(given[inside].mean(), abs=0.07)
+
+
+def test_the_best_are_kept_for_a_part_of_the_cost(tmp_path):
+    recalls, costs = [], []
+    for seed in range(12):
+        evaluator = Recorded(seed)
+        result = race(tmp_path / f"{seed}.npz", evaluator)
+        whole = np.flatnonzero(result.seen == IMAGES)
+        # What was measured is exact, whatever stopped.
+        np.testing.assert_array_equal(
+            result.num_right, [evaluator.hits[i, :n].sum() for i, n in enumerate(result.seen)]
+        )
+        accuracy = evaluator.hits.mean(axis=1)
+        tenth = np.sort(accuracy)[-10]
+        found = whole[np.argsort(-result.num_right[whole], kind="stable")[:10]]
+        recalls.append(np.mean(accuracy[found] >= tenth))
+        costs.append(result.cost)
+        assert evaluator.asked == result.seen.sum()
+    assert np.mean(recalls) >= 0.9  # the confidence asked for
+    assert np.mean(costs) < 0.4
+
+
+def test_fewer_candidates_than_wanted_all_finish(tmp_path):
+    result = race(tmp_path / "race.npz", Recorded(0, count=8))
+    assert (result.seen == IMAGES).all() and result.cost == 1.0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.95])
+def test_interrupted_it_goes_on_to_the_same_end(tmp_path, monkeypatch, share):
+    monkeypatch.setattr("oneshot_tf.racing._SAVE_SECONDS", 0.0)
+    expected = race(tmp_path / "whole.npz", Recorded(3))
+    with pytest.raises(KeyboardInterrupt):
+        race(tmp_path / "cut.npz", Recorded(3, stop_after=share * expected.seen.sum()))
+    evaluator = Recorded(3)
+    resumed = race(tmp_path / "cut.npz", evaluator)
+    np.testing.assert_array_equal(resumed.seen, expected.seen)
+    np.testing.assert_array_equal(resumed.num_right, expected.num_right)
+    np.testing.assert_array_equal(resumed.entropy, expected.entropy)
+    assert evaluator.asked < expected.seen.sum()
+
+
+def test_more_candidates_join_a_finished_race(tmp_path):
+    evaluator = Recorded(4)
+    race(tmp_path / "race.npz", evaluator, names=evaluator.names[:120])
+    before = evaluator.asked
+    result = race(tmp_path / "race.npz", evaluator)
+    assert evaluator.asked == result.seen.sum() > before
+    assert (result.seen[120:] > 0).all()
+
+
+def test_other_candidates_and_damage_are_refused(tmp_path):
+    path = tmp_path / "race.npz"
+    race(path, Recorded(5, count=20))
+    with pytest.raises(ost.InputError, match="other candidates"):
+        race(path, Recorded(5, count=20), names=[str(i) for i in range(20)][::-1])
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ost.InputError, match="can't be read"):
+        race(path, Recorded(5, count=20))
