@@ -53,7 +53,6 @@ def main(run, search, location) -> None:
     finalists = [c for c in done.values() if c.num_images]
     if len(done) < wanted or (search.rank_by == "kl" and len(finalists) < search.finalists):
         dataset = directory.load_data(location)
-        file.write(dataclasses.replace(c, rank=0) for c in done.values())
         work = _Search(directory, supernet, dataset, search, file, done, wanted)
         if search.budget == "race":
             work.race()
@@ -122,11 +121,16 @@ class _Search:
         self.space = supernet.space
         self.ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
         self.proposer = RandomSearch(self.space, search.seed)
-        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+
+    def _begin(self):
+        """Called when all is known to be well: until then, nothing on disk changes."""
+        self.directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+        self.file.write(dataclasses.replace(c, rank=0) for c in self.done.values())
 
     def evaluate_all(self):
         """Every candidate on all validation images, as in the paper."""
         evaluator = self._evaluator()
+        self._begin()
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
         for new in self._proposed():
@@ -143,6 +147,7 @@ class _Search:
     def rank_by_divergence(self):
         """All candidates by divergence, without labels; then the best of them by accuracy."""
         divergence = self._divergence_evaluator()
+        self._begin()
         progress = Progress("search by divergence", self.wanted, "candidates")
         for new in self._proposed():
             for chunk in _chunks(new):
@@ -170,6 +175,7 @@ class _Search:
     def race(self):
         """Candidates that can hardly be among the best stop early."""
         evaluator = self._evaluator(largest_part=_RACE_IMAGES)
+        self._begin()
         self.done.clear()  # the race's own file knows all of them, in the order proposed
         for new in self._proposed():
             self.done |= dict.fromkeys(new)

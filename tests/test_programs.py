@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,54 @@ def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(fold
     assert (folder / "run" / "candidates.csv").read_text() == whole
 
 
+@pytest.fixture
+def unsearched(folder, tmp_path):
+    """The trained run, without candidates."""
+    shutil.copytree(folder / "run", tmp_path / "run")
+    for name in ("candidates.csv", "search.json"):
+        (tmp_path / "run" / name).unlink()
+    return tmp_path
+
+
+def test_a_race_and_a_full_search_agree_on_what_was_measured(folder, unsearched):
+    """Also when it goes on with more candidates, and when there is nothing left to do."""
+    flags = ["--run_dir=run", "--budget=race", "--finalists=3"]
+    run("search", *flags, "--num_candidates=6", cwd=unsearched)
+    out, _ = run("search", *flags, "--num_candidates=8", cwd=unsearched)
+    assert "of the image evaluations of a full search" in out
+    whole = {row["architecture"]: row for row in read_csv(folder)}
+    rows = read_csv(unsearched)
+    assert {row["architecture"] for row in rows} <= set(whole)
+    assert len(rows) == 8 and [row["rank"] for row in rows] == [str(i) for i in range(1, 9)]
+    for row in rows[:3]:
+        assert row["num_images"] == "100"
+        for name in ("candidate_accuracy", "num_images", "parameters", "multiply_adds"):
+            assert row[name] == whole[row["architecture"]][name]
+    before = (unsearched / "run" / "candidates.csv").read_bytes()
+    run("search", *flags, "--num_candidates=8", cwd=unsearched)
+    assert (unsearched / "run" / "candidates.csv").read_bytes() == before
+    line = error_of("search", "--run_dir=run", "--num_candidates=9", cwd=unsearched)
+    assert "budget=race, now" in line
+
+
+def test_ranked_by_divergence_only_finalists_are_measured(folder, unsearched):
+    flags = ["--run_dir=run", "--num_candidates=8", "--rank_by=kl"]
+    run("search", *flags, "--finalists=0", cwd=unsearched)
+    rows = read_csv(unsearched)
+    values = [float(row["divergence"]) for row in rows]
+    assert values == sorted(values) and values[0] < values[-1]
+    assert {row["candidate_accuracy"] for row in rows} == {""}
+    run("search", *flags, "--finalists=2", cwd=unsearched)
+    whole = {row["architecture"]: row for row in read_csv(folder)}
+    finalists = read_csv(unsearched)[:2]
+    assert {r["architecture"] for r in finalists} == {r["architecture"] for r in rows[:2]}
+    for row in finalists:
+        assert row["candidate_accuracy"] == whole[row["architecture"]]["candidate_accuracy"]
+    assert [row["architecture"] for row in read_csv(unsearched)[2:]] == [
+        row["architecture"] for row in rows[2:]
+    ]
+
+
 def test_ctrl_c_keeps_what_was_done(tmp_path):
     (tmp_path / "small.flags").write_text(SMALL + "--train_steps=100000\n")
     command = [sys.executable, "-m", "oneshot_tf.train", "--flagfile=small.flags", "--run_dir=run"]
@@ -191,6 +240,8 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
         ("train", ["--run_dir=new", "--nodownload", "--data_dir=."], "not prepared"),
         ("search", ["--run_dir=nothing"], "holds no run"),
         ("search", ["--run_dir=run", "--num_candidates=20", "--seed=1"], "seed=0, now"),
+        ("search", ["--run_dir=run", "--num_candidates=20", "--budget=race"], "budget=full, now"),
+        ("search", ["--run_dir=run", "--num_candidates=20", "--max_memory_gb=1e-6"], "more memory"),
         ("search", ["--run_dir=unfinished"], "train it to the end"),
         ("search", ["--run_dir=damaged"], "can't be read"),
         ("retrain", ["--run_dir=run", "--top=1000"], "--top=1000"),

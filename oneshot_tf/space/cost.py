@@ -44,6 +44,15 @@ def multiply_adds(
     return _total(usage(space, num_cells, architectures), [u[1] for u in units])
 
 
+def multiply_adds_of_masks(
+    space: CellSpace, masks: np.ndarray, num_cells: int, filters: int, num_classes: int, size: int
+) -> np.ndarray:
+    """As `multiply_adds`, of rows of masks, such as path dropout's: int64 `[A]`."""
+    used = np.concatenate(unit_usage(space, num_cells, (masks != 0).astype(np.float32)), axis=1)
+    units = _units(space, num_cells, filters, num_classes, size)
+    return _total(used, [u[1] for u in units])
+
+
 def _total(used: np.ndarray, costs: list[int]) -> np.ndarray:
     return used.astype(np.int64) @ np.asarray(costs, np.int64)
 
