@@ -122,8 +122,7 @@ class Race:
                     self._save()
                 report(number, len(rounds), len(todo), done)
             if len(todo):
-                # Faster at first, when a stop saves the most.
-                self._stop_some(images, math.sqrt((number + 1) / len(rounds)))
+                self._stop_some(images, (number + 1) / len(rounds))
                 self._save()
 
     _chunk = 8

@@ -30,7 +30,7 @@ _SECONDS = 2.0  # about as long as candidates are evaluated before they are writ
 _NUM_REFERENCES = 8
 _REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
 _DIVERGENCE_IMAGES = 64
-_RACE_IMAGES = 256  # smaller parts are slower, larger ones stop later
+_RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
 
 
 def main(run, search, location) -> None:
