@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from oneshot_tf.devices import accelerators
 from oneshot_tf.errors import InputError
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.space import cost
@@ -41,12 +42,14 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
 
     Decoding, normalising and the stem are done once for all architectures.
     """
+    skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
     def outcomes(images, masks):
         stem = supernet.stem(tf.cast(normalize(images), supernet.compute_dtype))
 
         def one(mask):
-            logits = supernet(stem, mask[tf.newaxis], num_ghosts=ghosts, after_stem=True)
+            mask = mask[tf.newaxis]
+            logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
             return tf.nn.log_softmax(logits)
 
         signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
@@ -80,6 +83,10 @@ class CandidateEvaluator:
         max_memory_gb: what the activations may take, in 10^9 bytes; None: half of what is free.
         largest_part: images of a part at most, but for a ghost batch; None: what is fastest.
 
+    Attributes:
+        num_images: how many images there are.
+        part_size: images of a part; the last one may have fewer.
+
     Raises:
         InputError: no images, or a ghost batch doesn't fit into the memory.
     """
@@ -103,8 +110,7 @@ class CandidateEvaluator:
         if largest_part is not None:
             ghosts = min(ghosts, max(1, largest_part // ghost_batch_size))
         size = ghosts * ghost_batch_size
-        self._split, self._starts, self._size = split, range(0, len(split), size), size
-
+        self._split, self._starts, self.part_size = split, range(0, len(split), size), size
         self._log_probabilities = _log_probabilities(
             supernet, normalize, size, split.images.shape[1], ghosts, in_flight
         )
@@ -128,7 +134,7 @@ class CandidateEvaluator:
         masks = tf.constant(self.space.masks(architectures))
         hits, losses = [], []
         for part in range(self.num_parts) if parts is None else parts:
-            rows = np.arange(self._starts[part], self._starts[part] + self._size)
+            rows = np.arange(self._starts[part], self._starts[part] + self.part_size)
             images = self._split.take(rows % self.num_images)
             outcome = self._log_probabilities(tf.constant(images.images), masks).numpy()
             counted = rows < self.num_images  # the others fill up the last ghost batch
@@ -136,11 +142,6 @@ class CandidateEvaluator:
             hits.append(np.argmax(outcome, axis=2) == labels)
             losses.append(-outcome[:, np.arange(len(labels)), labels])
         return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
-
-    @property
-    def part_size(self) -> int:
-        """Images of a part; the last one may have fewer."""
-        return self._size
 
     def __call__(self, architectures) -> list[Score]:
         """A `Score` for each, on all images."""
@@ -206,7 +207,7 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
     ghost = ghost_batch_size * cost.activation_bytes(
         supernet.space, supernet.num_cells, supernet.filters, size
     )
-    if any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+    if accelerators():
         ghosts, in_flight = _ACCELERATOR_IMAGES // ghost_batch_size, 1
     else:
         ghosts = _CPU_ELEMENTS // (ghost_batch_size * size * size * supernet.filters)

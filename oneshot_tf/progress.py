@@ -1,4 +1,7 @@
-"""Progress on the terminal: how much is done, how fast, how long it still takes."""
+"""Progress on the terminal: how much is done, how fast, how long it still takes.
+
+And work cut into pieces that are short enough to report, and to lose.
+"""
 
 import time
 
@@ -44,6 +47,21 @@ class Progress:
             return 0.0
         elapsed, worked = time.monotonic() - self._first[0], done - self._first[1]
         return worked / elapsed if elapsed > 0 and worked > 0 else 0.0
+
+
+def pieces(items, seconds: float = 2.0):
+    """Yields runs of `items` that take the caller about `seconds` each, starting with one."""
+    size, start = 1, 0
+    while start < len(items):
+        began = time.monotonic()
+        piece = items[start : start + size]
+        yield piece
+        start += len(piece)
+        took = time.monotonic() - began
+        if took < seconds / 2:
+            size *= 2
+        elif took > seconds:
+            size = max(1, size // 2)
 
 
 def _short(rate):

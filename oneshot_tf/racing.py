@@ -13,6 +13,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, write_arrays
+from oneshot_tf.progress import pieces
 
 _FIRST_IMAGES = 128
 _GROWTH = 1.25
@@ -88,6 +89,7 @@ class Race:
         self.seen, self.entropy = np.zeros(count, np.int64), np.zeros(count)
         self.running = np.ones(count, bool)
         self._lost = np.zeros(())  # expected winners among those that stopped
+        self._finished_rounds = np.zeros((), np.int64)
         if self.path.exists():
             self._restore()
         self._saved = time.monotonic()
@@ -105,34 +107,24 @@ class Race:
         """Goes on to the end.
 
         Args:
-            report: `report(round, rounds, todo, done)`, called after each chunk of a round:
+            report: `report(round, rounds, todo, done)`, called after each piece of a round:
                 numbers of candidates to measure in this round, and measured.
         """
         rounds = self._rounds()
         for number, images in enumerate(rounds):
             todo = np.flatnonzero(self.running & (self.seen < images))
             done = 0
-            while done < len(todo):
-                started = time.monotonic()
-                size = min(len(todo) - done, self._chunk)
-                self._measure(todo[done : done + size], images)
-                done += size
-                self._adapt(size, time.monotonic() - started)
+            for rows in pieces(todo):
+                self._measure(rows, images)
+                done += len(rows)
                 if time.monotonic() - self._saved > _SAVE_SECONDS:
                     self._save()
                 report(number, len(rounds), len(todo), done)
-            if len(todo):
+            # Also where all were measured, but it was killed before any stopped.
+            if len(todo) or number >= self._finished_rounds:
                 self._stop_some(images, (number + 1) / len(rounds))
+                self._finished_rounds = max(self._finished_rounds, np.asarray(number + 1))
                 self._save()
-
-    _chunk = 8
-
-    def _adapt(self, size, seconds):
-        """Chunks of a few seconds: little is lost when killed."""
-        if seconds < 1.0 and size == self._chunk:
-            self._chunk = min(2 * self._chunk, 256)
-        elif seconds > 4.0:
-            self._chunk = max(self._chunk // 2, 1)
 
     def _rounds(self) -> list[int]:
         """Images seen at the end of each round: whole parts of the evaluator."""
@@ -178,7 +170,8 @@ class Race:
         write_arrays(
             self.path,
             {"architectures": names, "bits": self._bits, "seen": self.seen,
-             "entropy": self.entropy, "running": self.running, "lost": self._lost},
+             "entropy": self.entropy, "running": self.running, "lost": self._lost,
+             "finished_rounds": self._finished_rounds},
         )  # fmt: skip
         self._saved = time.monotonic()
 
@@ -198,7 +191,7 @@ class Race:
                 )
             self._bits[:count], self.seen[:count] = state["bits"], state["seen"]
             self.entropy[:count], self.running[:count] = state["entropy"], state["running"]
-            self._lost = state["lost"]
+            self._lost, self._finished_rounds = state["lost"], state["finished_rounds"]
         except (KeyError, ValueError) as error:
             raise InputError(
                 f"{self.path} is damaged ({error}); remove it to start the race anew."

@@ -26,8 +26,8 @@ from oneshot_tf.settings import DataSettings
 from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import CellSpace
 
-# Settings that may differ when a run goes on: they don't change its results.
-_FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
+# Settings that may differ when a run goes on, or is trained alone: they don't change results.
+FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps"}  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class RunDirectory:
         for group, values in settings.items():
             for name, value in values.items():
                 old = before.get(group, {}).get(name)
-                if name not in _FREE and old != value:
+                if name not in FREE and old != value:
                     raise InputError(
                         f"--run_dir={self.path} was made with --{name}={old}, now it is "
                         f"--{name}={value}. To go on, give --flagfile={self.path}/flags.txt; to "

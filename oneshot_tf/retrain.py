@@ -22,7 +22,7 @@ from oneshot_tf.learning.distribution import is_chief, make_strategy
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import RunDirectory, print_results
+from oneshot_tf.records import FREE, RunDirectory, print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
@@ -120,7 +120,7 @@ def _check_same(path, made_with, name):
                     f"{path.parent} was begun with other architectures: candidates.csv has changed "
                     "since. Give --name=OTHER for a folder of its own, or remove it."
                 )
-            if key not in ("device_batch_size", "skip_paths") and old != value:
+            if key not in FREE and old != value:
                 raise InputError(
                     f"{path.parent} was made with --{key}={old}, now it is --{key}={value}; give "
                     f"--name=OTHER for a folder of its own, or remove {path.parent}."

@@ -19,14 +19,13 @@ from oneshot_tf.evaluation import CandidateEvaluator, DivergenceEvaluator
 from oneshot_tf.files import read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.progress import Progress
+from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space import cost
 from oneshot_tf.strategies import PathDropout, RandomSearch
 
 _ASK = 64  # architectures proposed at a time
-_SECONDS = 2.0  # about as long as candidates are evaluated before they are written down
 _NUM_REFERENCES = 8
 _REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
 _DIVERGENCE_IMAGES = 64
@@ -134,7 +133,7 @@ class _Search:
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
         for new in self._proposed():
-            for chunk in _chunks(new):
+            for chunk in pieces(new):
                 scores = evaluator(chunk)
                 accuracies = [score.accuracy for score in scores]
                 entropies = [score.cross_entropy for score in scores]
@@ -150,7 +149,7 @@ class _Search:
         self._begin()
         progress = Progress("search by divergence", self.wanted, "candidates")
         for new in self._proposed():
-            for chunk in _chunks(new):
+            for chunk in pieces(new):
                 none = [None] * len(chunk)
                 self._add(chunk, none, none, [0] * len(chunk), divergence(chunk).tolist())
                 progress.update(len(self.done))
@@ -161,7 +160,7 @@ class _Search:
         todo = [c for c in best if not c.num_images]
         evaluator = self._evaluator()
         progress = Progress("finalists", len(todo), "candidates")
-        for chunk in _chunks(todo):
+        for chunk in pieces(todo):
             for c, score in zip(chunk, evaluator([c.architecture for c in chunk])):
                 self.done[c.architecture] = dataclasses.replace(
                     c,
@@ -274,20 +273,6 @@ class _Search:
             references.sample(_NUM_REFERENCES, 0, seed),
             self.ghost_batch_size,
         )
-
-
-def _chunks(items):
-    """Runs of `items` that take about `_SECONDS` each."""
-    size, start = 1, 0
-    while start < len(items):
-        started = time.monotonic()
-        chunk = items[start : start + size]
-        yield chunk
-        start += len(chunk)
-        if time.monotonic() - started < _SECONDS / 2:
-            size *= 2
-        elif time.monotonic() - started > _SECONDS:
-            size = max(1, size // 2)
 
 
 def _print_top(best, path):

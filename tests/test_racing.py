@@ -96,6 +96,26 @@ def test_interrupted_it_goes_on_to_the_same_end(tmp_path, monkeypatch, share):
     assert evaluator.asked < expected.seen.sum()
 
 
+@pytest.mark.parametrize("number", [0, 4])
+def test_killed_between_measuring_and_stopping_it_still_stops(tmp_path, monkeypatch, number):
+    monkeypatch.setattr("oneshot_tf.racing._SAVE_SECONDS", 0.0)
+    expected = race(tmp_path / "whole.npz", Recorded(3))
+    calls = []
+
+    def killed(self, *_):
+        calls.append(1)
+        if len(calls) > number:
+            raise KeyboardInterrupt
+        original(self, *_)
+
+    original = Race._stop_some
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Race, "_stop_some", killed)
+        race(tmp_path / "cut.npz", Recorded(3))
+    resumed = race(tmp_path / "cut.npz", Recorded(3))
+    np.testing.assert_array_equal(resumed.seen, expected.seen)
+
+
 def test_more_candidates_join_a_finished_race(tmp_path):
     evaluator = Recorded(4)
     race(tmp_path / "race.npz", evaluator, names=evaluator.names[:120])

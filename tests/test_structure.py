@@ -14,23 +14,24 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
-BOTTOM = {"errors", "files", "progress", "settings"}
+BOTTOM = {"devices", "errors", "files", "progress", "settings"}
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "progress": set(),
+    "devices": set(),
     "settings": {"errors"},
     "config": {"errors"},
     "space": {"errors"},
     "data": {"errors"},
     "tfds_data": {"errors", "data"},
     "sources": {"errors", "data", "tfds_data"},
-    "nn": {"errors", "space"},
+    "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
-    "evaluation": {"errors", "space", "learning.losses"},
-    "racing": {"errors", "files"},
+    "evaluation": {"errors", "devices", "space", "learning.losses"},
+    "racing": {"errors", "files", "progress"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
     "records": {"errors", "files", "settings", "space", "data", "sources"},

@@ -8,7 +8,7 @@ class NesterovSGD(keras.optimizers.SGD):
     """`keras.optimizers.SGD` whose update with momentum is one operation a variable.
 
     Keras's own is about ten. A one-shot model of six cells has 654 variables, so
-    that is a third of the graph that has to be traced, optimised and run.
+    that is a quarter of the graph that has to be traced, optimised and run.
     """
 
     def update_step(self, gradient, variable, learning_rate):

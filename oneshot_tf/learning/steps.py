@@ -16,6 +16,7 @@ import os
 
 import tensorflow as tf
 
+from oneshot_tf.devices import accelerators
 from oneshot_tf.errors import InputError
 from oneshot_tf.learning.losses import cross_entropy, l2_shares, masked_l2
 
@@ -39,9 +40,7 @@ def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -
     return ghosts // at_once
 
 
-# Elements of a ghost batch in the first cell's blocks, and the expected share of paths kept up
-# to which skipping is the faster way on a CPU; measured in BUILD_NOTES.md.
-_SKIP_UP_TO = ((2**18, 0.9), (0, 0.4))
+_MANY_ELEMENTS = 2**18  # measured on both sides of it, in BUILD_NOTES.md
 
 
 def skipping_pays(kept_share: float, elements: int) -> bool:
@@ -51,9 +50,9 @@ def skipping_pays(kept_share: float, elements: int) -> bool:
         kept_share: the expected share of paths kept, in [0, 1].
         elements: of a ghost batch in the blocks of the first cell: images * H * W * F.
     """
-    if any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU")):
+    if accelerators():
         return False  # many small kernels; not measured
-    return kept_share <= next(limit for least, limit in _SKIP_UP_TO if elements >= least)
+    return kept_share <= (0.9 if elements >= _MANY_ELEMENTS else 0.4)
 
 
 class TrainStep:
