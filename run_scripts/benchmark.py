@@ -26,7 +26,6 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import time
@@ -34,7 +33,8 @@ import time
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-RAMPS = {"step, ramp at 0": 0.0, "step, ramp at half": 0.5, "step, ramp at its end": 1.0}
+import benchmark_work
+from benchmark_work import RAMPS, rows_of
 
 
 def parse_arguments():
@@ -49,102 +49,37 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=1, help="for work and floor")
     parser.add_argument("--pairs", type=int, default=9, help="turns that count, after a first one")
     parser.add_argument("--json", help="file for all numbers")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.add_argument("--ghosts", type=int, default=2, help=argparse.SUPPRESS)
+    for name in ("way", "task"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    for name, default in (("ghosts", 2), ("in_flight", 1), ("count", 16)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-# ---- the work, in a process of its own -------------------------------------------------------
+def command(arguments, task, **changes):
+    """The command of a process that does a task, with other sizes than the arguments say."""
+    values = {"cells": arguments.cells, "filters": arguments.filters,
+              "image_size": arguments.image_size, "threads": arguments.threads,
+              "ghosts": arguments.ghosts, "task": task, **changes}  # fmt: skip
+    return [sys.executable, __file__] + [f"--{name}={value}" for name, value in values.items()]
 
 
-def rows_of(task, space, ghosts, count=8):
-    """Masks `[count, ghosts, P]`: sampled architectures, or path dropout at a point of the ramp."""
-    if task == "evaluate":
-        rng = np.random.default_rng(1)
-        return space.masks([space.sample(rng) for _ in range(count)])[:, None]
-    from oneshot_tf import PathDropout
-
-    sampler = PathDropout(space, 0.1, "linear", num_steps=1000)
-    step = int(1000 * RAMPS[task])
-    return np.stack([sampler.sample(ghosts, step, seed).numpy() for seed in range(count)])
-
-
-def make_work(arguments):
-    """`work(i)` of a task in one of the ways."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    import tensorflow as tf
-
-    threads = arguments.threads
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    from oneshot_tf import Supernet, bender2018
-    from oneshot_tf.learning.optimizers import NesterovSGD
-    from oneshot_tf.learning.steps import TrainStep
-    from oneshot_tf.settings import TrainSettings
-
-    space, size = bender2018(), arguments.image_size
-    rows = rows_of(arguments.task, space, arguments.ghosts)
-    if arguments.worker == "torch":
-        from benchmark_torch import make_work as make
-
-        return make(arguments.task, space, arguments.cells, arguments.filters, size, rows, threads)
-    skip = arguments.worker == "skip"
-    net = Supernet(space, arguments.cells, arguments.filters, 10)
-    if arguments.task == "evaluate":
-        images = tf.random.stateless_normal([32, size, size, 3], [1, 2])
-        logits = tf.function(lambda images, mask: net(images, mask, skip=skip), autograph=False)
-        return lambda i: logits(images, tf.constant(rows[i % len(rows)])).numpy()
-
-    class Given:
-        """A sampler of the masks that all ways get."""
-
-        def sample(self, num_ghosts, step, seed):
-            return tf.gather(tf.constant(rows), step % len(rows))
-
-    count = 32 * arguments.ghosts
-    settings = TrainSettings(
-        batch_size=count, device_batch_size=count, skip_paths="always" if skip else "never"
-    )
-    optimizer = NesterovSGD(0.01, momentum=0.9, nesterov=True)
-    optimizer.build(net.trainable_variables)
-
-    def prepare(images, *_):
-        return tf.cast(images, tf.float32) / 128.0 - 1.0
-
-    step = TrainStep(net, optimizer, Given(), prepare, settings, 0, size)
-    rng = np.random.default_rng(0)
-    images = tf.constant(rng.integers(0, 256, [count, size, size, 3]), tf.uint8)
-    labels = tf.constant(rng.integers(0, 10, count), tf.int32)
-    return lambda i: step(images, labels, i)["loss"].numpy()
-
-
-def serve(arguments):
-    """Does the work of each number that comes in; answers with seconds and peak megabytes."""
-    started = time.perf_counter()
-    work = make_work(arguments)
-    work(0)
-    print(json.dumps({"first": time.perf_counter() - started}), flush=True)
-    for line in sys.stdin:
-        started = time.perf_counter()
-        work(int(line))
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        print(json.dumps({"seconds": seconds, "peak_mb": peak}), flush=True)
+def measured(arguments, task, **changes):
+    """What a process finds out by itself."""
+    line = command(arguments, task, **changes)
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"benchmark: {' '.join(line)} failed.\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 class Worker:
     """A process that does one task one way, when asked."""
 
-    def __init__(self, arguments, worker, task, **changes):
-        values = {"cells": arguments.cells, "filters": arguments.filters,
-                  "image_size": arguments.image_size, "threads": arguments.threads,
-                  "ghosts": arguments.ghosts, **changes}  # fmt: skip
-        command = [sys.executable, __file__, f"--worker={worker}", f"--task={task}"]
-        command += [f"--{name}={value}" for name, value in values.items()]
+    def __init__(self, arguments, way, task, **changes):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True,
+            command(arguments, task, way=way, **changes),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.first = self._answer()["first"]
 
@@ -290,47 +225,6 @@ def measure_threads(arguments):
     return table
 
 
-CANDIDATES = """
-import json, resource, sys, time
-import numpy as np, psutil, tensorflow as tf
-import oneshot_tf as ost
-from oneshot_tf import evaluation
-from oneshot_tf.data import Split
-cells, filters, size, ghosts, in_flight, count = map(int, sys.argv[1:])
-net = ost.Supernet(ost.bender2018(), cells, filters, 10)
-rng = np.random.default_rng(0)
-split = Split(rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
-              rng.integers(0, 10, ghosts * 32).astype(np.int32))
-evaluation.plan_parts = lambda *_: (ghosts, in_flight)
-before = psutil.Process().memory_info().rss
-evaluator = ost.CandidateEvaluator(net, split, lambda x: tf.cast(x, tf.float32) / 128 - 1)
-every = [net.space.sample(rng) for _ in range(count)]
-evaluator.outcomes(every)
-seconds = []
-for _ in range(5):
-    started = time.perf_counter(); evaluator.outcomes(every)
-    seconds.append(time.perf_counter() - started)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-bound = ghosts * in_flight * 32 * ost.space.cost.activation_bytes(net.space, cells, filters, size)
-print(json.dumps({"rate": (count * len(split) / np.array(seconds)).tolist(),
-                  "activations_mb": (peak - before) / 1e6, "bound_mb": bound / 1e6}))
-"""
-
-
-def candidates_once(arguments, ghosts, in_flight, count, filters=None):
-    """Rate and memory of evaluating many architectures, in a process of its own."""
-    values = [arguments.cells, filters or arguments.filters, arguments.image_size]
-    values += [ghosts, in_flight, count]
-    environment = {**os.environ, "PYTHONPATH": sys.path[0], "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", CANDIDATES, *map(str, values)], env=environment, text=True,
-        capture_output=True,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure_candidates(arguments):
     """What a call should hold; that memory doesn't grow with the candidates."""
     print("\ncandidates: images a second, median (least-most) of n = 5; memory in MB")
@@ -340,8 +234,9 @@ def measure_candidates(arguments):
     for ghosts, in_flight, count in (
         (1, 1, 16), (1, 2, 16), (1, 4, 16), (2, 2, 16), (4, 2, 16), (8, 2, 16), (1, 2, 64),
     ):  # fmt: skip
-        result = candidates_once(arguments, ghosts, in_flight, count)
-        table.append({"ghosts": ghosts, "in_flight": in_flight, "count": count, **result})
+        sizes = {"ghosts": ghosts, "in_flight": in_flight, "count": count}
+        result = measured(arguments, "candidates", threads=os.cpu_count(), **sizes)
+        table.append({**sizes, **result})
         more = [result[name] - table[0][name] for name in ("activations_mb", "bound_mb")]
         print(
             f"{ghosts:4} {in_flight:4} {count:4}:  {spread(result['rate'], 0):>22} "
@@ -356,7 +251,9 @@ def measure_scaling(arguments):
     print("\nscaling: images a second, all threads: evaluating; a step at the end of the ramp")
     table = []
     for filters in (8, 16, 32):
-        result = candidates_once(arguments, 1, os.cpu_count(), 16, filters)
+        threads = os.cpu_count()
+        sizes = {"filters": filters, "ghosts": 1, "in_flight": threads, "threads": threads}
+        result = measured(arguments, "candidates", **sizes)
         table.append({"filters": filters, "evaluate": result["rate"]})
         print(f"F = {filters:3}            evaluating {spread(result['rate'], 0)}", flush=True)
     for filters, ghosts in ((8, 2), (16, 2), (16, 4), (16, 8)):
@@ -377,92 +274,23 @@ def measure_scaling(arguments):
     return table
 
 
-AROUND = """
-import json, pathlib, sys, tempfile, time
-import oneshot_tf as ost
-from oneshot_tf import evaluation, search, settings
-from oneshot_tf.learning import checkpoints, loop, steps
-cells, filters, num_steps, count = map(int, sys.argv[1:])
-spent = {"step": 0.0, "save": 0.0, "log": 0.0, "evaluate": 0.0}
-def timed(owner, name, key, finish=lambda result: None):
-    original = getattr(owner, name)
-    def wrapper(*args, **kwargs):
-        started = time.perf_counter()
-        result = original(*args, **kwargs)
-        finish(result)
-        spent[key] += time.perf_counter() - started
-        return result
-    setattr(owner, name, wrapper)
-timed(steps.TrainStep, "__call__", "step", lambda sums: sums["loss"].numpy())
-timed(checkpoints.Checkpoints, "save", "save")
-timed(loop._Loop, "_log", "log")
-data = ost.load_data("digits", num_validation=400)
-space = ost.bender2018()
-net = ost.Supernet(space, cells, filters, 10)
-sampler = ost.PathDropout(space, 0.1, "constant")
-train = ost.TrainSettings(batch_size=128, device_batch_size=128)
-device = settings.DeviceSettings(log_steps=10, checkpoint_steps=50)
-folder = tempfile.mkdtemp()
-ost.fit_supernet(net, data, sampler, 1, train, 0, folder, device)  # not counted: tracing
-fitting = loop._Loop(net, data, sampler, num_steps, train, 0, pathlib.Path(folder) / "again")
-first = fitting.data.train.batch(0, 128, 0)
-fitting.step(*loop.local_batch(*first), 0)
-for key in spent: spent[key] = 0.0
-started = time.perf_counter()
-fitting.run(device, "training")
-whole = time.perf_counter() - started
-print(json.dumps({"training": 1 - spent["step"] / whole, "checkpoints": spent["save"] / whole,
-                  "logs": spent["log"] / whole, "seconds": whole}))
-evaluator = ost.CandidateEvaluator(net, data.validation, data.normalize)
-evaluator([space.all_on()])
-class Fixed:
-    def __init__(self, *args): pass
-graph = evaluator._log_probabilities
-def call(*args):
-    started = time.perf_counter()
-    result = graph(*args).numpy()
-    spent["evaluate"] += time.perf_counter() - started
-    class Ready:
-        def numpy(self): return result
-    return Ready()
-evaluator._log_probabilities = call
-file = search.CandidateFile(pathlib.Path(folder) / "candidates.csv", space)
-work = search._Search.__new__(search._Search)
-work.space, work.supernet, work.dataset, work.wanted = space, net, data, count
-work.file, work.done, work.proposer = file, {}, ost.RandomSearch(space, 0)
-work._evaluator, work._begin = (lambda: evaluator), (lambda: file.write([]))
-started = time.perf_counter()
-work.evaluate_all()
-whole = time.perf_counter() - started
-print(json.dumps({"search": 1 - spent["evaluate"] / whole, "seconds": whole}))
-"""
-
-
 def measure_around(arguments):
     """What is not computing."""
-    environment = {**os.environ, "PYTHONPATH": sys.path[0], "TF_CPP_MIN_LOG_LEVEL": "3"}
-    values = [str(v) for v in (arguments.cells, arguments.filters, 100, 100)]
-    done = subprocess.run(
-        [sys.executable, "-c", AROUND, *values], env=environment, text=True, capture_output=True
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    training, search = lines
-    print(
-        f"\naround: outside the graphs {training['training']:.2%} of {training['seconds']:.0f} s "
-        f"of training (checkpoints {training['checkpoints']:.2%}, logs {training['logs']:.2%}) and "
-        f"{search['search']:.2%} of {search['seconds']:.0f} s of search",
-        flush=True,
-    )
-    return lines
+    table = measured(arguments, "around", threads=os.cpu_count())
+    print("\naround: share of wall time outside the graphs, first calls not counted; n = 1")
+    for program, shares in table.items():
+        seconds, outside = shares.pop("seconds"), shares.pop("outside")
+        parts = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+        print(f"{program:10}{outside:7.2%} of {seconds:.0f} s; of that {parts}", flush=True)
+        shares |= {"seconds": seconds, "outside": outside}
+    return table
 
 
 def main():
     """Prints the tables chosen."""
     arguments = parse_arguments()
-    if arguments.worker:
-        serve(arguments)
+    if arguments.task:
+        benchmark_work.run(arguments)
         return
     measures = {name.removeprefix("measure_"): value for name, value in globals().items()
                 if name.startswith("measure_")}  # fmt: skip

@@ -1,0 +1,219 @@
+"""What benchmark.py measures, each in a process of its own, which benchmark.py starts.
+
+With --task=around and --task=candidates a process measures by itself and prints what it found
+as JSON. With another task it prints the seconds that the first piece of work took, then reads
+a number a line, does that piece of work and prints its seconds.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+RAMPS = {"step, ramp at 0": 0.0, "step, ramp at half": 0.5, "step, ramp at its end": 1.0}
+
+
+def run(arguments) -> None:
+    """Does what --task and --way say."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
+    if arguments.task == "around":
+        print(json.dumps(around(arguments)), flush=True)
+    elif arguments.task == "candidates":
+        print(json.dumps(candidates(arguments)), flush=True)
+    else:
+        serve(arguments)
+
+
+def serve(arguments):
+    """Does the work of each number that comes in; answers with seconds and peak megabytes."""
+    started = time.perf_counter()
+    work = make_work(arguments)
+    work(0)
+    print(json.dumps({"first": time.perf_counter() - started}), flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        work(int(line))
+        seconds = time.perf_counter() - started
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_bytes() / 1e6}), flush=True)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def rows_of(task, space, ghosts, count=8):
+    """Masks `[count, ghosts, P]`: sampled architectures, or path dropout at a point of the ramp."""
+    if task == "evaluate":
+        rng = np.random.default_rng(1)
+        return space.masks([space.sample(rng) for _ in range(count)])[:, None]
+    from oneshot_tf import PathDropout
+
+    sampler = PathDropout(space, 0.1, "linear", num_steps=1000)
+    step = int(1000 * RAMPS[task])
+    return np.stack([sampler.sample(ghosts, step, seed).numpy() for seed in range(count)])
+
+
+def make_work(arguments):
+    """`work(i)` of a task in one of the ways: skip, dense or torch."""
+    import tensorflow as tf
+
+    import oneshot_tf as ost
+
+    space, size, skip = ost.bender2018(), arguments.image_size, arguments.way == "skip"
+    rows = rows_of(arguments.task, space, arguments.ghosts)
+    if arguments.way == "torch":
+        from benchmark_torch import make_work as make
+
+        return make(
+            arguments.task, space, arguments.cells, arguments.filters, size, rows,
+            arguments.threads,
+        )  # fmt: skip
+    net = ost.Supernet(space, arguments.cells, arguments.filters, 10)
+    if arguments.task == "evaluate":
+        images = tf.random.stateless_normal([32, size, size, 3], [1, 2])
+        logits = tf.function(lambda images, mask: net(images, mask, skip=skip), autograph=False)
+        return lambda i: logits(images, tf.constant(rows[i % len(rows)])).numpy()
+    return make_step(net, rows, 32 * arguments.ghosts, size, skip)
+
+
+def make_step(net, rows, count, size, skip):
+    """Training steps on `count` random images, with the masks of `rows` in turn."""
+    import tensorflow as tf
+
+    from oneshot_tf.learning.optimizers import NesterovSGD
+    from oneshot_tf.learning.steps import TrainStep
+    from oneshot_tf.settings import TrainSettings
+
+    class Given:
+        """A sampler of the masks that all ways get."""
+
+        def sample(self, num_ghosts, step, seed):
+            return tf.gather(tf.constant(rows), step % len(rows))
+
+    def prepare(images, *_):
+        return tf.cast(images, tf.float32) / 128.0 - 1.0
+
+    settings = TrainSettings(
+        batch_size=count, device_batch_size=count, skip_paths="always" if skip else "never"
+    )
+    optimizer = NesterovSGD(0.01, momentum=0.9, nesterov=True)
+    optimizer.build(net.trainable_variables)
+    step = TrainStep(net, optimizer, Given(), prepare, settings, 0, size)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, [count, size, size, 3]), tf.uint8)
+    labels = tf.constant(rng.integers(0, 10, count), tf.int32)
+    return lambda i: step(images, labels, i)["loss"].numpy()
+
+
+def candidates(arguments) -> dict:
+    """Rate and memory of evaluating many architectures."""
+    import psutil
+    import tensorflow as tf
+
+    import oneshot_tf as ost
+    from oneshot_tf import evaluation
+    from oneshot_tf.data import Split
+    from oneshot_tf.space import cost
+
+    size, ghosts, in_flight = arguments.image_size, arguments.ghosts, arguments.in_flight
+    net = ost.Supernet(ost.bender2018(), arguments.cells, arguments.filters, 10)
+    rng = np.random.default_rng(0)
+    split = Split(
+        rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
+        rng.integers(0, 10, ghosts * 32).astype(np.int32),
+    )
+    evaluation.plan_parts = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
+    before = psutil.Process().memory_info().rss
+    evaluator = ost.CandidateEvaluator(net, split, lambda x: tf.cast(x, tf.float32) / 128 - 1)
+    every = [net.space.sample(rng) for _ in range(arguments.count)]
+    evaluator.outcomes(every)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        evaluator.outcomes(every)
+        seconds.append(time.perf_counter() - started)
+    images = 32 * ghosts * in_flight
+    each = cost.activation_bytes(net.space, arguments.cells, arguments.filters, size)
+    return {
+        "rate": (len(every) * len(split) / np.array(seconds)).tolist(),
+        "activations_mb": (peak_bytes() - before) / 1e6,
+        "bound_mb": images * each / 1e6,
+    }
+
+
+class Clock:
+    """When watched functions ran: `spans[key]` is a list of (start, end)."""
+
+    def __init__(self):
+        self.spans = {}
+
+    def watch(self, key, function, finish=lambda result: result):
+        """`function`, timed until `finish(result)` is through."""
+        spans = self.spans.setdefault(key, [])
+
+        @functools.wraps(function)
+        def timed(*args, **kwargs):
+            started = time.perf_counter()
+            result = function(*args, **kwargs)
+            finish(result)
+            spans.append((started, time.perf_counter()))
+            return result
+
+        return timed
+
+    def shares(self, graphs, others=()) -> dict:
+        """Shares of the time from the end of the first graph, which was traced, to the last end."""
+        start = self.spans[graphs][0][1]
+        whole = max(end for spans in self.spans.values() for _, end in spans) - start
+        spent = {
+            key: sum(end - began for began, end in self.spans[key] if began >= start) / whole
+            for key in (graphs, *others)
+        }
+        outside = 1 - spent.pop(graphs)
+        return {"seconds": whole, "outside": outside, **spent}
+
+
+def around(arguments) -> dict:
+    """What train and search, as users run them, spend outside of the graphs."""
+    from oneshot_tf import evaluation, search, settings, train
+    from oneshot_tf.candidates import CandidateFile
+    from oneshot_tf.learning import loop
+    from oneshot_tf.learning.checkpoints import Checkpoints
+    from oneshot_tf.learning.steps import TrainStep
+
+    clock = Clock()
+    TrainStep.__call__ = clock.watch("step", TrainStep.__call__, lambda sums: sums["loss"].numpy())
+    Checkpoints.save = clock.watch("checkpoints", Checkpoints.save)
+    loop.append_line = clock.watch("logs", loop.append_line)
+    CandidateFile.append = clock.watch("candidates.csv", CandidateFile.append)
+    build = evaluation._log_probabilities
+
+    def built(*args):
+        return clock.watch("evaluation", build(*args), lambda result: result.numpy())
+
+    evaluation._log_probabilities = built
+    with tempfile.TemporaryDirectory() as folder:
+        run = settings.RunSettings(str(pathlib.Path(folder) / "run"))
+        train.main(
+            run,
+            settings.DataSettings(dataset="digits", num_validation=400),
+            settings.ModelSettings(num_cells=arguments.cells, filters=arguments.filters),
+            settings.TrainSettings(batch_size=128, device_batch_size=128),
+            settings.OneShotSettings(train_steps=101, drop_schedule="constant"),
+            settings.DeviceSettings(log_steps=10, checkpoint_steps=50),
+        )
+        training = clock.shares("step", ["checkpoints", "logs"])
+        search.main(run, settings.SearchSettings(num_candidates=100), settings.LocationSettings())
+    return {"training": training, "search": clock.shares("evaluation", ["candidates.csv"])}
