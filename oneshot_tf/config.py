@@ -5,11 +5,13 @@ The only file that knows absl. A program ends with `config.run(main, groups…)`
 
 import dataclasses
 import pathlib
+import shlex
 import sys
 
 from absl import flags
 
 from oneshot_tf.errors import InputError
+from oneshot_tf.interrupts import Interrupted, listen
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # As installed, and as in a checkout.
@@ -27,7 +29,7 @@ def run(main, *groups) -> None:
     """Runs a program and exits.
 
     Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
-    read; 130 interrupted (what was done is kept).
+    read; 130 ended by Ctrl-C, 143 by SIGTERM (what was done is kept).
 
     Args:
         main: takes one settings object for each of `groups`.
@@ -38,13 +40,21 @@ def run(main, *groups) -> None:
         settings = parse(sys.argv, groups, program, sys.modules["__main__"].__doc__)
     except InputError as error:
         _fail(program, f"{error} See {program} --help.", 2)
+    listen()
     try:
         main(*settings)
     except InputError as error:
         _fail(program, str(error), 1)
-    except KeyboardInterrupt as interrupt:
-        why = str(interrupt) or "interrupted"
-        _fail(program, f"{why}. What was done is kept; the same command goes on from there.", 130)
+    except Interrupted as interrupt:
+        again = f"What was done is kept; to go on, the same command: {shlex.join(sys.orig_argv)}"
+        _fail(program, f"{interrupt}. {again}", 128 + interrupt.number)
+    except MemoryError:
+        _fail(
+            program,
+            "There is not enough memory; give smaller --filters, --image_size or "
+            "--device_batch_size.",
+            1,
+        )
 
 
 def _fail(program, message, code):

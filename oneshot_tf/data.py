@@ -6,6 +6,7 @@ images are held out never depends on a seed.
 
 import dataclasses
 import functools
+import re
 import zlib
 from collections.abc import Callable
 
@@ -156,6 +157,60 @@ def augment(images, first, batch_size, *, flip, seed, step):
     return tf.gather(padded, columns, axis=2, batch_dims=1)
 
 
+def decode(encoded: bytes):
+    """uint8 `[h, w, 3]` from a JPEG, PNG, GIF (its first frame) or BMP file.
+
+    Gray is repeated, transparency is dropped.
+
+    Raises:
+        tf.errors.OpError, ValueError: it isn't one.
+    """
+    try:
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    except tf.errors.OpError:  # a BMP of another number of channels
+        image = tf.io.decode_image(encoded, expand_animations=False)
+        return image[..., :3] if image.shape[-1] > 2 else tf.image.grayscale_to_rgb(image[..., :1])
+
+
+class BadImages:
+    """Collects what can't be used of a set of images.
+
+    Args:
+        name: of the set, for messages.
+        skip: whether to leave them out; otherwise `report` raises.
+    """
+
+    def __init__(self, name: str, skip: bool):
+        self.name, self.skip, self.found = name, skip, []
+
+    def add(self, image: str, error: Exception | str) -> None:
+        """One that can't be used."""
+        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()  # TensorFlow's own marks
+        self.found.append(f"{image} ({reason.splitlines()[0][:100] if reason else 'unreadable'})")
+
+    def report(self, total: int) -> None:
+        """Says how many of `total`, and which.
+
+        Raises:
+            InputError: there are some, and they aren't to be skipped, or none is left.
+        """
+        count = len(self.found)
+        if not count:
+            return
+        more = f" and {count - 3:,} more" if count > 3 else ""
+        what = (
+            f"{self.name}: {count:,} of {total:,} images can't be used: "
+            f"{', '.join(self.found[:3])}{more}"
+        )
+        if not self.skip:
+            raise InputError(
+                f"{what}. Repair or remove them, or leave them out: --skip_bad_images."
+            )
+        if count == total:
+            raise InputError(f"{what}. None is left.")
+        print(f"{what}. They are left out.", flush=True)
+
+
 def resize(images, size: int):
     """uint8 `[…, size, size, 3]` from uint8 images of any height and width."""
     resized = tf.image.resize(images, (size, size), antialias=True)
@@ -176,6 +231,12 @@ def make_dataset(name, full: Split, load_test, class_names, num_validation=0) ->
     if len(class_names) < 2:
         raise InputError(
             f"{name} has {len(class_names)} class(es); classification needs two or more."
+        )
+    if len(full) and not 0 <= full.labels.min() <= full.labels.max() < len(class_names):
+        wrong = np.flatnonzero((full.labels < 0) | (full.labels >= len(class_names)))
+        raise InputError(
+            f"{name} has {len(wrong)} label(s) out of range, the first is {full.labels[wrong[0]]}; "
+            f"needed are 0 to {len(class_names) - 1}."
         )
     if count >= len(full):
         raise InputError(

@@ -18,6 +18,7 @@ from oneshot_tf import config, settings
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_json
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, read_results
 from oneshot_tf.saved_model import write_saved_model
@@ -42,7 +43,12 @@ np.savez(sys.argv[3], batch=batch["probabilities"], single=single,
 def main(run, export, location) -> None:
     """Exports; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
-    directory.config()
+    directory.config()  # says so where there is no run
+    with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
+        _export(directory, export, location)
+
+
+def _export(directory, export, location):
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
     dataset = directory.load_data(location)
@@ -102,7 +108,7 @@ def _restore(directory, folder):
         Architecture.from_text(entry["architecture"]),
         made_with["retrain"]["num_cells"],
         made_with["retrain"]["filters"],
-        len(directory.config()["facts"]["class_names"]),
+        len(directory.facts()["class_names"]),
     )
     Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)
     accuracy = entry["accuracies"][entry["folder"].index(place)]

@@ -1,14 +1,25 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files that are whole or not there: written beside, flushed to disk, renamed.
+
+And reading what somebody else may have written: nothing read here runs code, or
+takes more memory than the file is long.
+"""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
 import shutil
+import sys
+import zipfile
 
 import numpy as np
 
 from oneshot_tf.errors import InputError
+
+_WRITING = ".writing"
+_MOST_TEXT = 2**28
+_HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
 @contextlib.contextmanager
@@ -37,21 +48,76 @@ def make_folder(path) -> pathlib.Path:
 def write_atomically(path, write, mode="w") -> None:
     """Calls `write(file)` on a file beside `path`, flushes it to disk and renames it to `path`."""
     path = pathlib.Path(path)
-    beside = path.with_name(f".{path.name}.writing")
+    beside = beside_of(path)
     with writing(path):
         try:
-            with open(beside, mode) as file:
+            with open(beside, mode, encoding=None if "b" in mode else "utf-8") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
+            _flush(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def beside_of(path) -> pathlib.Path:
+    """Where what will be called `path` is written."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_WRITING}")
+
+
+def remove_leftovers(folder, name: str = "**/.*") -> None:
+    """Removes what programs that were killed were writing.
+
+    Only for who holds the folder's lock.
+
+    Args:
+        folder: where.
+        name: pattern of the hidden names; by default whatever is below the folder.
+    """
+    with writing(folder):
+        for path in list(pathlib.Path(folder).glob(f"{name}{_WRITING}")):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _flush(folder) -> None:
+    """Brings what was renamed in a folder to disk."""
+    with contextlib.suppress(OSError):  # not every file system can
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path, value) -> None:
     """Writes JSON atomically."""
     write_atomically(path, lambda file: file.write(json.dumps(value, indent=2) + "\n"))
+
+
+def read_text(path) -> str:
+    """Reads a text of at most 2^28 bytes.
+
+    Raises:
+        InputError: missing, not to be read, not UTF-8 or longer.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.stat().st_size > _MOST_TEXT:
+            raise InputError(
+                f"{path} is larger than {_MOST_TEXT:,} bytes: not one of this package's."
+            )
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read ({error}).") from None
 
 
 def read_json(path) -> dict:
@@ -60,12 +126,10 @@ def read_json(path) -> dict:
     Raises:
         InputError: no such file, or not a JSON object.
     """
-    path = pathlib.Path(path)
+    text = read_text(path)
     try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; needed is a JSON object.")
@@ -74,7 +138,7 @@ def read_json(path) -> dict:
 
 def append_line(path, line: str) -> None:
     """Appends one line and flushes it to disk."""
-    with writing(path), open(path, "a") as file:
+    with writing(path), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -92,19 +156,62 @@ def read_arrays(path) -> dict[str, np.ndarray]:
         InputError: truncated, damaged or not of that kind.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            size = sum(member.file_size for member in members)
+            if not stored or size > os.path.getsize(path):
+                raise ValueError("its members are compressed, or longer than the file")
+            for member in members:
+                with archive.open(member) as file:
+                    _check_header(file, member.file_size)
+        with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
         raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
 
 
+def _check_header(file, size):
+    """Raises ValueError unless a member is as long as the array that its header promises."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"array format {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject or file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) != size:
+        raise ValueError("a member has another length than its header says")
+
+
 def replace_folder(source, target) -> None:
-    """Moves a finished folder to where an older one may stand."""
+    """Moves a finished folder to where an older one may stand, which is removed then.
+
+    At every moment there is a whole folder at `target`, if there was one before.
+    """
     source, target = pathlib.Path(source), pathlib.Path(target)
-    old = target.with_name(f".{target.name}.old")
     with writing(target):
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
+        for path in (*source.rglob("*"), source):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+            else:
+                _flush(path)
+        if not target.exists():
+            os.replace(source, target)
+        elif not _exchange(source, target):
+            # No way to exchange them here: for a moment there is neither.
+            old = source.with_name(f".{target.name}.old{_WRITING}")
             os.replace(target, old)
-        os.replace(source, target)
-        shutil.rmtree(old, ignore_errors=True)
+            os.replace(source, target)
+            source = old
+        _flush(target.parent)
+        shutil.rmtree(source, ignore_errors=True)
+
+
+def _exchange(one, other) -> bool:
+    """Exchanges the names of two folders at once; False where the system can't."""
+    names = os.fsencode(one), os.fsencode(other)
+    with contextlib.suppress(AttributeError, OSError):
+        system = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return system.renamex_np(*names, _SWAP) == 0
+        return system.renameat2(_HERE, names[0], _HERE, names[1], _SWAP) == 0
+    return False

@@ -13,6 +13,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, write_arrays
+from oneshot_tf.interrupts import held
 from oneshot_tf.progress import pieces
 
 _FIRST_IMAGES = 128
@@ -109,7 +110,17 @@ class Race:
         Args:
             report: `report(round, rounds, todo, done)`, called after each piece of a round:
                 numbers of candidates to measure in this round, and measured.
+
+        Raises:
+            KeyboardInterrupt: interrupted; the state was saved.
         """
+        try:
+            self._run(report)
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def _run(self, report):
         rounds = self._rounds()
         for number, images in enumerate(rounds):
             todo = np.flatnonzero(self.running & (self.seen < images))
@@ -122,9 +133,10 @@ class Race:
                 report(number, len(rounds), len(todo), done)
             # Also where all were measured, but it was killed before any stopped.
             if len(todo) or number >= self._finished_rounds:
-                self._stop_some(images, (number + 1) / len(rounds))
-                self._finished_rounds = max(self._finished_rounds, np.asarray(number + 1))
-                self._save()
+                with held():
+                    self._stop_some(images, (number + 1) / len(rounds))
+                    self._finished_rounds = max(self._finished_rounds, np.asarray(number + 1))
+                    self._save()
 
     def _rounds(self) -> list[int]:
         """Images seen at the end of each round: whole parts of the evaluator."""
@@ -146,9 +158,10 @@ class Race:
             hits, losses = self.evaluator.outcomes([self.architectures[i] for i in some], parts)
             known = np.unpackbits(self._bits[some], axis=1)
             known[:, seen:images] = hits
-            self._bits[some] = np.packbits(known, axis=1)
-            self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
-            self.seen[some] = images
+            with held():
+                self._bits[some] = np.packbits(known, axis=1)
+                self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
+                self.seen[some] = images
 
     def _stop_some(self, images, share):
         """Stops those with the least chances, within this share of what may be lost."""

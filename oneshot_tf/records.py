@@ -3,8 +3,10 @@
 config.json       settings and data statistics; the same run needs the same
 flags.txt         the same settings, for --flagfile
 space.json        the search space
-provenance.json   versions, commit, command and devices of each program started here
+provenance.jsonl  versions, commit, command, host and devices of each start, a line each
 metrics.jsonl     one line every --log_steps
+diverged.json     only where the loss was not finite: what it looked like
+rollbacks.json    only where training went back for that: from where to where
 checkpoints/      of the one-shot model
 candidates.csv    one line a candidate
 search.json       what candidates.csv was made with
@@ -12,6 +14,9 @@ retrain/          stand-alone nets and their results
 export/           the SavedModel
 """
 
+import contextlib
+import dataclasses
+import json
 import pathlib
 import platform
 import subprocess
@@ -21,14 +26,24 @@ from importlib import metadata
 
 from oneshot_tf.data import Dataset
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import make_folder, read_json, write_atomically, write_json
-from oneshot_tf.settings import DataSettings
+from oneshot_tf.files import (
+    append_line,
+    make_folder,
+    read_json,
+    remove_leftovers,
+    write_atomically,
+    write_json,
+)
+from oneshot_tf.locks import locked
+from oneshot_tf.settings import DataSettings, ModelSettings
 from oneshot_tf.sources import load_data
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.cell_space import CellSpace, bender2018
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
 FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
-         "log_steps", "checkpoint_steps"}  # fmt: skip
+         "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
+         "max_rollbacks"}  # fmt: skip
+VERSION = 1  # of the run directory; raised when what is in it changes its meaning
 
 
 class RunDirectory:
@@ -41,11 +56,26 @@ class RunDirectory:
     def __init__(self, path):
         self.path = pathlib.Path(path).expanduser()
 
-    def check_settings(self, settings: dict) -> None:
+    @contextlib.contextmanager
+    def locked(self, shared: bool = False):
+        """Holds the directory for this process.
+
+        Args:
+            shared: beside others who only add to it what is their own.
+
+        Raises:
+            InputError: another program works there.
+        """
+        with locked(self.path, shared):
+            if not shared:
+                remove_leftovers(self.path)
+            yield
+
+    def check_settings(self, groups: dict) -> None:
         """Refuses to go on with other settings than the run was made with.
 
         Args:
-            settings: dicts of settings by group name, such as {"model": {…}, …}.
+            groups: objects of `settings` by group name, such as {"model": …}.
 
         Raises:
             InputError: names the first setting that differs.
@@ -55,29 +85,36 @@ class RunDirectory:
         if not (self.path / "config.json").exists():
             if self.path.is_dir() and any(self.path.glob("checkpoints/*.npz")):
                 raise InputError(
-                    f"--run_dir={self.path} has checkpoints but no config.json; give another."
+                    f"--run_dir={self.path} has checkpoints but no config.json, so what they were "
+                    "made with is unknown; put config.json back, or give another --run_dir."
                 )
             return
-        before = read_json(self.path / "config.json")
-        for group, values in settings.items():
-            for name, value in values.items():
-                old = before.get(group, {}).get(name)
-                if name not in FREE and old != value:
+        self.config()
+        for group, now in groups.items():
+            before = self.group(type(now), group).to_dict()
+            for name, value in now.to_dict().items():
+                if name not in FREE and before[name] != value:
                     raise InputError(
-                        f"--run_dir={self.path} was made with --{name}={old}, now it is "
+                        f"--run_dir={self.path} was made with --{name}={before[name]}, now it is "
                         f"--{name}={value}. To go on, give --flagfile={self.path}/flags.txt; to "
                         "start anew, another --run_dir."
                     )
 
-    def begin(self, settings: dict, space: CellSpace, flag_lines, data_facts: dict) -> None:
-        """Writes config.json, flags.txt and space.json, unless they are there."""
-        make_folder(self.path)
-        if (self.path / "config.json").exists():
-            return
+    def begin(self, groups: dict, space: CellSpace, flag_lines, data_facts: dict) -> None:
+        """Writes flags.txt, space.json and, when these are whole, config.json.
+
+        Where there is a run already, nothing but a lost flags.txt or space.json.
+        """
         lines = "".join(line + "\n" for line in flag_lines)
-        write_atomically(self.path / "flags.txt", lambda file: file.write(lines))
-        write_json(self.path / "space.json", space.to_dict())
-        write_json(self.path / "config.json", {**settings, "facts": data_facts})
+        new = not (make_folder(self.path) / "config.json").exists()
+        if new or not (self.path / "flags.txt").exists():
+            write_atomically(self.path / "flags.txt", lambda file: file.write(lines))
+        if new or not (self.path / "space.json").exists():
+            write_json(self.path / "space.json", space.to_dict())
+        if new:
+            values = {name: group.to_dict() for name, group in groups.items()}
+            config = {"version": VERSION, **values, "facts": data_facts}
+            write_json(self.path / "config.json", config)
 
     def config(self) -> dict:
         """What `begin` wrote.
@@ -90,26 +127,69 @@ class RunDirectory:
                 f"--run_dir={self.path} holds no run (config.json is missing); train one first: "
                 f"python -m oneshot_tf.train --run_dir={self.path}."
             )
-        return read_json(self.path / "config.json")
+        config = read_json(self.path / "config.json")
+        if config.get("version") != VERSION:
+            raise InputError(
+                f"{self.path / 'config.json'} is of version {_short(config.get('version'))}; this "
+                f"package works with version {VERSION}. Use the package that made it, or train "
+                "anew in another --run_dir."
+            )
+        return config
 
     def space(self) -> CellSpace:
-        """The search space of the run."""
-        values = read_json(self.path / "space.json")
-        try:
-            return CellSpace(**{**values, "operations": tuple(values["operations"])})
-        except (KeyError, TypeError) as error:
+        """The search space of the run.
+
+        Raises:
+            InputError: it is missing, damaged or not that of the settings.
+        """
+        path = self.path / "space.json"
+        space = bender2018(self.group(ModelSettings, "model").num_blocks)
+        if read_json(path) != json.loads(json.dumps(space.to_dict())):
             raise InputError(
-                f"{self.path / 'space.json'} is of another version ({error})."
-            ) from None
+                f"{path} is not the space of {self.path / 'config.json'}; remove it, and train "
+                "writes it anew."
+            )
+        return space
 
     def group(self, kind, name: str):
-        """A settings object from config.json."""
+        """A settings object from config.json; what it lacks has its default.
+
+        Raises:
+            InputError: unknown settings, or values out of range.
+        """
+        values = self.config().get(name)
+        types = {field.name: field.type for field in dataclasses.fields(kind)}
         try:
-            return kind(**self.config()[name])
-        except (KeyError, TypeError) as error:
+            for key, value in values.items():
+                if type(value) is not types[key] and (type(value), types[key]) != (int, float):
+                    raise TypeError(f"{key} is {_short(value)}")
+            return kind(**values)
+        except (AttributeError, KeyError, TypeError, InputError) as error:
             raise InputError(
-                f"{self.path / 'config.json'} is of another version ({error}); train anew."
+                f"{self.path / 'config.json'} is damaged or of another version: '{name}' ({error})."
             ) from None
+
+    def facts(self) -> dict:
+        """What config.json says of the data: class_names, image_size, fingerprint, ….
+
+        Raises:
+            InputError: it says something else.
+        """
+        facts = self.config().get("facts")
+        try:
+            names, size = facts["class_names"], facts["image_size"]
+            whole = len(names) > 1 and all(isinstance(name, str) for name in names)
+            whole = whole and isinstance(names, list) and isinstance(size, int)
+            for split in ("train", "validation"):
+                whole = whole and [type(n) for n in facts["fingerprint"][split]] == [int] * 3
+        except (KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise InputError(
+                f"{self.path / 'config.json'} is damaged: 'facts' must hold class_names, "
+                "image_size and fingerprint."
+            )
+        return facts
 
     def load_data(self, location) -> Dataset:
         """The data set that the run was trained on.
@@ -131,7 +211,7 @@ class RunDirectory:
 
     def check_data(self, dataset: Dataset) -> None:
         """Raises InputError if the images, labels or classes aren't those of the training."""
-        facts = self.config()["facts"]
+        facts = self.facts()
         if list(dataset.class_names) != facts["class_names"]:
             raise InputError(
                 f"{dataset.name} has the classes {', '.join(dataset.class_names)[:200]}; those of "
@@ -148,21 +228,23 @@ class RunDirectory:
                 )
 
     def note_provenance(self, devices) -> None:
-        """Adds to provenance.json how and with what a program was started."""
-        file = self.path / "provenance.json"
-        starts = read_json(file)["starts"] if file.exists() else []
-        starts.append(
-            {
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "command": sys.argv,
-                "python": platform.python_version(),
-                "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
-                "commit": _commit(),
-                "machine": platform.platform(),
-                "devices": devices,
-            }
-        )
-        write_json(file, {"starts": starts})
+        """Adds to provenance.jsonl how and with what a program was started."""
+        start = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+            "commit": _commit(),
+            "host": platform.node(),
+            "machine": platform.platform(),
+            "devices": devices,
+        }
+        append_line(self.path / "provenance.jsonl", json.dumps(start))
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 _PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy",

@@ -5,9 +5,11 @@ reads the test images once, at the end, and writes RUN_DIR/retrain/NAME/result.j
 Started again it goes on where it stopped. Next: python -m oneshot_tf.export --run_dir=DIR.
 """
 
+import contextlib
 import dataclasses
 import gc
 import math
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +18,12 @@ from oneshot_tf import config, settings
 from oneshot_tf.candidates import CandidateFile, ranked, select
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
-from oneshot_tf.files import make_folder, read_json, write_json
+from oneshot_tf.files import read_json, remove_leftovers, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import is_chief, make_strategy
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import FREE, RunDirectory, print_results
 from oneshot_tf.space import cost
@@ -51,37 +54,33 @@ def main(run, retrain, train, device, location) -> None:
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
     )  # fmt: skip
-    dataset = directory.load_data(location)
-    check_batch_size(train, dataset)
-    if is_chief(strategy):
-        make_folder(folder)
-        write_json(folder / "settings.json", made_with)
-        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
-    with strategy.scope():
-        jobs = _Jobs(directory, folder, dataset, retrain, train, device)
-        for index, candidate in enumerate(chosen):
-            for repeat in range(retrain.repeats):
-                print(
-                    f"{retrain.name}: net {index + 1}/{len(chosen)}, run "
-                    f"{repeat + 1}/{retrain.repeats}: {candidate['architecture']}",
-                    flush=True,
-                )
-                jobs.train(candidate["architecture"], index, repeat)
-        result = jobs.evaluate(chosen)
-    if is_chief(strategy):
-        write_json(folder / "result.json", {**made_with, **result})
-        print_results(directory)
-        print(
-            f"Results are in {folder / 'result.json'}. Next: python -m oneshot_tf.export "
-            f"--run_dir={directory.path}",
-            flush=True,
-        )
+    with contextlib.ExitStack() as held:
+        if is_chief(strategy):
+            held.enter_context(directory.locked(shared=True))
+            held.enter_context(locked(folder))
+            remove_leftovers(folder)
+        dataset = directory.load_data(location)
+        check_batch_size(train, dataset)
+        if is_chief(strategy):
+            write_json(folder / "settings.json", made_with)
+            directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+        with strategy.scope():
+            jobs = _Jobs(directory, folder, dataset, retrain, train, device)
+            result = jobs.run(chosen)
+        if is_chief(strategy):
+            write_json(folder / "result.json", {**made_with, **result})
+            print_results(directory)
+            print(
+                f"Results are in {folder / 'result.json'}. Next: python -m oneshot_tf.export "
+                f"--run_dir={directory.path}",
+                flush=True,
+            )
 
 
 def _folder_name(retrain) -> str:
     name = retrain.name or ("architecture" if retrain.architecture else retrain.select)
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise InputError(f"--name={name}: needed are letters, digits, '_' and '-'.")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
+        raise InputError(f"--name={name}: needed are up to 100 letters, digits, '_' and '-'.")
     return name
 
 
@@ -138,6 +137,18 @@ class _Jobs:
         self.num_steps = max(
             1, math.ceil(retrain.epochs * len(self.training.train) / train.batch_size)
         )
+
+    def run(self, chosen) -> dict:
+        """Trains all, then evaluates all."""
+        for index, candidate in enumerate(chosen):
+            for repeat in range(self.retrain.repeats):
+                print(
+                    f"{self.retrain.name}: net {index + 1}/{len(chosen)}, run "
+                    f"{repeat + 1}/{self.retrain.repeats}: {candidate['architecture']}",
+                    flush=True,
+                )
+                self.train(candidate["architecture"], index, repeat)
+        return self.evaluate(chosen)
 
     def train(self, architecture, index, repeat) -> None:
         net, seed = self._net(architecture, index, repeat)

@@ -9,7 +9,14 @@ import tensorflow as tf
 
 from oneshot_tf.data import normalize, resize
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import make_folder, replace_folder, write_json, writing
+from oneshot_tf.files import (
+    beside_of,
+    make_folder,
+    remove_leftovers,
+    replace_folder,
+    write_json,
+    writing,
+)
 
 
 def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathlib.Path:
@@ -40,13 +47,24 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
             raise InputError(f"{directory} is a file; needed is a folder for the SavedModel.")
         if any(directory.iterdir()) and not (directory / "architecture.json").exists():
             raise InputError(f"{directory} holds something else; give an empty or a new folder.")
-    beside = directory.with_name(f".{directory.name}.writing")
+    beside = beside_of(directory)
     make_folder(directory.parent)
-    with writing(directory):
+    remove_leftovers(directory.parent, f".{directory.name}.*")
+    try:
+        _write(net, dataset, beside, facts)
+        if check:
+            check(beside)
+        replace_folder(beside, directory)
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
+    return directory
+
+
+def _write(net, dataset, directory, facts):
+    with writing(directory):
         module = _Served(net, dataset)
         try:
-            tf.saved_model.save(module, str(beside), signatures=module.classify)
+            tf.saved_model.save(module, str(directory), signatures=module.classify)
         except tf.errors.OpError as error:
             raise OSError(error.message) from None
         description = {
@@ -60,11 +78,7 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
             "class_names": list(dataset.class_names),
             **(facts or {}),
         }
-        write_json(beside / "architecture.json", description)
-    if check:
-        check(beside)
-    replace_folder(beside, directory)
-    return directory
+        write_json(directory / "architecture.json", description)
 
 
 class _Served(tf.Module):

@@ -36,6 +36,11 @@ def main(run, search, location) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     directory.config()  # says so where there is no run
+    with directory.locked():
+        _search(directory, search, location)
+
+
+def _search(directory, search, location):
     space = directory.space()
     file = CandidateFile(directory.path / "candidates.csv", space)
     done = {c.architecture: c for c in file.read()}
@@ -81,7 +86,7 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
             f"{steps:,}; train it to the end: python -m oneshot_tf.train "
             f"--flagfile={directory.path}/flags.txt --run_dir={directory.path}."
         )
-    classes = len(directory.config()["facts"]["class_names"])
+    classes = len(directory.facts()["class_names"])
     supernet = Supernet(
         directory.space(), model.num_cells, model.filters, classes, dtype=device.dtype
     )
@@ -240,18 +245,27 @@ class _Search:
 
     def _evaluator(self, largest_part=None):
         memory = self.settings.max_memory_gb or None
+        path = self.directory.path / "search.json"
+        before = read_json(path)
+        # Another size may round differently, and a race couldn't go on.
+        part_size = before.get("part_size")
         evaluator = CandidateEvaluator(
             self.supernet,
             self.dataset.validation,
             self.dataset.normalize,
             self.ghost_batch_size,
             memory,
-            largest_part,
+            part_size if type(part_size) is int and part_size > 0 else largest_part,
         )
+        if self.done and part_size not in (None, evaluator.part_size):
+            raise InputError(
+                f"The search in {self.directory.path} was begun with {part_size} images a call, "
+                f"now {evaluator.part_size} fit into memory; give a larger --max_memory_gb, or "
+                "move candidates.csv and race.npz away to start anew."
+            )
         all_on = evaluator([self.space.all_on()])[0]
-        path = self.directory.path / "search.json"
         facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
-        write_json(path, {**read_json(path), **facts})
+        write_json(path, {**before, **facts, "part_size": evaluator.part_size})
         print(
             f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
             "validation images.",

@@ -71,6 +71,16 @@ class DeviceSettings(Settings):
     )
     log_steps: int = setting(50, "Steps between two lines of metrics.jsonl.", least=1)
     checkpoint_steps: int = setting(500, "Steps between two checkpoints.", least=1)
+    keep_checkpoints: int = setting(
+        3, "Checkpoints that stay; the newest whole one is gone on from.", least=1
+    )
+    nan_policy: str = setting(
+        "stop",
+        "When the loss is not finite: stop, or rollback (to the last checkpoint, with another data "
+        "order and half the learning rate, at most --max_rollbacks times).",
+        choices=("stop", "rollback"),
+    )
+    max_rollbacks: int = setting(3, "How often training may go back in all.", least=1, most=20)
 
     @property
     def dtype(self) -> str:
@@ -93,6 +103,12 @@ class LocationSettings(Settings):
 @dataclasses.dataclass(frozen=True)
 class DataSettings(LocationSettings):
     """Which images."""
+
+    skip_bad_images: bool = setting(
+        False,
+        "Leave out images that can't be decoded, or whose label is out of range, instead of "
+        "stopping; how many, and the first few, are printed.",
+    )
 
     dataset: str = setting(
         "cifar10",

@@ -5,7 +5,15 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import Dataset, Split, check_memory, make_dataset, resize
+from oneshot_tf.data import (
+    BadImages,
+    Dataset,
+    Split,
+    check_memory,
+    decode,
+    make_dataset,
+    resize,
+)
 from oneshot_tf.errors import InputError
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
@@ -13,7 +21,12 @@ _DEFAULT_SIZE = 32
 
 
 def load_data(
-    dataset="cifar10", data_dir="", image_size=0, num_validation=0, download=True
+    dataset="cifar10",
+    data_dir="",
+    image_size=0,
+    num_validation=0,
+    download=True,
+    skip_bad_images=False,
 ) -> Dataset:
     """Reads a data set whole.
 
@@ -23,6 +36,7 @@ def load_data(
         image_size: height and width to resize to; 0 keeps the size (folders: 32).
         num_validation: images to hold out of the training set; 0: 5,000 of CIFAR's, else a tenth.
         download: whether a missing data set may be downloaded.
+        skip_bad_images: whether images that can't be used are left out, and printed.
 
     Raises:
         InputError: it can't be had or used; the message says why and the way out.
@@ -31,13 +45,14 @@ def load_data(
         source = _digits(image_size)
     elif dataset.startswith("folder:"):
         try:
-            source = _folder(dataset.removeprefix("folder:"), image_size or _DEFAULT_SIZE)
+            path = dataset.removeprefix("folder:")
+            source = _folder(path, image_size or _DEFAULT_SIZE, skip_bad_images)
         except OSError as error:
             raise InputError(f"--dataset={dataset} can't be read: {error}.") from None
     else:
         from oneshot_tf import tfds_data  # takes seconds to import
 
-        source = tfds_data.load(dataset, data_dir, image_size, download)
+        source = tfds_data.load(dataset, data_dir, image_size, download, skip_bad_images)
     full, load_test, class_names = source
     return make_dataset(dataset, full, load_test, class_names, num_validation)
 
@@ -57,30 +72,33 @@ def _digits(image_size):
     return split.take(order[300:]), lambda: split.take(order[:300]), [str(d) for d in range(10)]
 
 
-def _folder(path, size):
+def _folder(path, size, skip):
     """A folder with one sub-folder a class, or two such folders, `train` and `test`."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise InputError(f"--dataset=folder:{path}: there is no folder {root}.")
     if (root / "train").is_dir() and (root / "test").is_dir():
         files, labels, names = _list_folder(root / "train")
-        full = _read_images(files, labels, size)
-
+        full = _read_images(root, files, labels, names, size, skip)
         test_files, test_labels, others = _list_folder(root / "test")
         if others != names:
             raise InputError(
                 f"{root / 'test'} has the classes {', '.join(others)}; needed are those of "
                 f"{root / 'train'}: {', '.join(names)}."
             )
-        _read_images(test_files, test_labels, size)  # found broken now, not after the training
-        return full, lambda: _read_images(test_files, test_labels, size), names
-    files, labels, names = _list_folder(root)
-    order = np.random.default_rng(1).permutation(len(files))
-    held = max(1, len(files) // 6)
-    files, labels = [files[i] for i in order], labels[order]
-    everything = _read_images(files, labels, size)  # found broken now, not after the training
-    full = everything.take(slice(held, None))
-    return full, lambda: _read_images(files[:held], labels[:held], size), names
+    else:
+        files, labels, names = _list_folder(root)
+        order = np.random.default_rng(1).permutation(len(files))
+        held = max(1, len(files) // 6)
+        files, labels = [files[i] for i in order], labels[order]
+        test_files, test_labels = files[:held], labels[:held]
+        full = _read_images(root, files[held:], labels[held:], names, size, skip)
+
+    def load_test():
+        return _read_images(root / "test images", test_files, test_labels, names, size, skip)
+
+    load_test()  # found broken now, not after the training
+    return full, load_test, names
 
 
 def _list_folder(root):
@@ -104,21 +122,22 @@ def _list_folder(root):
     return files, np.array(labels, np.int32), tuple(p.name for p in classes)
 
 
-def _read_images(files, labels, size):
+def _read_images(name, files, labels, class_names, size, skip):
     """Decodes and resizes files; all of them are tried before an error is raised."""
-    check_memory(len(files), size, str(files[0].parent.parent) if files else "")
-    images = np.zeros((len(files), size, size, 3), np.uint8)
-    broken = []
+    check_memory(len(files), size, str(name))
+    images, kept = np.zeros((len(files), size, size, 3), np.uint8), np.ones(len(files), bool)
+    bad = BadImages(str(name), skip)
     for i, file in enumerate(files):
         try:
-            decoded = tf.io.decode_image(file.read_bytes(), channels=3, expand_animations=False)
-            images[i] = resize(decoded, size)
-        except (tf.errors.OpError, OSError, ValueError):
-            broken.append(str(file))
-    if broken:
-        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
-        raise InputError(
-            f"{len(broken)} of {len(files)} images can't be read: {', '.join(broken[:3])}{more}; "
-            "repair or remove them."
-        )
-    return Split(images, labels)
+            images[i] = resize(decode(file.read_bytes()), size)
+        except (tf.errors.OpError, OSError, ValueError) as error:
+            kept[i] = False
+            bad.add(str(file), error)
+    bad.report(len(files))
+    if bad.found:
+        lost = np.setdiff1d(labels, labels[kept])
+        if lost.size:
+            raise InputError(
+                f"{name}: of class {class_names[lost[0]]} no image is left; remove it or add some."
+            )
+    return Split(images[kept], labels[kept])

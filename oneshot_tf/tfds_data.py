@@ -11,7 +11,7 @@ from oneshot_tf import data
 from oneshot_tf.errors import InputError
 
 
-def load(name: str, data_dir: str, image_size: int, download: bool):
+def load(name: str, data_dir: str, image_size: int, download: bool, skip: bool):
     """The training images, a function that reads the test images, and the class names.
 
     Raises:
@@ -32,10 +32,13 @@ def load(name: str, data_dir: str, image_size: int, download: bool):
         raise InputError(f"--dataset={name} has the splits {', '.join(splits)}; needed is 'train'.")
     size = image_size or (image.shape[0] if image.shape and image.shape[0] else 32)
     test = next((s for s in ("test", "validation") if s in splits), None)
+    for split in filter(None, ("train", test)):
+        _check_files(builder, split, skip)
     if test:
-        return _read(builder, "train", size), lambda: _read(builder, test, size), label.names
+        full, names = _read(builder, "train", size, skip), label.names
+        return full, lambda: _read(builder, test, size, skip), names
     # No test images of its own: every sixth training image.
-    full = _read(builder, "train", size)
+    full = _read(builder, "train", size, skip)
     held = np.arange(len(full)) % 6 == 0
     return full.take(~held), lambda: full.take(held), label.names
 
@@ -88,7 +91,22 @@ def _check_reachable(builder, name, place):
         ) from None
 
 
-def _read(builder, split, size):
+def _check_files(builder, split, skip):
+    """Raises InputError for a truncated file: now, not when the test images are read."""
+    info = builder.info.splits[split]
+    paths = [path for path in info.filepaths if path.suffix.startswith(".tfrecord")]
+    # Each record is framed by its length and two checksums.
+    expected = info.num_bytes + 16 * info.num_examples
+    found = sum(path.stat().length for path in paths if path.exists())
+    if paths and found < expected and not skip:
+        raise InputError(
+            f"{builder.name} in {builder.data_path}: the files of its {split} split have "
+            f"{found:,} of {expected:,} bytes; prepare it anew, or use what is there: "
+            "--skip_bad_images."
+        )
+
+
+def _read(builder, split, size, skip):
     """A whole split, in the fixed order of its files."""
     count = builder.info.splits[split].num_examples
     data.check_memory(count, size, f"{builder.name}'s {split} split")
@@ -104,19 +122,42 @@ def _read(builder, split, size):
             image = data.resize(image, size)
         return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
 
-    done = 0
+    done, classes = 0, builder.info.features["label"].num_classes
     try:
         for part, names in rows.map(to_row, tf.data.AUTOTUNE).batch(1024).as_numpy_iterator():
             images[done : done + len(part)], labels[done : done + len(part)] = part, names
             done += len(part)
-    except (tf.errors.OpError, ValueError) as error:
-        raise InputError(
-            f"{builder.name} in {builder.data_path} can't be read after {done:,} examples "
-            f"({str(error).splitlines()[0][:200]}); prepare it anew."
-        ) from None
-    if done != count:
-        raise InputError(
-            f"{builder.name} in {builder.data_path} has {done:,} of {count:,} examples; prepare it "
-            "anew."
-        )
-    return data.Split(images, labels)
+    except (tf.errors.OpError, ValueError):
+        done = -1
+    if done == count and (labels >= 0).all() and (labels < classes).all():
+        return data.Split(images, labels)
+    return _read_one_by_one(builder, split, size, skip)
+
+
+def _read_one_by_one(builder, split, size, skip):
+    """A split of which something can't be used: finds out what."""
+    info, features = builder.info.splits[split], builder.info.features
+    bad = data.BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
+    images, labels = [], []
+    for path, expected in zip(info.filepaths, info.shard_lengths):
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        for index in range(expected):
+            name = f"{path.name}, example {index}"
+            try:
+                record = next(records)
+            except (StopIteration, tf.errors.OpError):
+                for lost in range(index, expected):
+                    bad.add(f"{path.name}, example {lost}", "the file is damaged from here on")
+                break
+            try:
+                raw = {"image": tfds.decode.SkipDecoding()}
+                example = features.deserialize_example(record, decoders=raw)
+                label = int(example["label"])
+                if not 0 <= label < features["label"].num_classes:
+                    raise ValueError(f"label {label}")
+                images.append(data.resize(data.decode(example["image"]), size).numpy())
+                labels.append(label)
+            except (tf.errors.OpError, ValueError) as error:
+                bad.add(name, error)
+    bad.report(info.num_examples)
+    return data.Split(np.stack(images), np.array(labels, np.int32))

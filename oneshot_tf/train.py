@@ -4,6 +4,7 @@ Started again with the same flags, it goes on from its last checkpoint. Next:
 python -m oneshot_tf.search --run_dir=DIR.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -26,17 +27,23 @@ def main(run, data, model, train, one_shot, device) -> None:
         folder = pathlib.Path(data.dataset.removeprefix("folder:")).expanduser().resolve()
         data = dataclasses.replace(data, dataset=f"folder:{folder}")
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
-    values = {name: group.to_dict() for name, group in groups.items()}
     directory = RunDirectory(run.run_dir)
-    directory.check_settings(values)
+    directory.check_settings(groups)
     strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
     turns = count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
     )  # fmt: skip
     space = bender2018(model.num_blocks)
-    dataset = load_data(**data.to_dict())
-    check_batch_size(train, dataset)
+    with directory.locked() if is_chief(strategy) else contextlib.nullcontext():
+        directory.check_settings(groups)  # again: nothing changes it from here on
+        dataset = load_data(**data.to_dict())
+        check_batch_size(train, dataset)
+        _train(directory, strategy, space, dataset, turns, groups)
+
+
+def _train(directory, strategy, space, dataset, turns, groups):
+    model, train, one_shot, device = (groups[g] for g in ("model", "train", "one_shot", "device"))
     facts = {
         "class_names": dataset.class_names,
         "image_size": dataset.image_size,
@@ -45,7 +52,7 @@ def main(run, data, model, train, one_shot, device) -> None:
         "fingerprint": dataset.fingerprint(),
     }
     if is_chief(strategy):
-        directory.begin(values, space, config.as_flag_lines(groups.values()), facts)
+        directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
         directory.check_data(dataset)
         directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
     print(

@@ -7,7 +7,6 @@ import pytest
 
 import oneshot_tf as ost
 from oneshot_tf.candidates import Candidate, CandidateFile, ranked, select
-from oneshot_tf.records import RunDirectory
 from oneshot_tf.settings import RetrainSettings
 
 
@@ -109,32 +108,3 @@ def test_too_few_candidates(space, settings, part):
 def test_no_candidates():
     with pytest.raises(ost.InputError, match="search first"):
         select([], RetrainSettings())
-
-
-def test_other_settings_are_refused_and_named(space, tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    settings = {"model": {"filters": 8}, "device": {"log_steps": 5}}
-    run.check_settings(settings)
-    run.begin(settings, space, ["--filters=8"], {})
-    run.check_settings(settings)
-    run.check_settings({"model": {"filters": 8}, "device": {"log_steps": 50}})
-    with pytest.raises(ost.InputError, match="--filters=8, now it is --filters=16"):
-        run.check_settings({"model": {"filters": 16}})
-    assert run.space() == space
-
-
-def test_a_folder_that_is_a_file_or_lost_its_config(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ost.InputError, match="is a file"):
-        RunDirectory(tmp_path / "file").check_settings({})
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "step_000000001.npz").write_text("")
-    with pytest.raises(ost.InputError, match=r"no config\.json"):
-        RunDirectory(tmp_path / "run").check_settings({})
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"num_blocks": 99}', '{"operations": 3}'])
-def test_a_damaged_space_is_refused(tmp_path, text):
-    (tmp_path / "space.json").write_text(text)
-    with pytest.raises(ost.InputError):
-        RunDirectory(tmp_path).space()

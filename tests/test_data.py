@@ -1,5 +1,6 @@
 """Data: fixed splits, batches that follow from (step, seed), real files, clear errors."""
 
+import shutil
 from unittest import mock
 
 import numpy as np
@@ -121,6 +122,47 @@ def test_a_corrupt_image_is_named(folder):
         ost.load_data(f"folder:{folder}")  # whichever split it is in
 
 
+def test_bad_images_are_left_out_when_asked(folder, capsys):
+    for number, content in enumerate((b"", b"GIF89a", b"\xff\xd8\xff\xe0 cut off", b"text")):
+        (folder / "dog" / f"{number}.png").write_bytes(content)
+    with pytest.raises(ost.InputError, match=r"--skip_bad_images"):
+        ost.load_data(f"folder:{folder}", image_size=8)
+    capsys.readouterr()
+    d = ost.load_data(f"folder:{folder}", image_size=8, skip_bad_images=True)
+    assert len(d.train) + len(d.validation) + len(d.load_test()) == 60 - 4
+    printed = capsys.readouterr().out
+    assert "left out" in printed and "dog/" in printed
+
+
+def test_a_class_without_a_usable_image_is_named(folder):
+    for path in (folder / "dog").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ost.InputError, match="class dog no image is left"):
+        ost.load_data(f"folder:{folder}", skip_bad_images=True)
+
+
+def test_images_of_any_shape_and_number_of_channels(folder):
+    rng = np.random.default_rng(0)
+    for i, (size, channels) in enumerate([((1, 1), 3), ((1, 40), 1), ((7, 5), 4), ((9, 9), 2)]):
+        image = rng.integers(0, 256, (*size, channels), np.uint8)
+        (folder / "cat" / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    deep = rng.integers(0, 2**16, (6, 6, 3), np.uint16)
+    (folder / "cat" / "deep.png").write_bytes(tf.io.encode_png(deep).numpy())
+    gray = rng.integers(0, 256, (6, 6, 1), np.uint8)
+    (folder / "cat" / "gray.jpg").write_bytes(tf.io.encode_jpeg(gray).numpy())
+    d = ost.load_data(f"folder:{folder}", image_size=8)
+    assert len(d.train) + len(d.validation) + len(d.load_test()) == 62
+    assert d.train.images.shape[1:] == (8, 8, 3)
+
+
+def test_labels_out_of_range_are_named():
+    images = np.zeros((20, 4, 4, 3), np.uint8)
+    with pytest.raises(ost.InputError, match=r"2 label\(s\) out of range, the first is 7"):
+        ost.make_dataset(
+            "mine", ost.Split(images, np.array([0, 1] * 9 + [7, -1], np.int32)), None, ["a", "b"]
+        )
+
+
 def test_an_empty_class_folder_is_named(folder):
     (folder / "fish").mkdir()
     with pytest.raises(ost.InputError, match="fish holds no image"):
@@ -174,6 +216,51 @@ def test_a_prepared_set_is_read_without_a_network(prepared):
     small = ost.load_data("cifar10", str(prepared), 16, 20, download=False)
     np.testing.assert_array_equal(small.train.labels, d.train.labels)
     assert small.image_size == 16
+
+
+def damaged(prepared, tmp_path, split, change):
+    """A copy of the prepared set, one file of it changed."""
+    root = tmp_path / "data"
+    shutil.copytree(prepared, root)
+    (file,) = root.rglob(f"cifar10-{split}.tfrecord*")
+    file.write_bytes(change(file.read_bytes()))
+    return str(root)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_truncated_file_is_found_before_training(prepared, tmp_path, split, capsys):
+    data = damaged(prepared, tmp_path, split, lambda content: content[: len(content) // 2])
+    with pytest.raises(ost.InputError, match=f"{split} split have .* bytes"):
+        ost.load_data("cifar10", data, num_validation=10, download=False)
+    d = ost.load_data("cifar10", data, num_validation=10, download=False, skip_bad_images=True)
+    left = {"train": len(d.train) + len(d.validation), "test": len(d.load_test())}
+    whole = {"train": 100, "test": 20}
+    assert 0.4 * whole[split] <= left[split] < 0.6 * whole[split]
+    assert "left out" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_image_that_cannot_be_decoded_in_a_prepared_set(prepared, tmp_path, capsys):
+    with tf.device("/cpu:0"):
+        (source,) = prepared.rglob("cifar10-train.tfrecord*")
+        records = list(tf.data.TFRecordDataset(str(source)).as_numpy_iterator())
+    example = tf.train.Example.FromString(records[3])
+    example.features.feature["image"].bytes_list.value[0] = b"not a PNG" * 300
+    records[3] = example.SerializeToString()
+    example = tf.train.Example.FromString(records[5])
+    example.features.feature["label"].int64_list.value[0] = 17
+    records[5] = example.SerializeToString()
+    data = damaged(prepared, tmp_path, "train", lambda _: b"")
+    (file,) = (tmp_path / "data").rglob("cifar10-train.tfrecord*")
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in records:
+            writer.write(record)
+    with pytest.raises(ost.InputError, match=r"2 of 100 .*example 3 .*example 5 \(label 17\)"):
+        ost.load_data("cifar10", data, num_validation=10, download=False)
+    d = ost.load_data("cifar10", data, num_validation=10, download=False, skip_bad_images=True)
+    assert len(d.train) == 88
+    np.testing.assert_array_equal(d.train.labels * 20, d.train.images[:, 5, 5, 1])
 
 
 @pytest.mark.filterwarnings("default")

@@ -14,15 +14,17 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
-BOTTOM = {"devices", "errors", "files", "progress", "settings"}
+BOTTOM = {"devices", "errors", "files", "interrupts", "progress", "settings"}
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "interrupts": set(),
+    "locks": {"errors", "files"},
     "progress": set(),
     "devices": set(),
     "settings": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "interrupts"},
     "space": {"errors"},
     "data": {"errors"},
     "tfds_data": {"errors", "data"},
@@ -31,10 +33,10 @@ ALLOWED = {
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
     "evaluation": {"errors", "devices", "space", "learning.losses"},
-    "racing": {"errors", "files", "progress"},
+    "racing": {"errors", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
-    "records": {"errors", "files", "settings", "space", "data", "sources"},
+    "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
 PROGRAMS = {"train", "search", "retrain", "export"}
 

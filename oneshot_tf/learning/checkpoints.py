@@ -24,7 +24,7 @@ class Checkpoints:
         keep: how many of the newest stay.
     """
 
-    def __init__(self, folder, keep: int = 2):
+    def __init__(self, folder, keep: int = 3):
         self.folder = pathlib.Path(folder)
         self.keep = keep
 
@@ -47,7 +47,7 @@ class Checkpoints:
             variables: Keras variables with distinct paths.
             write: False in processes that only take part in reading the values.
         """
-        arrays = {variable.path: _value(variable) for variable in variables}
+        arrays = {variable.path: value_of(variable) for variable in variables}
         if not write:
             return
         make_folder(self.folder)
@@ -103,7 +103,8 @@ class Checkpoints:
             variable.assign(arrays[variable.path])
 
 
-def _value(variable) -> np.ndarray:
+def value_of(variable) -> np.ndarray:
+    """The value of a Keras variable."""
     return np.asarray(
         variable.value.numpy() if hasattr(variable.value, "numpy") else variable.value
     )

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import pathlib
 import signal
 import time
 
@@ -11,11 +10,13 @@ import keras
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, make_folder, write_atomically
-from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.files import append_line, make_folder, write_atomically, write_json
+from oneshot_tf.interrupts import Interrupted, held
+from oneshot_tf.learning.checkpoints import Checkpoints, value_of
 from oneshot_tf.learning.distribution import is_chief, local_batch
+from oneshot_tf.learning.divergence import Diverged, Rollbacks, look_at
 from oneshot_tf.learning.optimizers import NesterovSGD
-from oneshot_tf.learning.schedules import learning_rate_schedule
+from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
@@ -35,13 +36,13 @@ def fit_supernet(
         seed: of dropped paths, data order and augmentation.
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
-        device: `DeviceSettings`, for the intervals of logs and checkpoints.
+        device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges.
 
     Returns:
         The last line of metrics: loss, cross_entropy, l2, accuracy, …
 
     Raises:
-        InputError: sizes don't fit the data, or the loss isn't finite any more.
+        InputError: sizes don't fit the data, or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
     loop = _Loop(supernet, data, sampler, num_steps, settings, seed, directory)
@@ -69,13 +70,14 @@ class _Loop:
         if num_steps < 1:
             raise InputError(f"num_steps={num_steps}; training takes at least 1.")
         check_batch_size(settings, data)
-        self.data, self.sampler, self.num_steps = data, sampler, num_steps
+        self.net, self.data, self.sampler, self.num_steps = net, data, sampler, num_steps
         self.batch_size, self.seed = settings.batch_size, seed
         with tf.distribute.get_strategy().scope():
+            self.schedule = Factored(
+                settings.learning_rate_schedule, settings.learning_rate, num_steps
+            )
             self.optimizer = NesterovSGD(
-                learning_rate_schedule(
-                    settings.learning_rate_schedule, settings.learning_rate, num_steps
-                ),
+                self.schedule,
                 momentum=settings.momentum,
                 nesterov=settings.momentum > 0,
                 name="sgd",
@@ -86,89 +88,160 @@ class _Loop:
             net, self.optimizer, sampler, prepare, settings, seed, data.image_size
         )
         self.variables = net.variables + self.optimizer.variables
-        self.checkpoints = self.metrics_file = None
-        if directory is not None:
-            self.checkpoints = Checkpoints(pathlib.Path(directory) / "checkpoints")
-            self.metrics_file = make_folder(directory) / "metrics.jsonl"
+        self.directory = None if directory is None else make_folder(directory)
 
     def run(self, device: DeviceSettings, title: str) -> dict:
-        start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
-        if self.metrics_file and is_chief():
-            _truncate(self.metrics_file, start)
-        if start >= self.num_steps:
-            print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
-            return _last_line(self.metrics_file, start)
+        self.device, self.title = device, title
+        self.checkpoints = self.metrics_file = None
+        self.rollbacks = Rollbacks(None)
+        if self.directory:
+            self.checkpoints = Checkpoints(self.directory / "checkpoints", device.keep_checkpoints)
+            self.metrics_file = self.directory / "metrics.jsonl"
+            self.rollbacks = Rollbacks(self.directory / "rollbacks.json")
+        while True:
+            start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
+            if self.metrics_file and is_chief():
+                _truncate(self.metrics_file, start)
+            if start >= self.num_steps:
+                print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
+                return _last_line(self.metrics_file, start)
+            try:
+                return self._train(start)
+            except Diverged as diverged:
+                self._after(diverged)
+
+    def _train(self, start) -> dict:
+        """Trains from step `start` to the end.
+
+        Raises:
+            Diverged: a loss isn't finite.
+            Interrupted: by the user; the state was saved.
+        """
         where = f"from step {start:,} " if start else ""
         print(
-            f"{title}: {self.num_steps:,} steps {where}(the first one takes a while) …", flush=True
+            f"{self.title}: {self.num_steps:,} steps {where}(the first one takes a while) …",
+            flush=True,
         )
-        progress = Progress(title, self.num_steps, "steps")
-        entry, sums, since = {}, [], time.monotonic()
-        with _graceful_stop() as stop:
+        progress = Progress(self.title, self.num_steps, "steps")
+        entry, device = {}, self.device
+        self._done = self._saved = start
+        self._sums, self._since = [], time.monotonic()
+        self._remember()
+        if self.checkpoints and device.nan_policy == "rollback" and not self.checkpoints.steps():
+            self._save()  # to go back to
+        try:
             for number in range(start, self.num_steps):
-                batch = self.data.train.batch(number, self.batch_size, self.seed)
-                sums.append(self.step(*local_batch(*batch), number))
-                done = number + 1
-                stopping = bool(stop)
-                save = done % device.checkpoint_steps == 0 or done == self.num_steps or stopping
-                # Whatever is saved was looked at first: only finite losses get past `_entry`.
-                if save or done % device.log_steps == 0 or number == start:
-                    entry = self._entry(done, sums, time.monotonic() - since)
-                    sums, since = [], time.monotonic()
-                    self._log(entry)
-                if save:
-                    self._save(done)
-                progress.update(done, _words(entry))
-                if stopping:
-                    raise KeyboardInterrupt(f"stopped after step {done:,} of {self.num_steps:,}")
+                batch = local_batch(*self._batch(number))
+                self.step.trace(*batch, number)
+                with held():
+                    self._step(batch, number)
+                    save = self._done % device.checkpoint_steps == 0 or self._done == self.num_steps
+                    if save or self._done % device.log_steps == 0 or number == 0:
+                        entry = self._look()
+                    if save:
+                        self._save()
+                    progress.update(self._done, _words(entry))
+        except KeyboardInterrupt as interrupt:
+            with contextlib.suppress(Diverged):  # which isn't saved
+                if self._done > self._saved:
+                    self._look()
+                    self._save()
+            number = getattr(interrupt, "number", signal.SIGINT)
+            where = f" after step {self._done:,} of {self.num_steps:,}"
+            raise Interrupted(number, where) from None
         return entry
 
-    def _entry(self, done, sums, seconds) -> dict:
-        """Means over the steps since the last entry."""
-        means = {name: float(sum(s[name] for s in sums)) / len(sums) for name in sums[0]}
-        if not math.isfinite(means["loss"]):
-            raise InputError(
-                f"The loss is {means['loss']} after step {done:,}; try a lower --learning_rate. "
-                "Checkpoints from before are kept."
-            )
-        entry = {"step": done, **means}
+    def _batch(self, number):
+        seed, factor = self.rollbacks.at(number, self.seed)
+        self.schedule.factor.assign(factor)
+        return self.data.train.batch(number, self.batch_size, seed)
+
+    def _step(self, batch, number):
+        self._sums.append((number, self.step(*batch, number)))
+        self._done = number + 1
+        # The step before: an accelerator that works ahead isn't kept waiting.
+        if len(self._sums) > 1:
+            self._check(*self._sums[-2])
+
+    def _check(self, number, sums):
+        loss = float(sums["loss"])
+        if not math.isfinite(loss):
+            raise Diverged(number, loss)
+
+    def _look(self) -> dict:
+        """Means over the steps since the last look; logs them.
+
+        Whatever is saved was looked at first: only finite losses are.
+        """
+        for number, sums in self._sums:
+            self._check(number, sums)
+        if not self._sums:
+            return {}
+        count, seconds = len(self._sums), time.monotonic() - self._since
+        names = self._sums[0][1]
+        means = {name: float(sum(sums[name] for _, sums in self._sums)) / count for name in names}
+        entry = {"step": self._done, **means}
         if hasattr(self.sampler, "progress"):
-            entry["drop_progress"] = float(self.sampler.progress(done - 1))
+            entry["drop_progress"] = float(self.sampler.progress(self._done - 1))
         rate = keras.ops.convert_to_numpy(self.optimizer.learning_rate)
         entry["learning_rate"] = float(rate)
-        entry["images_per_second"] = round(len(sums) * self.batch_size / seconds, 1)
-        return entry
-
-    def _log(self, entry):
+        entry["images_per_second"] = round(count * self.batch_size / seconds, 1)
         if self.metrics_file and is_chief():
             append_line(self.metrics_file, json.dumps(entry))
+        self._remember()
+        self._sums, self._since = [], time.monotonic()
+        return entry
 
-    def _save(self, done):
+    def _remember(self):
+        """Keeps values from which a step that goes wrong can be reached again."""
+        self._known = self._done, [value_of(variable) for variable in self.variables]
+
+    def _save(self):
         if self.checkpoints:
-            self.checkpoints.save(done, self.variables, write=is_chief())
+            self.checkpoints.save(self._done, self.variables, write=is_chief())
+        self._saved = self._done
 
+    def _after(self, diverged):
+        """Writes down what went wrong; returns if training may go back and on."""
+        number = diverged.number
+        print(f"{diverged} Looking for where it begins …", flush=True)
+        report = self._diagnose(number)
+        kept = "Nothing was saved."
+        if self.directory:
+            steps = self.checkpoints.steps()
+            report["last_checkpoint"] = max(steps, default=None)
+            if is_chief():
+                write_json(self.directory / "diverged.json", report)
+            kept = (
+                f"{self.directory / 'diverged.json'} says more; "
+                f"{f'the checkpoint of step {max(steps):,} is' if steps else 'nothing was'} kept."
+            )
+            if self.device.nan_policy == "rollback" and steps:
+                if len(self.rollbacks) < self.device.max_rollbacks:
+                    self.rollbacks.add(number + 1, max(steps), write=is_chief())
+                    print(
+                        f"Rolling back to step {max(steps):,}, with another data order and "
+                        f"{0.5 ** len(self.rollbacks):g} of the learning rate.",
+                        flush=True,
+                    )
+                    return
+                kept += f" It went back {len(self.rollbacks)} times already (--max_rollbacks)."
+        raise InputError(
+            f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
+            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} Try a "
+            "lower --learning_rate, or --nan_policy=rollback."
+        )
 
-@contextlib.contextmanager
-def _graceful_stop():
-    """Gives a list that is empty until Ctrl-C or SIGTERM: the step at hand is finished first."""
-    stop, before = [], {}
-
-    def handler(number, frame):
-        del frame
-        if stop:  # asked twice: at once
-            raise KeyboardInterrupt
-        stop.append(number)
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, handler)
-    except ValueError:  # not the main thread: signals are its business
-        pass
-    try:
-        yield stop
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    def _diagnose(self, number) -> dict:
+        """Goes to the step again from the values last known to be good, and looks at it."""
+        known, values = self._known
+        for variable, value in zip(self.variables, values):
+            variable.assign(value)
+        for before in range(known, number):
+            self.step(*local_batch(*self._batch(before)), before)
+        report = look_at(self.step, self._batch(number), number)
+        rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+        return {"step": number + 1, "learning_rate": rate, **report}
 
 
 def _truncate(metrics_file, start):

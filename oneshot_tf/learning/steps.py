@@ -90,10 +90,18 @@ class TrainStep:
             skip: tf.function(functools.partial(self._distributed, skip), autograph=False)
             for skip in (False, True)
         }
+        self._traced = set()
 
     def __call__(self, images, labels, number: int) -> dict:
         step = self._steps[self.skips(number)]
         return step(images, labels, tf.constant(number, tf.int32))
+
+    def trace(self, images, labels, number: int) -> None:
+        """Makes the graph of step `number`, unless it is there; changes nothing."""
+        skip = self.skips(number)
+        if skip not in self._traced:
+            self._steps[skip].get_concrete_function(images, labels, tf.constant(number, tf.int32))
+            self._traced.add(skip)
 
     def skips(self, number: int) -> bool:
         """Whether step `number` leaves out dropped paths."""
@@ -119,30 +127,52 @@ class TrainStep:
         share = self.batch_size // self.replicas
         first = replica * share
         images = self.prepare(images, first, self.batch_size, number)
-        masks = None
-        if self.sampler is not None:
-            masks = self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
+        masks = self.masks(number)
+        if masks is not None:
             rows = share // self.ghost_batch_size
             masks = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
-        gradients, sums = self._in_turns(images, labels, masks, skip)
+        turns = masks.shape[0] if skip else self.turns
+        gradients, metrics = self._gradients(images, labels, masks, turns, skip, self.replicas)
+        self.optimizer.apply(gradients, self.variables)
+        return metrics
+
+    def masks(self, number):
+        """Those of the global batch of step `number`: `[G, P]`; None for a stand-alone net."""
+        if self.sampler is None:
+            return None
+        return self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
+
+    @functools.partial(tf.function, autograph=False)
+    def look(self, images, labels, number):
+        """What a step would do, on one device, without doing it: its metrics and gradients.
+
+        Args:
+            images, labels: the whole global batch.
+            number: of the step.
+        """
+        images = self.prepare(images, 0, self.batch_size, number)
+        settings = self.settings
+        turns = count_turns(
+            self.batch_size, self.ghost_batch_size, settings.device_batch_size, num_replicas=1
+        )
+        gradients, metrics = self._gradients(images, labels, self.masks(number), turns, False, 1)
+        return metrics, gradients
+
+    def _gradients(self, images, labels, masks, turns, skip, replicas):
+        """Of the loss, L2 included, in the order of `variables`; and the metrics."""
+        gradients, sums = self._in_turns(images, labels, masks, turns, skip)
         weight_decay = self.settings.weight_decay
         usage = None if masks is None else self.net.usage(masks)
-        l2 = masked_l2(self.net.kernels, usage) / self.replicas
-        shares = l2_shares(len(self.kernel_index), usage) * (weight_decay / self.replicas)
+        l2 = masked_l2(self.net.kernels, usage) / replicas
+        shares = l2_shares(len(self.kernel_index), usage) * (weight_decay / replicas)
         for index, kernel, share in zip(self.kernel_index, self.net.kernels, tf.unstack(shares)):
             gradients[index] = gradients[index] + share * tf.convert_to_tensor(kernel)
-        self.optimizer.apply(gradients, self.variables)
         entropy, correct = sums[0], sums[1]
-        return {
-            "loss": entropy + weight_decay * l2,
-            "cross_entropy": entropy,
-            "l2": l2,
-            "accuracy": correct,
-        }
+        loss = entropy + weight_decay * l2
+        return gradients, {"loss": loss, "cross_entropy": entropy, "l2": l2, "accuracy": correct}
 
-    def _in_turns(self, images, labels, masks, skip):
+    def _in_turns(self, images, labels, masks, turns, skip):
         """Gradients and sums of cross-entropy and hits, each divided by the global batch."""
-        turns = masks.shape[0] if skip else self.turns
         if turns == 1:
             return self._turn(images, labels, masks, 0, 1, skip)
         images, labels, masks = (

@@ -71,13 +71,20 @@ class Network(keras.Model):
 
     def _logits(self, stem, paths, num_ghosts, training, turn=(0, 1)):
         """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
+        return dict(self._outputs(stem, paths, num_ghosts, training, turn))["classifier"]
+
+    def _outputs(self, stem, paths, num_ghosts, training, turn=(0, 1)):
+        """Yields name and output of each part, in turn: the stem, the cells, the classifier."""
+        yield "stem", stem
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
         prev2 = prev1 = stem
-        for cell in self.cells:
+        for index, cell in enumerate(self.cells):
             out = None if cell is None else cell(prev2, prev1, paths=paths, **context)
             prev2, prev1 = prev1, out
+            if out is not None:
+                yield f"cell {index}", out
         x = tf.nn.relu(self.last_norm(prev1, **context))
-        return self.classifier(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]))
+        yield "classifier", self.classifier(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]))
 
 
 def new_parts(moving_averages: bool, dtype, seed: int) -> Parts:

@@ -61,3 +61,8 @@ class Standalone(Network):
     def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
         stem = self.stem(tf.cast(images, self.compute_dtype))
         return self._logits(stem, AllPaths(), num_ghosts, training, turn)
+
+    def part_outputs(self, images) -> dict:
+        """The outputs of stem, cells and classifier by name, of one ghost batch in training."""
+        stem = self.stem(tf.cast(images, self.compute_dtype))
+        return dict(self._outputs(stem, AllPaths(), 1, training=True))

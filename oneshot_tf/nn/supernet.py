@@ -73,6 +73,13 @@ class Supernet(Network):
         stem = images if after_stem else self.stem(tf.cast(images, self.compute_dtype))
         return self._logits(stem, paths, num_ghosts, training)
 
+    def part_outputs(self, images, mask) -> dict:
+        """The outputs of stem, cells and classifier by name, of one ghost batch with `mask`."""
+        masks = tf.cast(mask[tf.newaxis], self.compute_dtype)
+        stem = self.stem(tf.cast(images, self.compute_dtype))
+        paths = MaskedPaths(masks, images.shape[0])
+        return dict(self._outputs(stem, paths, 1, training=True))
+
     def usage(self, masks):
         """Which of `kernels` each ghost batch uses: float32 `[G, len(kernels)]` of 0 and 1.
 

@@ -1,0 +1,118 @@
+"""When the loss isn't finite: at which step, where in the net it begins, and going back."""
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf.errors import InputError
+from oneshot_tf.files import read_json, write_json
+
+_FACTOR = 0.5  # of the learning rate, each time that training goes back
+
+
+class Diverged(Exception):
+    """The loss of a step isn't finite.
+
+    Args:
+        number: of the step, from 0.
+        loss: its loss.
+    """
+
+    def __init__(self, number: int, loss: float):
+        super().__init__(f"The loss is {loss} at step {number + 1:,}.")
+        self.number, self.loss = number, loss
+
+
+class Rollbacks:
+    """How often training went back, and from where on it goes another way.
+
+    Args:
+        path: the file they are kept in; None for none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+
+    def __init__(self, path):
+        self._path, self._rows = path, []
+        if path is None or not path.exists():
+            return
+        try:
+            rows = read_json(path)["rollbacks"]
+            self._rows = [
+                {"diverged": int(r["diverged"]), "back_to": int(r["back_to"])} for r in rows
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); restore it or train anew.") from None
+
+    def __len__(self):
+        return len(self._rows)
+
+    def at(self, number: int, seed: int) -> tuple[int, float]:
+        """The seed of the data order, and the factor of the learning rate, at step `number`."""
+        times = sum(row["back_to"] <= number for row in self._rows)
+        return seed + (times << 32), _FACTOR**times
+
+    def add(self, diverged: int, back_to: int, write: bool = True) -> None:
+        """Training went back to after step `back_to`, having diverged at step `diverged`."""
+        self._rows.append({"diverged": diverged, "back_to": back_to})
+        if write:
+            write_json(self._path, {"rollbacks": self._rows})
+
+
+def look_at(step, batch, number: int) -> dict:
+    """What is to be seen of a step before it is taken.
+
+    Args:
+        step: a `TrainStep`.
+        batch: images and labels of the global batch.
+        number: of the step, from 0.
+
+    Returns:
+        loss, cross_entropy, l2, accuracy; gradient_norm; first_not_finite: the part of the net
+        whose output is the first that isn't finite ("cell 3"), or the variable whose value or
+        gradient is; largest_outputs: the largest absolute output of each part.
+    """
+    images, labels = (tf.convert_to_tensor(x) for x in batch)
+    index = tf.constant(number, tf.int32)
+    metrics, gradients = step.look(images, labels, index)
+    outputs = _largest_outputs(step, images, index)
+    values = [v.value for v in step.variables]
+    first = _first_not_finite({f"variable {v.path}": x for v, x in zip(step.variables, values)})
+    first = first or _first_not_finite(outputs)
+    first = first or _first_not_finite(
+        {f"gradient of {v.path}": g for v, g in zip(step.variables, gradients)}
+    )
+    return {
+        **{name: _number(value) for name, value in metrics.items()},
+        "gradient_norm": _number(tf.linalg.global_norm(gradients)),
+        "first_not_finite": first or "none: it can't be reached again",
+        "largest_outputs": {name: _number(value) for name, value in outputs.items()},
+    }
+
+
+def _largest_outputs(step, images, number) -> dict:
+    """The largest absolute output of each part of the net; NaN where one is."""
+    net, size = step.net, step.ghost_batch_size  # one at a time, to need little memory
+    images = step.prepare(images, 0, step.batch_size, number)
+    masks = step.masks(number)
+    largest = {}
+    for ghost in range(len(images) // size):
+        one = images[ghost * size : (ghost + 1) * size]
+        parts = net.part_outputs(one) if masks is None else net.part_outputs(one, masks[ghost])
+        for name, output in parts.items():
+            here = np.abs(tf.cast(output, tf.float32).numpy()).max()
+            largest[name] = np.maximum(largest.get(name, 0.0), here)  # NaN stays
+    return largest
+
+
+def _first_not_finite(tensors: dict) -> str | None:
+    for name, value in tensors.items():
+        if not np.isfinite(np.asarray(value)).all():
+            return name
+    return None
+
+
+def _number(value) -> float | str:
+    """A number that JSON can hold: "nan" and "inf" as texts."""
+    value = float(value)
+    return value if np.isfinite(value) else str(value)

@@ -1,0 +1,207 @@
+"""Kills the programs at random moments; what they end with must be what they always end with.
+
+    python run_scripts/chaos.py                     # 50 trials, about 25 minutes on two cores
+    python run_scripts/chaos.py --trials=5 --seed=7
+
+Each trial takes one program (train, search, a race, retrain, export, in turn) on a copy of a run
+that is ready for it, and starts it. After a random time, or, every second time, while it is
+writing a file, the program is killed with SIGKILL, and started again by the same command, --kills
+times; then it is left to its end. The trial survived if what is there then equals what one
+uninterrupted start gives: weights and optimizer state of all checkpoints bit by bit; metrics.jsonl
+but for images_per_second; candidates.csv, search.json, result.json and table.txt; the weights in
+the SavedModel byte by byte; and nothing else. In addition whatever stands under its final name
+right after a kill must be whole: checkpoints, JSON files, and the export, the old one or the new
+one. All on scikit-learn's digits with a small model.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TRAIN = ["train", "--dataset=digits", "--num_validation=200", "--num_blocks=2", "--num_cells=2",
+         "--filters=4", "--train_steps=60", "--batch_size=64", "--checkpoint_steps=5",
+         "--log_steps=3"]  # fmt: skip
+SEARCH = ["search", "--num_candidates=300"]
+RACE = ["search", "--num_candidates=300", "--budget=race", "--finalists=5"]
+RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--batch_size=64",
+           "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
+EXPORT = ["export", "--net=top/net_01/run_1"]
+OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # what EXPORT replaces
+COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT}
+
+
+def start(command, run):
+    """A program on a run directory, as a process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    line = [sys.executable, "-m", f"oneshot_tf.{command[0]}", *command[1:], f"--run_dir={run}"]
+    return subprocess.Popen(
+        line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(command, run) -> float:
+    """Lets a program run to its end; returns its seconds, or raises RuntimeError."""
+    started = time.monotonic()
+    process = start(command, run)
+    _, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors[-1000:]}")
+    return time.monotonic() - started
+
+
+def prepare(base) -> dict:
+    """Runs everything once; returns (run to start on, what it ends with, seconds) by name."""
+    ready = {name: base / name for name in COMMANDS}
+    after = {name: base / f"{name}_done" for name in COMMANDS}
+    ready["train"].mkdir()
+    seconds = {}
+    for name, before in {"train": None, "search": "train", "race": "train", "retrain": "search",
+                         "export": "retrain"}.items():  # fmt: skip
+        if before:
+            shutil.copytree(after[before], ready[name])
+        if name == "export":
+            finish(OTHER_EXPORT, ready[name])
+        shutil.copytree(ready[name], after[name])
+        seconds[name] = finish(COMMANDS[name], after[name])
+        print(f"{name}: {seconds[name]:.1f} s uninterrupted", flush=True)
+    return {name: (ready[name], outcome(after[name]), seconds[name]) for name in COMMANDS}
+
+
+def outcome(run) -> dict:
+    """What must be equal, by name of the file."""
+    found = {}
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        if path.name.startswith("."):
+            found[name] = "left over"
+        elif path.name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in x.items() if k != "images_per_second"} for x in lines]
+        elif path.suffix == ".npz" and path.parent.name == "checkpoints":
+            with np.load(path) as arrays:
+                found[name] = {key: hashlib.md5(arrays[key]).hexdigest() for key in arrays.files}
+        elif path.suffix in (".csv", ".txt") or path.name.startswith("variables.data"):
+            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
+        elif path.suffix == ".json":
+            found[name] = json.loads(path.read_text())
+    return found
+
+
+def broken(run, exports) -> list[str]:
+    """What stands under its final name but isn't whole."""
+    wrong = []
+    for path in run.rglob("*"):
+        if any(part.startswith(".") for part in path.relative_to(run).parts):
+            continue  # being written
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    any(arrays[key] is None for key in arrays.files)
+        except Exception as error:
+            wrong.append(f"{path.relative_to(run)}: {error}")
+    if exports and tree(run / "export") not in exports:
+        wrong.append("export: neither the old nor the new one")
+    return wrong
+
+
+def tree(folder) -> dict:
+    """Files of a SavedModel that are the same at every export, by name."""
+    names = ("architecture.json", "variables/variables.data-00000-of-00001")
+    paths = {name: folder / name for name in names}
+    return {n: hashlib.md5(p.read_bytes()).hexdigest() for n, p in paths.items() if p.exists()}
+
+
+def kill(command, run, rng, seconds, while_writing) -> str | None:
+    """Starts a program and kills it; returns when, or None where it had ended before."""
+    process, began = start(command, run), time.monotonic()
+    if while_writing:
+        many = command[0] in ("train", "retrain")  # which write checkpoints
+        wanted, seen, current = int(rng.integers(1, 14 if many else 4)), 0, set()
+        while process.poll() is None and seen < wanted:
+            now = {str(p) for p in run.rglob(".*.writing")}
+            seen += len(now - current)
+            current = now
+        delay = f"at write {seen}, {time.monotonic() - began:.1f} s"
+    else:
+        wait = rng.uniform(0.0, seconds)
+        while process.poll() is None and time.monotonic() - began < wait:
+            time.sleep(0.001)
+        delay = f"after {wait:.1f} s"
+    ended = process.poll() is not None
+    process.kill()
+    _, errors = process.communicate()
+    if ended and process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {errors[-1000:]}")
+    return None if ended else delay
+
+
+def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str]:
+    """Whether a program survived being killed, and what happened."""
+    ready, expected, seconds = prepared[name]
+    run = scratch / "run"
+    shutil.copytree(ready, run)
+    exports = [tree(ready / "export"), tree(ready.parent / "export_done" / "export")]
+    killed = []
+    try:
+        for _ in range(kills):
+            when = kill(COMMANDS[name], run, rng, seconds, while_writing)
+            if when is None:
+                break
+            killed.append(when)
+            if wrong := broken(run, exports if name == "export" else None):
+                return False, f"killed {'; '.join(killed)}: {wrong}"
+        finish(COMMANDS[name], run)
+        got = outcome(run)
+    except RuntimeError as error:
+        return False, f"killed {'; '.join(killed)}: {error}"
+    finally:
+        shutil.rmtree(run)
+    differing = [key for key in expected.keys() | got.keys() if expected.get(key) != got.get(key)]
+    what = f"killed {len(killed)} times: {'; '.join(killed)}"
+    return not differing, f"{what}; differing: {differing}" if differing else what
+
+
+def main():
+    """Prints survived/trials; exits with 1 if one didn't."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=2, help="in each trial")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="one of " + ", ".join(COMMANDS))
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(arguments.seed)
+    names = [arguments.only] if arguments.only else list(COMMANDS)
+    survived = kills = 0
+    with tempfile.TemporaryDirectory() as folder:
+        base, scratch = pathlib.Path(folder) / "base", pathlib.Path(folder) / "scratch"
+        base.mkdir()
+        scratch.mkdir()
+        prepared = prepare(base)
+        for number in range(arguments.trials):
+            name = names[number % len(names)]
+            while_writing = (number // len(names)) % 2 == 1
+            good, what = trial(name, prepared, scratch, rng, arguments.kills, while_writing)
+            survived += good
+            kills += what.count(" s")
+            state = "survived" if good else "FAILED"
+            print(f"{number + 1}/{arguments.trials} {name}: {state}, {what}", flush=True)
+    print(f"survived {survived}/{arguments.trials} ({kills} kills)", flush=True)
+    sys.exit(survived < arguments.trials)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The run directory: what is refused, what is survived, who may work there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.locks import locked
+from oneshot_tf.records import VERSION, RunDirectory
+from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
+
+GROUPS = {
+    "model": ModelSettings(filters=8),
+    "device": DeviceSettings(log_steps=5),
+    "train": TrainSettings(),
+    "data": DataSettings(dataset="digits"),
+}
+
+
+@pytest.fixture
+def directory(tmp_path, space, digits):
+    run = RunDirectory(tmp_path / "run")
+    facts = {
+        "class_names": list(digits.class_names),
+        "image_size": 8,
+        "fingerprint": digits.fingerprint(),
+    }
+    run.begin(GROUPS, space, ["--filters=8"], facts)
+    return run
+
+
+def change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_other_settings_are_refused_and_named(directory, space):
+    directory.check_settings(GROUPS)
+    directory.check_settings({**GROUPS, "device": DeviceSettings(log_steps=50)})
+    with pytest.raises(ost.InputError, match="--filters=8, now it is --filters=16"):
+        directory.check_settings({**GROUPS, "model": ModelSettings(filters=16)})
+    assert directory.space() == space
+
+
+def test_a_setting_that_a_run_lacks_has_its_default(directory):
+    values = TrainSettings().to_dict()
+    del values["label_smoothing"]
+    change(directory.path / "config.json", train=values)
+    directory.check_settings(GROUPS)
+    with pytest.raises(ost.InputError, match=r"--label_smoothing=0.0, now"):
+        directory.check_settings({"train": TrainSettings(label_smoothing=0.1)})
+
+
+@pytest.mark.parametrize(
+    "values, part",
+    [
+        ({"version": VERSION + 1}, f"is of version {VERSION + 1}"),
+        ({"version": None}, "is of version None"),
+        ({"model": {"filters": "8"}}, "'model'"),
+        ({"model": {"filters": True}}, "'model'"),
+        ({"model": {"filters": -1}}, "'model'"),
+        ({"model": {"unheard_of": 1}}, "'model'"),
+        ({"model": [8]}, "'model'"),
+    ],
+)
+def test_a_run_of_another_version_is_refused(directory, values, part):
+    change(directory.path / "config.json", **values)
+    with pytest.raises(ost.InputError, match=part):
+        directory.check_settings(GROUPS)
+
+
+@pytest.mark.parametrize(
+    "facts", [None, 3, {}, {"class_names": "ab"}, {"class_names": ["a", "b"], "image_size": "8"}]
+)
+def test_damaged_facts_are_refused(directory, facts):
+    change(directory.path / "config.json", facts=facts)
+    with pytest.raises(ost.InputError, match="damaged"):
+        directory.facts()
+
+
+def test_a_folder_that_is_a_file_or_lost_its_config(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ost.InputError, match="is a file"):
+        RunDirectory(tmp_path / "file").check_settings({})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step_000000001.npz").write_text("")
+    with pytest.raises(ost.InputError, match=r"no config\.json"):
+        RunDirectory(tmp_path / "run").check_settings({})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"num_blocks": 99}', '{"operations": 3}'])
+def test_a_damaged_space_is_refused(directory, text):
+    (directory.path / "space.json").write_text(text)
+    with pytest.raises(ost.InputError, match=r"space\.json"):
+        directory.space()
+
+
+# ---------------------------------------------------------------------------- locks
+
+
+def test_one_holder_at_a_time_or_several_who_share(tmp_path):
+    run = RunDirectory(tmp_path / "new" / "run")
+    me = f"in use by process {os.getpid()} on "
+    with run.locked():
+        for shared in (False, True):
+            with pytest.raises(ost.InputError, match=me), run.locked(shared):
+                pass
+    with run.locked(shared=True):
+        with run.locked(shared=True):
+            pass
+        with pytest.raises(ost.InputError, match=me), run.locked():
+            pass
+    assert not (tmp_path / "new").exists()  # nothing was written
+
+
+HOLD = """
+import sys, time
+from oneshot_tf.locks import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ost.InputError, match=f"process {process.pid}"), locked(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with locked(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_is_removed(directory):
+    left = directory.path / "checkpoints" / ".step_000000007.npz.123.writing"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    folder = directory.path / ".export.77.writing"
+    (folder / "variables").mkdir(parents=True)
+    with directory.locked(shared=True):
+        assert left.exists()  # may be another's
+    with directory.locked():
+        assert not left.exists() and not folder.exists()
+    assert (directory.path / "config.json").exists()
+
+
+# ---------------------------------------------------------------------------- interruptions
+
+STOP = """
+import sys, time
+from oneshot_tf.interrupts import Interrupted, held, listen
+listen()
+try:
+    with held():
+        print("in", flush=True)
+        for _ in range(int(sys.argv[1])):
+            time.sleep(0.1)
+        print("whole", flush=True)
+except Interrupted as interrupt:
+    print(interrupt, interrupt.number)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_waits_for_the_end_of_the_block_a_second_does_not(times):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOP, "10" if times == 1 else "600"], stdout=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert process.stdout.readline() == "in\n"
+    for _ in range(times):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+    out, _ = process.communicate(timeout=30)
+    assert ("whole" in out) == (times == 1)
+    assert "stopped by SIGTERM 15" in out
