@@ -37,5 +37,8 @@ setup(
         "scikit-learn>=1.4",
         "tensorflow-datasets>=4.9.7,<5",
     ],
-    extras_require={**TENSORFLOW, "test": ["pytest>=8", "ruff>=0.9", "scipy>=1.11"]},
+    extras_require={
+        **TENSORFLOW,
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9", "scipy>=1.11"],
+    },
 )

@@ -3,12 +3,13 @@
 import csv
 import dataclasses
 import io
+import math
 import pathlib
 
 import numpy as np
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, write_atomically
+from oneshot_tf.files import append_line, read_text, write_atomically
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 
@@ -45,6 +46,20 @@ class Candidate:
         for name in ("candidate_accuracy", "cross_entropy", "divergence"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, round(getattr(self, name), 6))
+
+    def check(self) -> None:
+        """Raises ValueError for what can't have been measured."""
+        measured = self.num_images > 0
+        for name in ("candidate_accuracy", "cross_entropy"):
+            value = getattr(self, name)
+            if (value is not None) != measured or (measured and not 0 <= value < math.inf):
+                raise ValueError(f"{name}={value} on {self.num_images} images")
+        if measured and self.candidate_accuracy > 1:
+            raise ValueError(f"candidate_accuracy={self.candidate_accuracy}")
+        if self.divergence is not None and not math.isfinite(self.divergence):
+            raise ValueError(f"divergence={self.divergence}")
+        if min(self.num_images, self.parameters, self.multiply_adds, self.rank) < 0:
+            raise ValueError("a negative number")
 
     def row(self) -> list[str]:
         """The values of `COLUMNS`."""
@@ -92,10 +107,7 @@ class CandidateFile:
         """
         if not self.path.exists():
             return []
-        try:
-            text = self.path.read_text()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} can't be read ({error}).") from None
+        text = read_text(self.path)
         whole, newline, half = text.rpartition("\n")
         if half:
             print(
@@ -109,10 +121,19 @@ class CandidateFile:
             raise InputError(
                 f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}."
             )
+        found = {}
         try:
-            return [self._parse(row, rows.line_num) for row in rows]
+            for row in rows:
+                candidate = self._parse(row, rows.line_num)
+                if candidate.architecture in found:
+                    raise InputError(
+                        f"{self.path}, line {rows.line_num}: {candidate.architecture} is there "
+                        "twice; remove one of the lines."
+                    )
+                found[candidate.architecture] = candidate
         except csv.Error as error:
             raise InputError(f"{self.path}, line {rows.line_num}: {error}.") from None
+        return list(found.values())
 
     def _parse(self, row, number) -> Candidate:
         try:
@@ -122,6 +143,7 @@ class CandidateFile:
                 int(parameters), int(multiply_adds), int(rank or 0), _number(divergence),
             )  # fmt: skip
             self.space.check(candidate.architecture)
+            candidate.check()
         except ValueError as error:  # InputError is one
             raise InputError(
                 f"{self.path}, line {number} is damaged ({error}); remove that line to have the "

@@ -78,7 +78,7 @@ def parse(argv, groups, program="", doc="") -> list:
         sys.exit(0)
     try:
         rest = values([argv[0]] + expand_flag_files(argv[1:]))
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # absl raises both
         raise InputError(str(error).rstrip(".") + ".") from None
     if len(rest) > 1:
         raise InputError(f"'{rest[1]}' is not a flag; flags are written --name=value.")

@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import read_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import RunDirectory, read_results
+from oneshot_tf.records import RunDirectory
+from oneshot_tf.results import read_result, read_results
 from oneshot_tf.saved_model import write_saved_model
 from oneshot_tf.space.architecture import Architecture
 
@@ -96,9 +96,8 @@ def _chosen_folder(directory, net) -> pathlib.Path:
 
 def _restore(directory, folder):
     """The trained net of a folder, and what is known of it."""
-    made_with = read_json(folder.parent.parent / "settings.json")
     result_file = folder.parent.parent / "result.json"
-    result = read_json(result_file)
+    result = read_result(result_file)
     place = str(folder.relative_to((directory.path / "retrain").resolve()))
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
@@ -106,8 +105,8 @@ def _restore(directory, folder):
     net = Standalone(
         directory.space(),
         Architecture.from_text(entry["architecture"]),
-        made_with["retrain"]["num_cells"],
-        made_with["retrain"]["filters"],
+        result["retrain"]["num_cells"],
+        result["retrain"]["filters"],
         len(directory.facts()["class_names"]),
     )
     Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)

@@ -129,11 +129,49 @@ def read_json(path) -> dict:
     text = read_text(path)
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # no halves of characters
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; needed is a JSON object.")
     return value
+
+
+def check_form(path, value, form) -> None:
+    """Raises InputError unless a JSON value has a form.
+
+    Args:
+        path: where it is from.
+        value: any.
+        form: a type (float takes whole numbers too), None, a tuple of forms, one of which it
+            must have, a list of one form, which each element must have, or a dict of the
+            forms of values by name; more names may be there.
+    """
+    wrong = _misfit(value, form, "")
+    if wrong is not None:
+        raise InputError(f"{path} is damaged or of another version: it holds {wrong}.")
+
+
+def _misfit(value, form, place):
+    """What doesn't have the form, in words; None if all does."""
+    if isinstance(form, tuple):
+        misfits = [_misfit(value, each, place) for each in form]
+        return None if None in misfits else misfits[0]
+    if isinstance(form, dict) and isinstance(value, dict):
+        misfits = (
+            f"no {place}/{name}"
+            if name not in value
+            else _misfit(value[name], each, f"{place}/{name}")
+            for name, each in form.items()
+        )
+        return next((misfit for misfit in misfits if misfit), None)
+    if isinstance(form, list) and isinstance(value, list):
+        misfits = (_misfit(each, form[0], f"{place}/{i}") for i, each in enumerate(value))
+        return next((misfit for misfit in misfits if misfit), None)
+    fits = value is None if form is None else type(value) is form
+    if fits or (form is float and type(value) is int):
+        return None
+    return f"a {type(value).__name__} at {place or '/'}"
 
 
 def append_line(path, line: str) -> None:

@@ -135,7 +135,7 @@ class Race:
             if len(todo) or number >= self._finished_rounds:
                 with held():
                     self._stop_some(images, (number + 1) / len(rounds))
-                    self._finished_rounds = max(self._finished_rounds, np.asarray(number + 1))
+                    self._finished_rounds[...] = max(self._finished_rounds, number + 1)
                     self._save()
 
     def _rounds(self) -> list[int]:
@@ -176,7 +176,7 @@ class Race:
         count = min(int(np.searchsorted(sums, allowance)), len(running) - self.keep)
         if count > 0:
             self.running[running[order[:count]]] = False
-            self._lost = self._lost + sums[count - 1]
+            self._lost += sums[count - 1]
 
     def _save(self):
         names = np.array([str(a) for a in self.architectures])
@@ -190,22 +190,28 @@ class Race:
 
     def _restore(self):
         state = read_arrays(self.path)
-        try:
-            names = state["architectures"].tolist()
-            count = len(names)
-            if names != [str(a) for a in self.architectures[:count]]:
-                raise InputError(
-                    f"{self.path} is of other candidates; remove it to start the race anew."
-                )
-            if state["bits"].shape[1] != self._bits.shape[1]:
-                raise InputError(
-                    f"{self.path} is of another number of validation images; remove it to start "
-                    "the race anew."
-                )
-            self._bits[:count], self.seen[:count] = state["bits"], state["seen"]
-            self.entropy[:count], self.running[:count] = state["entropy"], state["running"]
-            self._lost, self._finished_rounds = state["lost"], state["finished_rounds"]
-        except (KeyError, ValueError) as error:
+        names = state.get("architectures", np.zeros(0)).tolist()
+        if not isinstance(names, list) or names != [
+            str(a) for a in self.architectures[: len(names)]
+        ]:
             raise InputError(
-                f"{self.path} is damaged ({error}); remove it to start the race anew."
-            ) from None
+                f"{self.path} is of other candidates; remove it to start the race anew."
+            )
+        count = len(names)
+        for name, own in (
+            ("bits", self._bits[:count]), ("seen", self.seen[:count]),
+            ("entropy", self.entropy[:count]), ("running", self.running[:count]),
+            ("lost", self._lost), ("finished_rounds", self._finished_rounds),
+        ):  # fmt: skip
+            found = state.get(name)
+            if found is None or found.shape != own.shape or found.dtype != own.dtype:
+                raise InputError(
+                    f"{self.path} is damaged, or of another number of validation images "
+                    f"('{name}'); remove it to start the race anew."
+                )
+            own[...] = found
+        ends = [0, *self._rounds()]
+        if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):
+            raise InputError(
+                f"{self.path} is of a race with other rounds; remove it to start the race anew."
+            )

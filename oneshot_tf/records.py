@@ -28,6 +28,7 @@ from oneshot_tf.data import Dataset
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import (
     append_line,
+    check_form,
     make_folder,
     read_json,
     remove_leftovers,
@@ -43,6 +44,8 @@ from oneshot_tf.space.cell_space import CellSpace, bender2018
 FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
          "max_rollbacks"}  # fmt: skip
+_FACTS = {"class_names": [str], "image_size": int,
+          "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
 VERSION = 1  # of the run directory; raised when what is in it changes its meaning
 
 
@@ -175,19 +178,12 @@ class RunDirectory:
         Raises:
             InputError: it says something else.
         """
-        facts = self.config().get("facts")
-        try:
-            names, size = facts["class_names"], facts["image_size"]
-            whole = len(names) > 1 and all(isinstance(name, str) for name in names)
-            whole = whole and isinstance(names, list) and isinstance(size, int)
-            for split in ("train", "validation"):
-                whole = whole and [type(n) for n in facts["fingerprint"][split]] == [int] * 3
-        except (KeyError, TypeError):
-            whole = False
-        if not whole:
+        config = self.config()
+        check_form(self.path / "config.json", config, {"facts": _FACTS})
+        facts = config["facts"]
+        if any(len(facts["fingerprint"][split]) != 3 for split in _FACTS["fingerprint"]):
             raise InputError(
-                f"{self.path / 'config.json'} is damaged: 'facts' must hold class_names, "
-                "image_size and fingerprint."
+                f"{self.path / 'config.json'} is damaged: a fingerprint has 3 numbers."
             )
         return facts
 
@@ -269,37 +265,3 @@ def _commit():
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def read_results(directory: RunDirectory) -> list[dict]:
-    """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
-    paths = sorted((directory.path / "retrain").glob("*/result.json"))
-    results = [{"name": path.parent.name, **read_json(path)} for path in paths]
-    order = ("top", "small", "random", "all_on")
-    return sorted(results, key=lambda result: order.index(result["retrain"]["select"]))
-
-
-def print_results(directory: RunDirectory) -> None:
-    """Prints the stand-alone nets of all selections, and writes it to retrain/table.txt."""
-    lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
-    for result in read_results(directory):
-        for net in result["nets"]:
-            rank = net["rank"] or "-"
-            candidate = net["candidate_accuracy"]
-            shared = "-" if candidate is None else f"{candidate:.4f}"
-            spread = "-" if net["std"] is None else f"{net['std']:.4f}"
-            alone = f"{net['mean']:.4f} ({spread}, {len(net['accuracies'])})"
-            lines.append(
-                f"{result['name']:12s}  {rank:>4}  {shared:>9}  {alone:>23}  "
-                f"{net['parameters']:10,}  {net['architecture']}"
-            )
-    for result in read_results(directory):
-        spread = "-" if result["std"] is None else f"{result['std']:.4f}"
-        lines.append(
-            f"{result['name']}: {result['mean']:.4f} (std {spread} over {len(result['nets'])} "
-            f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
-            f"{result['num_steps']:,} steps each"
-        )
-    text = "\n".join(lines)
-    print(text, flush=True)
-    write_atomically(directory.path / "retrain" / "table.txt", lambda file: file.write(text + "\n"))

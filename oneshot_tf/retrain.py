@@ -18,14 +18,15 @@ from oneshot_tf import config, settings
 from oneshot_tf.candidates import CandidateFile, ranked, select
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
-from oneshot_tf.files import read_json, remove_leftovers, write_json
+from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import is_chief, make_strategy
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import FREE, RunDirectory, print_results
+from oneshot_tf.records import FREE, RunDirectory
+from oneshot_tf.results import print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
@@ -95,6 +96,7 @@ def _choose(directory, retrain) -> list[dict]:
     elif retrain.select == "all_on":
         search = directory.path / "search.json"
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
+        check_form(search, accuracy, (float, None))
         return [{"architecture": space.all_on(), "rank": None, "candidate_accuracy": accuracy}]
     else:
         known = select(candidates, retrain)
@@ -111,6 +113,7 @@ def _check_same(path, made_with, name):
     if not path.exists():
         return
     before = read_json(path)
+    check_form(path, before, dict.fromkeys(made_with, dict))
     for group, values in made_with.items():
         for key, value in values.items():
             old = before.get(group, {}).get(key)

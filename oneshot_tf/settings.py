@@ -6,8 +6,11 @@ the fields into flags; nothing else knows of flags.
 """
 
 import dataclasses
+import math
 
 from oneshot_tf.errors import InputError
+
+_LARGEST = 2**31 - 1  # numbers of steps are int32 in the graph
 
 
 def setting(default, help, *, least=None, most=None, above=None, below=None, choices=None):
@@ -21,7 +24,14 @@ class Settings:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            self._check(field.name, getattr(self, field.name), field.metadata)
+            value = getattr(self, field.name)
+            self._check(field.name, value, field.metadata)
+            if isinstance(value, str) and not value.isprintable():
+                raise InputError(f"--{field.name}={value!r}: needed are printable characters.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"--{field.name}={value}: needed is a finite number.")
+            if field.type is int and not isinstance(value, bool) and value > _LARGEST:
+                raise InputError(f"--{field.name}={value}: needed is at most {_LARGEST}.")
 
     def _check(self, name, value, bounds):
         tests = {

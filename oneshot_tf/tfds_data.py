@@ -1,6 +1,7 @@
 """Image classification sets of tensorflow-datasets."""
 
 import os
+import re
 
 import numpy as np
 import requests
@@ -44,6 +45,12 @@ def load(name: str, data_dir: str, image_size: int, download: bool, skip: bool):
 
 
 def _prepared(name, data_dir, download):
+    # Names with a namespace ("huggingface:…") would fetch and run somebody's code.
+    if not re.fullmatch(r"\w+(/[\w.+-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", name, re.ASCII):
+        raise InputError(
+            f"--dataset={name} is not a name of a data set: needed is digits, folder:PATH, or a "
+            "name that tensorflow-datasets lists, such as cifar10 or cifar10:3.0.2."
+        )
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (

@@ -36,6 +36,7 @@ ALLOWED = {
     "racing": {"errors", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
+    "results": {"errors", "files"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
 PROGRAMS = {"train", "search", "retrain", "export"}

@@ -3,8 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import read_json, write_json
+from oneshot_tf.files import check_form, read_json, write_json
 
 _FACTOR = 0.5  # of the learning rate, each time that training goes back
 
@@ -36,13 +35,9 @@ class Rollbacks:
         self._path, self._rows = path, []
         if path is None or not path.exists():
             return
-        try:
-            rows = read_json(path)["rollbacks"]
-            self._rows = [
-                {"diverged": int(r["diverged"]), "back_to": int(r["back_to"])} for r in rows
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}); restore it or train anew.") from None
+        value = read_json(path)
+        check_form(path, value, {"rollbacks": [{"diverged": int, "back_to": int}]})
+        self._rows = value["rollbacks"]
 
     def __len__(self):
         return len(self._rows)

@@ -250,14 +250,15 @@ def _truncate(metrics_file, start):
         return
     kept = []
     for line in metrics_file.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             if json.loads(line)["step"] <= start:
                 kept.append(line + "\n")
     write_atomically(metrics_file, lambda file: file.writelines(kept))
 
 
 def _last_line(metrics_file, step) -> dict:
-    lines = metrics_file.read_text().splitlines() if metrics_file.exists() else []
+    """What `_truncate` left of the last line."""
+    lines = metrics_file.read_text().splitlines() if metrics_file and metrics_file.exists() else []
     return json.loads(lines[-1]) if lines else {"step": step}
 
 

@@ -1,0 +1,321 @@
+"""Whatever a user may have been given by somebody else: read right, or refused; never run.
+
+Over ten thousand malformed texts, files and flags: each is accepted, and then survives a round
+trip, or is refused by `InputError`. Any other exception fails the test, and so does an input
+that takes seconds, or a lot of memory.
+"""
+
+import datetime
+import json
+import zipfile
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oneshot_tf as ost
+from oneshot_tf import config, records, results
+from oneshot_tf import settings as ours
+from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.files import read_arrays, write_arrays
+from oneshot_tf.learning.divergence import Rollbacks
+from oneshot_tf.racing import Race
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
+SPACE = ost.bender2018()
+GROUPS = {
+    "data": ours.DataSettings,
+    "model": ours.ModelSettings,
+    "train": ours.TrainSettings,
+    "one_shot": ours.OneShotSettings,
+    "device": ours.DeviceSettings,
+}
+
+
+def hostile(count):
+    """That many inputs, the same at every run."""
+    return settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=datetime.timedelta(seconds=5),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory():
+    """All of it together takes little memory."""
+    before = psutil.Process().memory_info().rss
+    yield
+    assert psutil.Process().memory_info().rss - before < 500e6
+
+
+def accepted(read, *arguments):
+    """What a parser makes of something; None if it is refused."""
+    try:
+        return read(*arguments)
+    except ost.InputError as error:
+        assert str(error)
+        return None
+
+
+# ---------------------------------------------------------------------------- inputs
+
+NAMES = ["prev1", "prev2", "block0", "block1", "block2", *SPACE.operations]
+TOKENS = [*NAMES, "|", ":", "+", " ", "\n", "", "block9", "Prev1", "__class__", "\0", "'", "\ud800"]
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from([10**40, -1, 0, 1e308, "../../etc", "/", "\0", "nan", "\ud800", *NAMES])
+)  # fmt: skip
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*NAMES, "blocks", "inputs", "operations", ""]), inner)
+    ),
+    max_leaves=12,
+)
+architecture_texts = st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=40).map(
+    "".join
+)
+
+
+@st.composite
+def near_architectures(draw):
+    """The text of an architecture with some tokens changed."""
+    text = str(SPACE.sample(np.random.default_rng(draw(st.integers(0, 10**6)))))
+    for _ in range(draw(st.integers(0, 3))):
+        at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 6))
+        text = text[:at] + draw(st.sampled_from(TOKENS)) + text[at + length :]
+    return text
+
+
+@st.composite
+def changed_bytes(draw, original: bytes):
+    """A file with some bytes replaced, cut out or put in."""
+    data = bytearray(original)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        length = draw(st.integers(0, 3) | st.integers(0, len(data)))
+        tokens = [b",", b"\n", b'"', b"\xff", b"\0", b"9" * 30, b"-", b"nan", b"inf", b"]", b"{"]
+        data[at : at + length] = draw(st.binary(max_size=6) | st.sampled_from(tokens))
+    return bytes(data)
+
+
+@st.composite
+def changed_json(draw, original):
+    """A JSON value in which something was replaced or removed."""
+    value = json.loads(json.dumps(original))
+    for _ in range(draw(st.integers(1, 2))):
+        place, key = {"": value}, ""
+        while isinstance(place[key], (dict, list)) and place[key] and draw(st.integers(0, 4)):
+            place = place[key]
+            names = sorted(place) if isinstance(place, dict) else range(len(place))
+            key = draw(st.sampled_from(names))
+        if isinstance(place, dict) and key and draw(st.booleans()):
+            del place[key]
+        else:
+            place[key] = draw(JSON)
+        value = place[""] if "" in place and key == "" else value
+    return json.dumps(value)
+
+
+# ---------------------------------------------------------------------------- architectures
+
+
+@hostile(4000)
+@given(near_architectures() | architecture_texts)
+def test_architecture_texts(text):
+    a = accepted(ost.Architecture.from_text, text)
+    if a is not None:
+        assert ost.Architecture.from_text(str(a)) == a
+        assert ost.Architecture.from_json(a.to_json()) == a
+        if accepted(lambda: SPACE.check(a) or True):
+            assert SPACE.architectures(SPACE.masks([a])) == [a]
+
+
+@hostile(1500)
+@given(JSON | changed_json({"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}] * 2}))
+def test_architecture_json(value):
+    text = value if isinstance(value, str) else json.dumps(value)
+    a = accepted(ost.Architecture.from_json, text)
+    if a is not None:
+        assert ost.Architecture.from_json(a.to_json()) == a
+
+
+@pytest.mark.parametrize("text", ["|" * 9_999, ":" * 10**6, "[" * 10**5, "prev1+" * 1600])
+def test_long_texts(text):
+    assert accepted(ost.Architecture.from_text, text) is None
+    assert accepted(ost.Architecture.from_json, text) is None
+
+
+# ---------------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def csv_file(tmp_path_factory):
+    file = CandidateFile(tmp_path_factory.mktemp("csv") / "candidates.csv", SPACE)
+    architectures = ost.RandomSearch(SPACE, 0).propose(4)
+    file.write(
+        Candidate(a, 0.5, 1.5, 400, 1234, 5678, i, 0.25) for i, a in enumerate(architectures)
+    )
+    return file, file.path.read_bytes()
+
+
+@hostile(1500)
+@given(data=st.data())
+def test_candidate_files(csv_file, data):
+    file, original = csv_file
+    file.path.write_bytes(data.draw(changed_bytes(original)))
+    candidates = accepted(file.read)
+    if candidates is not None:
+        file.write(candidates)
+        assert file.read() == candidates
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, digits):
+    directory = records.RunDirectory(tmp_path_factory.mktemp("run") / "run")
+    facts = {"class_names": ["a", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
+    groups = {name: kind() for name, kind in GROUPS.items()}
+    directory.begin(groups, SPACE, [], facts)
+    return directory, json.loads((directory.path / "config.json").read_text())
+
+
+@hostile(1500)
+@given(data=st.data())
+def test_configurations(run, data):
+    directory, original = run
+    text = data.draw(changed_json(original) | JSON.map(json.dumps) | st.text(max_size=20))
+    (directory.path / "config.json").write_bytes(text.encode(errors="surrogatepass"))
+    accepted(directory.check_settings, {name: kind() for name, kind in GROUPS.items()})
+    accepted(directory.facts)
+    accepted(directory.space)
+    for name, kind in GROUPS.items():
+        group = accepted(directory.group, kind, name)
+        assert group is None or kind(**group.to_dict()) == group
+
+
+NET = {"architecture": "prev1:sep3x3", "rank": 1, "candidate_accuracy": 0.5, "parameters": 10,
+       "multiply_adds": 20, "folder": ["top/net_00/run_0"], "accuracies": [0.5], "mean": 0.5,
+       "std": None}  # fmt: skip
+RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2}, "evaluated_on": "test",
+          "num_images": 10, "num_steps": 5, "nets": [NET, NET], "mean": 0.5,
+          "std": 0.1}  # fmt: skip
+
+
+@hostile(1000)
+@given(data=st.data())
+def test_results(tmp_path_factory, run, data):
+    directory, _ = run
+    folder = directory.path / "retrain" / "top"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(data.draw(changed_json(RESULT)))
+    found = accepted(results.read_results, directory)
+    if found is not None:
+        results.print_results(directory)
+        for net in found[0]["nets"]:
+            for place in net["folder"]:
+                assert (directory.path / "retrain" / place).resolve().is_relative_to(folder)
+
+
+@hostile(500)
+@given(data=st.data())
+def test_rollbacks(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "rollbacks.json"
+    path.write_text(data.draw(changed_json({"rollbacks": [{"diverged": 9, "back_to": 5}]})))
+    found = accepted(Rollbacks, path)
+    if found is not None:
+        assert 0 < found.at(10, 0)[1] <= 1
+
+
+class Evaluator:
+    num_images, part_size = 200, 50
+
+
+@hostile(600)
+@given(data=st.data())
+def test_arrays(tmp_path_factory, data):
+    """Checkpoints and races with some bytes changed."""
+    path = tmp_path_factory.getbasetemp() / "race.npz"
+    names = [str(i) for i in range(6)]
+    path.unlink(missing_ok=True)
+    Race(path, Evaluator, names, 2, 0.9)._save()
+    whole = read_arrays(path)
+    path.write_bytes(data.draw(changed_bytes(path.read_bytes())))
+    arrays = accepted(read_arrays, path)
+    if arrays is not None:  # what changed was padding or dates, or a name
+        for name in arrays.keys() & whole.keys():
+            np.testing.assert_array_equal(arrays[name], whole[name])
+    accepted(Race, path, Evaluator, names, 2, 0.9)
+
+
+@hostile(400)
+@given(st.dictionaries(
+    st.sampled_from(["architectures", "bits", "seen", "entropy", "running", "lost",
+                     "finished_rounds"]),
+    st.sampled_from([np.zeros(6), np.zeros([6, 25], np.uint8), np.array(["0"] * 6), np.array(5),
+                     np.full(6, 77), np.array(-1), np.zeros([0, 3])]),
+))  # fmt: skip
+def test_races_of_other_arrays(tmp_path_factory, changes):
+    path = tmp_path_factory.getbasetemp() / "other_race.npz"
+    names = [str(i) for i in range(6)]
+    path.unlink(missing_ok=True)
+    Race(path, Evaluator, names, 2, 0.9)._save()
+    write_arrays(path, {**read_arrays(path), **changes})
+    race = accepted(Race, path, Evaluator, names, 2, 0.9)
+    assert race is None or race.seen.shape == (6,)
+
+
+def test_no_pickle_and_no_bomb_is_read(tmp_path):
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.array([{"not": "plain"}], object))
+    assert accepted(read_arrays, path) is None
+    np.savez_compressed(path, a=np.zeros(10**7))  # 80 MB in 80 kB
+    assert path.stat().st_size < 10**5 and accepted(read_arrays, path) is None
+    header = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': "
+    header += b"(99999999999,), }".ljust(0x76 - len(header) + 10 - 1) + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", header)
+    assert accepted(read_arrays, path) is None
+
+
+# ---------------------------------------------------------------------------- flags
+
+KINDS = [ours.RunSettings, *GROUPS.values()]
+FLAGS = sorted(set().union(*({*kind().to_dict()} for kind in GROUPS.values())) | {"run_dir"})
+VALUES = st.text(max_size=12) | SCALARS.map(str) | st.sampled_from(
+    ["1", "32", "0.5", "true", "cosine", "auto", "1e-3", "inf", "-0", "1_0", "0x10", "¹", "--seed"]
+)  # fmt: skip
+
+
+@st.composite
+def flags(draw):
+    name = draw(st.sampled_from([*FLAGS, "no_such", "flagfile", "undefok", "nodownload", ""]))
+    form = draw(st.sampled_from(["--{}={}", "-{}={}", "--{} {}", "--no{}", "{}", "--{}", "{1}"]))
+    return form.format(name, draw(VALUES))
+
+
+@hostile(2000)
+@given(st.lists(flags(), max_size=4))
+def test_command_lines(arguments):
+    if any(a.lstrip("-") in ("help", "helpshort", "helpfull", "h") for a in arguments):
+        return
+    chosen = accepted(config.parse, ["program", "--run_dir=x", *arguments], KINDS)
+    if chosen is not None:
+        lines = config.as_flag_lines(chosen)
+        assert config.parse(["program", *lines], KINDS) == chosen
+
+
+@hostile(800)
+@given(data=st.data())
+def test_flag_files(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "hostile.flags"
+    original = b"# comment\n--run_dir=x\n--filters=8\n--drop_rate=0.1\n--nodownload\n"
+    path.write_bytes(data.draw(changed_bytes(original)))
+    chosen = accepted(config.parse, ["program", f"--flagfile={path}"], KINDS)
+    if chosen is not None:
+        assert config.parse(["program", *config.as_flag_lines(chosen)], KINDS) == chosen
