@@ -130,7 +130,8 @@ def kill(command, run, rng, seconds, while_writing) -> str | None:
         many = command[0] in ("train", "retrain")  # which write checkpoints
         wanted, seen, current = int(rng.integers(1, 14 if many else 4)), 0, set()
         while process.poll() is None and seen < wanted:
-            now = {str(p) for p in run.rglob(".*.writing")}
+            now = {f"{at}/{n}" for at, *names in os.walk(run) for n in sum(names, [])}
+            now = {name for name in now if name.endswith(".writing")}
             seen += len(now - current)
             current = now
         delay = f"at write {seen}, {time.monotonic() - began:.1f} s"

@@ -65,7 +65,7 @@ def look_at(step, batch, number: int) -> dict:
     Returns:
         loss, cross_entropy, l2, accuracy; gradient_norm; first_not_finite: the part of the net
         whose output is the first that isn't finite ("cell 3"), or the variable whose value or
-        gradient is; largest_outputs: the largest absolute output of each part.
+        gradient or L2 is; largest_outputs: the largest absolute output of each part.
     """
     images, labels = (tf.convert_to_tensor(x) for x in batch)
     index = tf.constant(number, tf.int32)
@@ -74,6 +74,9 @@ def look_at(step, batch, number: int) -> dict:
     values = [v.value for v in step.variables]
     first = _first_not_finite({f"variable {v.path}": x for v, x in zip(step.variables, values)})
     first = first or _first_not_finite(outputs)
+    first = first or _first_not_finite(
+        {f"L2 of {kernel.path}": tf.nn.l2_loss(kernel.value) for kernel in step.net.kernels}
+    )
     first = first or _first_not_finite(
         {f"gradient of {v.path}": g for v, g in zip(step.variables, gradients)}
     )

@@ -45,13 +45,13 @@ def fit_supernet(
         InputError: sizes don't fit the data, or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
-    loop = _Loop(supernet, data, sampler, num_steps, settings, seed, directory)
+    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory)
     return loop.run(device or DeviceSettings(), "one-shot training")
 
 
 def fit_standalone(net, data, num_steps, settings=None, seed=0, directory=None, device=None):
     """Trains a stand-alone net from scratch (section 3.4). Arguments as `fit_supernet`'s."""
-    loop = _Loop(net, data, None, num_steps, settings, seed, directory)
+    loop = Loop(net, data, None, num_steps, settings, seed, directory)
     return loop.run(device or DeviceSettings(), "stand-alone training")
 
 
@@ -64,7 +64,12 @@ def check_batch_size(settings: TrainSettings, data) -> None:
         )
 
 
-class _Loop:
+class Loop:
+    """A training that can be interrupted, gone on with, and gone back in.
+
+    Arguments as those of `fit_supernet`; `run` trains.
+    """
+
     def __init__(self, net, data, sampler, num_steps, settings, seed, directory):
         settings = settings or TrainSettings()
         if num_steps < 1:
@@ -91,6 +96,7 @@ class _Loop:
         self.directory = None if directory is None else make_folder(directory)
 
     def run(self, device: DeviceSettings, title: str) -> dict:
+        """Trains from the newest checkpoint to the end; returns the last metrics."""
         self.device, self.title = device, title
         self.checkpoints = self.metrics_file = None
         self.rollbacks = Rollbacks(None)

@@ -1,0 +1,157 @@
+"""A loss that isn't finite: found at its step, looked at, never saved, gone back from."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oneshot_tf as ost
+from oneshot_tf.data import Split
+from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.divergence import Diverged
+from oneshot_tf.learning.loop import Loop
+from oneshot_tf.settings import DeviceSettings
+
+STEPS = 12
+SETTINGS = ost.TrainSettings(batch_size=32, ghost_batch_size=8, learning_rate=0.05)
+
+
+class Poisoned:
+    """A sampler whose masks are infinite at one step, however often it comes to it."""
+
+    def __init__(self, space, at):
+        self.at, self.plain = at, ost.PathDropout(space, 0.3, "constant")
+        self.kept_share = self.plain.kept_share
+
+    def sample(self, num_ghosts, step, seed):
+        masks = self.plain.sample(num_ghosts, step, seed)
+        return tf.where(tf.equal(step, self.at), masks * np.inf, masks)
+
+
+def make(seed=3):
+    return ost.Supernet(ost.bender2018(num_blocks=1), 3, 4, 10, seed=seed)
+
+
+def fit(net, digits, directory, settings=SETTINGS, sampler=None, steps=STEPS, **device):
+    sampler = sampler or ost.PathDropout(net.space, 0.3, "constant")
+    device = DeviceSettings(**{"log_steps": 5, "checkpoint_steps": 4, **device})
+    return ost.fit_supernet(net, digits, sampler, steps, settings, 5, directory, device)
+
+
+def test_it_stops_at_the_step_and_says_where_it_begins(digits, tmp_path):
+    net = make()
+    with pytest.raises(ost.InputError, match=r"loss is nan at step 7\..*step 4 is kept") as error:
+        fit(net, digits, tmp_path, sampler=Poisoned(net.space, 6))
+    assert "\n" not in str(error.value)
+    report = json.loads((tmp_path / "diverged.json").read_text())
+    assert report["step"] == 7 and report["last_checkpoint"] == 4 and report["loss"] == "nan"
+    assert report["first_not_finite"] == "cell 0"
+    assert report["learning_rate"] == pytest.approx(0.05 * (1 + np.cos(np.pi * 6 / STEPS)) / 2)
+    assert list(report["largest_outputs"]) == ["stem", "cell 0", "cell 1", "cell 2", "classifier"]
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == [4]
+    # Without the poison it goes on from there, as if nothing had been.
+    fit(net, digits, tmp_path)
+    whole = make()
+    fit(whole, digits, tmp_path / "whole")
+    for one, other in zip(net.variables, whole.variables):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeypatch):
+    """The report's loss and gradient norm are those of the step itself, taken again."""
+    net, expected = make(), make()
+    last = fit(expected, digits, tmp_path / "whole", steps=7, log_steps=1)
+    original = Loop._check
+
+    def check(self, number, sums):
+        original(self, number, sums)
+        if number == 6:
+            raise Diverged(number, float("nan"))
+
+    monkeypatch.setattr(Loop, "_check", check)
+    with pytest.raises(ost.InputError, match="can't be reached again"):
+        fit(net, digits, tmp_path / "run", steps=7)
+    report = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    for name in ("loss", "cross_entropy", "l2", "accuracy"):
+        assert report[name] == pytest.approx(last[name], rel=1e-5)
+    assert 0 < report["gradient_norm"] < 1e3
+
+
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_the_first_cell_whose_output_is_not_finite(digits, tmp_path, where):
+    net = make()
+    variable(net, f"cell{where}_block0_prev1").assign_add(np.full([1, 1, 4 * 2**where, 1], 1e6))
+    offset = variable(net, f"cell{where}_prev1_bn")
+    offset.assign(np.full(offset.shape, 1e36))
+    with pytest.raises(ost.InputError, match=f"First not finite: cell {where};"):
+        fit(net, digits, tmp_path, sampler=AllOn(net.space))
+
+
+def variable(net, name):
+    return next(v for v in net.trainable_variables if name in v.path)
+
+
+def test_weights_that_are_too_large(digits, tmp_path):
+    """Batch norm makes up for them; their squares overflow."""
+    net = make()
+    kernel = variable(net, "cell1_block0_prev1")
+    kernel.assign(kernel.numpy() * 1e30)
+    with pytest.raises(ost.InputError, match="not finite: L2 of .*cell1_block0_prev1"):
+        fit(net, digits, tmp_path, sampler=AllOn(net.space))
+
+
+class AllOn:
+    def __init__(self, space):
+        self.space = space
+
+    def sample(self, num_ghosts, step, seed):
+        return np.ones([num_ghosts, self.space.num_paths], np.float32)
+
+
+def test_rolling_back(digits, tmp_path, monkeypatch):
+    """Another data order, half the rate; killed afterwards it is still the same run."""
+    seen = []
+    original, original_check = Split.batch, Loop._check
+
+    def batch(self, step, batch_size, seed):
+        seen.append((step, seed))
+        return original(self, step, batch_size, seed)
+
+    def check(self, number, sums):
+        original_check(self, number, sums)
+        if number == 6 and not len(self.rollbacks):
+            raise Diverged(number, float("nan"))
+
+    monkeypatch.setattr(Split, "batch", batch)
+    monkeypatch.setattr(Loop, "_check", check)
+    net = make()
+    fit(net, digits, tmp_path / "run", nan_policy="rollback", log_steps=1)
+    rollbacks = json.loads((tmp_path / "run" / "rollbacks.json").read_text())["rollbacks"]
+    assert rollbacks == [{"diverged": 7, "back_to": 4}]
+    other = 5 + 2**32
+    assert [s for s in seen if s[0] == 6] == [(6, 5), (6, 5), (6, other)]
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    rates = [line["learning_rate"] for line in lines]
+    assert rates[3] == pytest.approx(0.05 * (1 + np.cos(np.pi * 4 / STEPS)) / 2)
+    assert rates[4] == pytest.approx(0.05 * (1 + np.cos(np.pi * 5 / STEPS)) / 4)
+    # Its last checkpoints lost, it takes the same way again.
+    for step in (8, 12):
+        (tmp_path / "run" / "checkpoints" / f"step_{step:09d}.npz").unlink()
+    again = make()
+    fit(again, digits, tmp_path / "run", nan_policy="rollback", log_steps=1)
+    for one, same in zip(net.variables, again.variables):
+        np.testing.assert_array_equal(one.numpy(), same.numpy())
+
+
+def test_it_goes_back_to_the_start_and_not_for_ever(digits, tmp_path):
+    net = make()
+    with pytest.raises(ost.InputError, match=r"at step 3\..*went back 2 times"):
+        fit(
+            net, digits, tmp_path, sampler=Poisoned(net.space, 2),
+            nan_policy="rollback", max_rollbacks=2,
+        )  # fmt: skip
+    rollbacks = json.loads((tmp_path / "rollbacks.json").read_text())["rollbacks"]
+    assert rollbacks == [{"diverged": 3, "back_to": 0}] * 2
