@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.errors import InputError
+from oneshot_tf.files import writing
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
@@ -127,7 +128,7 @@ def _difference_in_fresh_process(target, images, live, class_names) -> float:
     Raises:
         InputError: it doesn't load, or differs.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
         given, got = f"{scratch}/images.npy", f"{scratch}/answers.npz"
         np.save(given, images)
         command = [sys.executable, "-c", _LOADER, str(target.resolve()), given, got]

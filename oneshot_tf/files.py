@@ -34,7 +34,8 @@ def writing(path):
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
-            f"Can't write {path}: {reason}. What was written before it is whole."
+            f"Can't write {path}: {reason}. What was written before is whole; once that is put "
+            "right, the same command goes on."
         ) from None
 
 

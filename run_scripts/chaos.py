@@ -59,22 +59,26 @@ def finish(command, run) -> float:
     return time.monotonic() - started
 
 
-def prepare(base) -> dict:
-    """Runs everything once; returns (run to start on, what it ends with, seconds) by name."""
+BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["train", "search"],
+          "export": ["train", "search", "retrain"]}  # fmt: skip
+
+
+def prepare(base, names) -> dict:
+    """Runs programs once; returns (run to start on, what it ends with, seconds) by name."""
     ready = {name: base / name for name in COMMANDS}
     after = {name: base / f"{name}_done" for name in COMMANDS}
     ready["train"].mkdir()
     seconds = {}
-    for name, before in {"train": None, "search": "train", "race": "train", "retrain": "search",
-                         "export": "retrain"}.items():  # fmt: skip
-        if before:
+    needed = {*names, *(before for name in names for before in BEFORE[name])}
+    for name in (name for name in COMMANDS if name in needed):
+        for before in BEFORE[name][-1:]:
             shutil.copytree(after[before], ready[name])
         if name == "export":
             finish(OTHER_EXPORT, ready[name])
         shutil.copytree(ready[name], after[name])
         seconds[name] = finish(COMMANDS[name], after[name])
         print(f"{name}: {seconds[name]:.1f} s uninterrupted", flush=True)
-    return {name: (ready[name], outcome(after[name]), seconds[name]) for name in COMMANDS}
+    return {name: (ready[name], outcome(after[name]), seconds[name]) for name in names}
 
 
 def outcome(run) -> dict:
@@ -182,7 +186,7 @@ def main():
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--kills", type=int, default=2, help="in each trial")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="one of " + ", ".join(COMMANDS))
+    parser.add_argument("--only", choices=COMMANDS, help="the program to kill; else all in turn")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     names = [arguments.only] if arguments.only else list(COMMANDS)
@@ -191,7 +195,7 @@ def main():
         base, scratch = pathlib.Path(folder) / "base", pathlib.Path(folder) / "scratch"
         base.mkdir()
         scratch.mkdir()
-        prepared = prepare(base)
+        prepared = prepare(base, names)
         for number in range(arguments.trials):
             name = names[number % len(names)]
             while_writing = (number // len(names)) % 2 == 1

@@ -1,10 +1,14 @@
-"""What shows only in a process of its own: four devices, and memory that stays flat."""
+"""What shows only in processes of their own: four devices, flat memory, kills."""
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
+import pytest
+
+CHAOS = pathlib.Path(__file__).parent.parent / "run_scripts" / "chaos.py"
 FOUR = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -83,3 +87,15 @@ def test_memory_is_flat_after_the_first_tenth():
     for work, megabytes in json.loads(run(MEMORY)).items():
         assert len(megabytes) == 10
         assert max(megabytes[1:]) < 1.05 * megabytes[0], (work, megabytes)
+
+
+@pytest.mark.parametrize(
+    "count, flags",
+    [(2, ["--only=train", "--kills=1"]), pytest.param(10, [], marks=pytest.mark.slow)],
+)
+def test_killed_programs_end_with_the_same(count, flags):
+    command = [sys.executable, CHAOS, f"--trials={count}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    kills = int(done.stdout.split(f"survived {count}/{count} (")[1].split()[0])
+    assert kills > 0
