@@ -213,6 +213,7 @@ class Loop:
         print(f"{diverged} Looking for where it begins …", flush=True)
         report = self._diagnose(number)
         kept = "Nothing was saved."
+        way_out = "A new run with a lower --learning_rate may get further."
         if self.directory:
             steps = self.checkpoints.steps()
             report["last_checkpoint"] = max(steps, default=None)
@@ -232,10 +233,11 @@ class Loop:
                     )
                     return
                 kept += f" It went back {len(self.rollbacks)} times already (--max_rollbacks)."
+            elif steps:
+                way_out = f"{way_out[:-1]}, and so may this one with --nan_policy=rollback."
         raise InputError(
             f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
-            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} Try a "
-            "lower --learning_rate, or --nan_policy=rollback."
+            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} {way_out}"
         )
 
     def _diagnose(self, number) -> dict:
