@@ -237,7 +237,8 @@ class Loop:
                 way_out = f"{way_out[:-1]}, and so may this one with --nan_policy=rollback."
         raise InputError(
             f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
-            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} {way_out}"
+            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} "
+            f"{way_out}"
         )
 
     def _diagnose(self, number) -> dict:
