@@ -31,14 +31,16 @@ setup(
         "etils<1.14; python_version < '3.11'",
         "importlib_resources>=5",  # tensorflow-datasets imports it without declaring it
         "keras>=3.10,<4",
+        "matplotlib>=3.8",
         "numpy>=1.26,<3",
         "psutil>=5.9",
         "requests>=2.28",
         "scikit-learn>=1.4",
+        "scipy>=1.15",
         "tensorflow-datasets>=4.9.7,<5",
     ],
     extras_require={
         **TENSORFLOW,
-        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9", "scipy>=1.11"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9"],
     },
 )

@@ -15,6 +15,7 @@ from oneshot_tf.space.cell_space import CellSpace
 
 COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
            "parameters", "multiply_adds", "architecture")  # fmt: skip
+_PER_BUCKET = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +207,32 @@ def select(candidates, retrain) -> list[Candidate]:
         )
         return _by_rank(sorted(good, key=lambda c: (c.parameters, c.rank))[:count])
     _check_count(count, len(candidates), f"{len(candidates)} candidates")
+    if retrain.select == "stratified":
+        return _by_rank(_stratified(candidates, count, rng))
     chosen = rng.choice(len(candidates), count, replace=False)
     return _by_rank(candidates[i] for i in chosen)
+
+
+def _stratified(candidates, count, rng) -> list[Candidate]:
+    """Four of each bucket of candidate accuracy, all buckets equally wide (section 4.2).
+
+    Where buckets hold fewer, the rest comes from any.
+    """
+    whole = max(c.num_images for c in candidates)
+    measured = [c for c in candidates if c.candidate_accuracy is not None]
+    measured = [
+        c for c in measured if c.num_images == whole
+    ]  # others stopped early: not comparable
+    _check_count(count, len(measured), f"{len(measured)} candidates measured on all images")
+    accuracies = np.array([c.candidate_accuracy for c in measured])
+    edges = np.linspace(accuracies.min(), accuracies.max(), -(-count // _PER_BUCKET) + 1)
+    buckets = np.digitize(accuracies, edges[1:-1])
+    order = rng.permutation(len(measured))
+    chosen = []
+    for bucket in range(len(edges) - 1):
+        chosen += [i for i in order if buckets[i] == bucket][:_PER_BUCKET]
+    chosen = chosen[:count] + [i for i in order if i not in chosen][: max(0, count - len(chosen))]
+    return [measured[i] for i in chosen]
 
 
 def _by_rank(candidates) -> list[Candidate]:

@@ -25,7 +25,7 @@ _DEFINE = {
 }
 
 
-def run(main, *groups) -> None:
+def run(main, *groups, positional=()) -> None:
     """Runs a program and exits.
 
     Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
@@ -34,10 +34,11 @@ def run(main, *groups) -> None:
     Args:
         main: takes one settings object for each of `groups`.
         groups: settings classes, or objects whose values are the defaults.
+        positional: names of settings that may be given without their names, in this order.
     """
     program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
     try:
-        settings = parse(sys.argv, groups, program, sys.modules["__main__"].__doc__)
+        settings = parse(sys.argv, groups, program, sys.modules["__main__"].__doc__, positional)
     except InputError as error:
         _fail(program, f"{error} See {program} --help.", 2)
     listen()
@@ -62,7 +63,7 @@ def _fail(program, message, code):
     sys.exit(code)
 
 
-def parse(argv, groups, program="", doc="") -> list:
+def parse(argv, groups, program="", doc="", positional=()) -> list:
     """Settings objects from a command line.
 
     Raises:
@@ -80,8 +81,11 @@ def parse(argv, groups, program="", doc="") -> list:
         rest = values([argv[0]] + expand_flag_files(argv[1:]))
     except (flags.Error, ValueError) as error:  # absl raises both
         raise InputError(str(error).rstrip(".") + ".") from None
-    if len(rest) > 1:
-        raise InputError(f"'{rest[1]}' is not a flag; flags are written --name=value.")
+    if len(rest) > 1 + len(positional):
+        extra = rest[1 + len(positional)]
+        raise InputError(f"'{extra}' is not a flag; flags are written --name=value.")
+    for name, value in zip(positional, rest[1:]):
+        values[name].value = value
     chosen = []
     for group in groups:
         kind = group if isinstance(group, type) else type(group)

@@ -6,7 +6,6 @@ images are held out never depends on a seed.
 
 import dataclasses
 import functools
-import re
 import zlib
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, plain
 
 _AUGMENTATION_STREAM = 1  # folded into the seed: draws other than path dropout's
 
@@ -185,8 +184,7 @@ class BadImages:
 
     def add(self, image: str, error: Exception | str) -> None:
         """One that can't be used."""
-        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()  # TensorFlow's own marks
-        self.found.append(f"{image} ({reason.splitlines()[0][:100] if reason else 'unreadable'})")
+        self.found.append(f"{image} ({plain(error)})")
 
     def report(self, total: int) -> None:
         """Says how many of `total`, and which.

@@ -4,6 +4,14 @@ Libraries raise it; programs print its one line and exit with code 1. Anything
 else that escapes is a defect of the package and keeps its traceback.
 """
 
+import re
+
+
+def plain(error: Exception | str) -> str:
+    """The first line of what an error says, without TensorFlow's own marks."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
+    return text.splitlines()[0][:200] if text else "unreadable"
+
 
 class InputError(ValueError):
     """A value, file or data set that can't be used.

@@ -5,7 +5,7 @@ import pathlib
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import check_form, read_json, write_atomically
 
-_ORDER = ("top", "small", "random", "all_on")
+_ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
         "mean": float, "std": (float, None)}  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import normalize, resize
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import (
     beside_of,
     make_folder,
@@ -66,7 +66,7 @@ def _write(net, dataset, directory, facts):
         try:
             tf.saved_model.save(module, str(directory), signatures=module.classify)
         except tf.errors.OpError as error:
-            raise OSError(error.message) from None
+            raise OSError(plain(error)) from None
         description = {
             "text": str(net.architecture),
             "architecture": json.loads(net.architecture.to_json()),

@@ -133,7 +133,7 @@ class _Search:
 
     def evaluate_all(self):
         """Every candidate on all validation images, as in the paper."""
-        evaluator = self._evaluator()
+        evaluator, divergence = self._evaluator(), self._divergence_evaluator()
         self._begin()
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
@@ -142,7 +142,8 @@ class _Search:
                 scores = evaluator(chunk)
                 accuracies = [score.accuracy for score in scores]
                 entropies = [score.cross_entropy for score in scores]
-                self._add(chunk, accuracies, entropies, [images] * len(chunk))
+                divergences = divergence(chunk).tolist()
+                self._add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
                 best = max(c.candidate_accuracy for c in self.done.values())
                 rate = f"{progress.rate(len(self.done)) * images:,.0f} architecture-images/s"
                 progress.update(len(self.done), f"{rate}, best {best:.4f}")

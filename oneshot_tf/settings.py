@@ -271,8 +271,9 @@ class RetrainSettings(Settings):
     select: str = setting(
         "top",
         "top (a stratified sample of --count from the best --top), small (the --count smallest "
-        "above --percentile of candidate accuracy), random, all_on.",
-        choices=("top", "small", "random", "all_on"),
+        "above --percentile of candidate accuracy), random, stratified (--count over the whole "
+        "range of candidate accuracy, four from each bucket), all_on.",
+        choices=("top", "small", "random", "stratified", "all_on"),
     )
     architecture: str = setting("", "Train this architecture, given as text, instead of selecting.")
     top: int = setting(
@@ -313,3 +314,24 @@ class ExportSettings(Settings):
         "the one with the best candidate accuracy, else the one with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyzeSettings(Settings):
+    """What is reported."""
+
+    compare: str = setting(
+        "",
+        "More run directories, separated by commas: other one-shot models of the same data and "
+        "space, whose candidates are compared with the same stand-alone nets (figure 4).",
+    )
+    resamples: int = setting(1000, "Of the bootstrap behind each interval.", least=100, most=10**6)
+    top: int = setting(0, "k of precision at k; 0: a quarter of the nets.", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawSettings(Settings):
+    """What is drawn, and where to."""
+
+    architecture: str = setting("", "The architecture, as text.")
+    file: str = setting("cell.svg", "The SVG to write.")

@@ -127,15 +127,21 @@ def tree(folder) -> dict:
     return {n: hashlib.md5(p.read_bytes()).hexdigest() for n, p in paths.items() if p.exists()}
 
 
+def being_written(run) -> set[str]:
+    """Files and folders that will be renamed when they are whole."""
+    names = {f"{at}/{name}" for at, *names in os.walk(run) for name in sum(names, [])}
+    return {name for name in names if name.endswith(".writing")}
+
+
 def kill(command, run, rng, seconds, while_writing) -> str | None:
     """Starts a program and kills it; returns when, or None where it had ended before."""
+    current = being_written(run)  # left by a kill before
     process, began = start(command, run), time.monotonic()
     if while_writing:
-        many = command[0] in ("train", "retrain")  # which write checkpoints
-        wanted, seen, current = int(rng.integers(1, 14 if many else 4)), 0, set()
+        most = {"search": 3, "export": 2}.get(command[0], 13)  # those with checkpoints write more
+        wanted, seen = int(rng.integers(1, most + 1)), 0
         while process.poll() is None and seen < wanted:
-            now = {f"{at}/{n}" for at, *names in os.walk(run) for n in sum(names, [])}
-            now = {name for name in now if name.endswith(".writing")}
+            now = being_written(run)
             seen += len(now - current)
             current = now
         delay = f"at write {seen}, {time.monotonic() - began:.1f} s"

@@ -86,6 +86,29 @@ def test_small_takes_the_smallest_over_the_threshold(space):
     assert sorted((c.parameters, c.rank) for c in chosen) == good[:3]
 
 
+def test_stratified_takes_four_of_each_bucket_of_accuracy(space):
+    rows = ranked(candidates(space, 200))
+    chosen = select(rows, RetrainSettings(select="stratified", count=32))
+    assert len({c.architecture for c in chosen}) == 32
+    assert [c.rank for c in chosen] == sorted(c.rank for c in chosen)
+    low, high = rows[-1].candidate_accuracy, rows[0].candidate_accuracy
+    buckets = [int(8 * (c.candidate_accuracy - low) / (high - low) * 0.999999) for c in chosen]
+    assert np.bincount(buckets, minlength=8).tolist() == [4] * 8
+
+
+def test_stratified_fills_up_where_buckets_are_thin(space):
+    rows = [dataclasses.replace(c, candidate_accuracy=0.5) for c in candidates(space, 30)]
+    rows[0] = dataclasses.replace(rows[0], candidate_accuracy=0.9)
+    rows[1] = dataclasses.replace(rows[1], num_images=100, candidate_accuracy=1.0)  # stopped early
+    chosen = select(rows, RetrainSettings(select="stratified", count=16))
+    assert len({c.architecture for c in chosen}) == 16 and rows[0].architecture in {
+        c.architecture for c in chosen
+    }
+    assert rows[1].architecture not in {c.architecture for c in chosen}
+    with pytest.raises(ost.InputError, match="29 candidates measured on all images"):
+        select(rows, RetrainSettings(select="stratified", count=30))
+
+
 def test_random_takes_any(space):
     rows = candidates(space)
     picks = [select(rows, RetrainSettings(select="random", count=5, seed=s)) for s in range(40)]

@@ -345,10 +345,11 @@ def test_a_bad_command_line_has_code_2(folder):
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("program", ["train", "search", "retrain", "export"])
+@pytest.mark.parametrize("program", ["train", "search", "retrain", "export", "analyze", "draw"])
 def test_help(program, tmp_path):
     out, _ = run(program, "--help", cwd=tmp_path)
-    assert f"python -m oneshot_tf.{program}" in out and "--run_dir" in out
+    assert f"python -m oneshot_tf.{program}" in out
+    assert ("--file" if program == "draw" else "--run_dir") in out
 
 
 # ---------------------------------------------------------------------------- in this process

@@ -37,9 +37,10 @@ ALLOWED = {
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
     "results": {"errors", "files"},
+    "analysis": {"files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
-PROGRAMS = {"train", "search", "retrain", "export"}
+PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw"}
 
 
 def imports_of(path):

@@ -1,0 +1,1 @@
+"""What a run shows: rankings with intervals, plots, drawings, one page."""

@@ -1,0 +1,97 @@
+"""A cell as a drawing: what each block reads, its operations, their sum."""
+
+from xml.sax.saxutils import escape
+
+from oneshot_tf.space.architecture import Architecture
+
+_ROW, _BOX_WIDTH, _BOX_HEIGHT, _GAP = 118, 112, 30, 14
+_JOIN, _OPERATION, _OUTPUT = "#eeeeee", "#ffffff", "#eeeeee"
+# Of what can be read, in order: a tensor's box or sum, and its lines.
+_SOURCES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#999999", "#b8a800",
+            "#000000", "#7a5195")  # fmt: skip
+
+
+def draw_cell(architecture: Architecture) -> str:
+    """An SVG: from the top, the two inputs, the blocks, the cell's output; a colour a tensor.
+
+    Each block concatenates what it reads, convolves that 1x1, applies its operations and
+    sums them (section 3.1). The output is the concatenation of all blocks.
+    """
+    blocks = architecture.blocks
+    most = max(max(len(block.operations) for block in blocks), 2)
+    column = _BOX_WIDTH + _GAP
+    lane = 26  # for the lines that pass blocks by
+    left = 30 + lane * (len(blocks) + 2)
+    width, middle = left + most * column + 40, left + most * column / 2
+    height = 70 + _ROW * len(blocks) * 1.25 + 70
+    shapes, lines = [], []
+    names = ["prev2", "prev1", *(f"block{b}" for b in range(len(blocks)))]
+    lanes = {name: 20 + lane * i for i, name in enumerate(names)}
+    colours = dict(zip(names, _SOURCES))
+    places = {}
+    for i, name in enumerate(names[:2]):
+        x = left + column * (i + 0.5) + (most - 2) * column / 2
+        places[name] = (x, 20 + _BOX_HEIGHT)
+        shapes.append(_box(x, 20, name, colours[name]))
+
+    def read(readers, top):
+        """Lines from the tensors read to the left side of a box."""
+        for i, name in enumerate(readers):
+            y = top + _BOX_HEIGHT * (i + 1) / (len(readers) + 1)
+            turn = places[name][1] + 6 + 7 * (name == "prev1")
+            end = middle - _BOX_WIDTH / 2
+            lines.append(_detour(*places[name], turn, lanes[name], end, y, colours[name]))
+
+    for index, block in enumerate(blocks):
+        top = 90 + index * _ROW * 1.25
+        shapes.append(_box(middle, top, "concat, 1x1", _JOIN))
+        read([name for name in names if name in block.inputs], top)
+        row = top + 52
+        for i, operation in enumerate(block.operations):
+            x = middle + (i - (len(block.operations) - 1) / 2) * column
+            shapes.append(_box(x, row, operation, _OPERATION))
+            lines.append(_line(middle, top + _BOX_HEIGHT, x, row))
+            lines.append(_line(x, row + _BOX_HEIGHT, middle, row + 48))
+        shapes.append(_circle(middle, row + 58, "+", colours[f"block{index}"]))
+        shapes.append(
+            f'<text x="{middle + 20:.0f}" y="{row + 63:.0f}" font-size="12">block{index}</text>'
+        )
+        places[f"block{index}"] = (middle, row + 68)
+    bottom = height - 45
+    shapes.append(_box(middle, bottom, "concat: output", _OUTPUT))
+    read(names[2:], bottom)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" role="img" font-family="sans-serif">'
+        f"<title>{escape(str(architecture))}</title>"
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(lines + shapes)}</svg>'
+    )
+
+
+def _box(x, y, text, colour):
+    return (
+        f'<rect x="{x - _BOX_WIDTH / 2:.0f}" y="{y:.0f}" width="{_BOX_WIDTH}" '
+        f'height="{_BOX_HEIGHT}" rx="5" fill="{colour}" stroke="black"/>'
+        f'<text x="{x:.0f}" y="{y + 20:.0f}" font-size="13" text-anchor="middle">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _circle(x, y, text, colour):
+    return (
+        f'<circle cx="{x:.0f}" cy="{y:.0f}" r="11" fill="{colour}" stroke="black"/>'
+        f'<text x="{x:.0f}" y="{y + 5:.0f}" font-size="15" text-anchor="middle">{text}</text>'
+    )
+
+
+def _line(x1, y1, x2, y2):
+    return f'<path d="M{x1:.0f} {y1:.0f} L{x2:.0f} {y2:.0f}" stroke="black" fill="none"/>'
+
+
+def _detour(x1, y1, turn, lane, x2, y2, colour):
+    """Down, over to a lane of its own, down, and in from the left."""
+    path = f"M{x1:.0f} {y1:.0f} V{turn:.0f} H{lane:.0f} V{y2:.1f} H{x2 - 6:.0f}"
+    return (
+        f'<path d="{path}" stroke="{colour}" stroke-width="2" fill="none"/>'
+        f'<path d="M{x2:.0f} {y2:.1f} l-8 -4 v8 z" fill="{colour}"/>'
+    )

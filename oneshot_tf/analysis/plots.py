@@ -1,0 +1,87 @@
+"""Plots, each as the text of an SVG."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def _svg(figure) -> str:
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "oneshot_tf", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _axes():
+    figure = Figure(figsize=(5.2, 3.9))
+    return figure, figure.subplots()
+
+
+def ranking(groups, x_label: str, title: str = "") -> str:
+    """Stand-alone accuracy against a predictor (figures 4 and 5, top).
+
+    Args:
+        groups: lists of `Net`-like (x, mean, accuracies) by name.
+        x_label: of the predictor.
+        title: of the plot.
+    """
+    figure, axes = _axes()
+    for (name, points), colour, marker in zip(groups.items(), COLOURS, MARKERS):
+        x, y = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+        spread = [np.std(p[2], ddof=1) if len(p[2]) > 1 else 0.0 for p in points]
+        axes.errorbar(
+            x, y, yerr=spread, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1,
+            label=f"{name} (n = {len(points)})",
+        )  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("stand-alone accuracy\n(mean, bars: standard deviation of runs)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def histogram(groups, x_label: str) -> str:
+    """How candidate accuracies are distributed (figure 5, bottom); values by name."""
+    figure, axes = _axes()
+    low = min(min(values) for values in groups.values())
+    high = max(max(values) for values in groups.values())
+    edges = np.linspace(low, high if high > low else low + 1e-3, 31)
+    for (name, values), colour in zip(groups.items(), COLOURS):
+        axes.hist(
+            values, edges, color=colour, alpha=0.8 if len(groups) == 1 else 0.5,
+            label=f"{name} (n = {len(values):,})",
+        )  # fmt: skip
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("candidates")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _svg(figure)
+
+
+def divergence(values, accuracies) -> str:
+    """Candidate accuracy against divergence from the references (figure 6)."""
+    figure, axes = _axes()
+    axes.scatter(values, accuracies, s=9, color=COLOURS[0], alpha=0.6)
+    axes.set_xlabel("symmetrised KL divergence from nearly all paths on (nats, training images)")
+    axes.set_ylabel("candidate accuracy\n(shared weights, validation images)")
+    if min(values) > 0:
+        axes.set_xscale("log")
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
+def training(lines, name: str, y_label: str) -> str:
+    """A metric of the one-shot model over its training, from metrics.jsonl."""
+    figure, axes = _axes()
+    axes.plot([line["step"] for line in lines], [line[name] for line in lines], color=COLOURS[0])
+    axes.set_xlabel("steps")
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    return _svg(figure)

@@ -1,0 +1,371 @@
+"""RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
+
+import csv
+import html
+import io
+import json
+import shlex
+
+import numpy as np
+
+from oneshot_tf.analysis import paper, plots, ranking
+from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.candidates import CandidateFile
+from oneshot_tf.files import make_folder, write_atomically
+from oneshot_tf.results import read_results
+from oneshot_tf.space.architecture import Architecture
+
+_STYLE = """
+body { font: 16px/1.5 sans-serif; margin: 0 auto; padding: 1rem; max-width: 60rem; color: #222 }
+svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 } figcaption { color: #555 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem }
+th, td { border-bottom: 1px solid #ccc; padding: 0.3rem 0.6rem; text-align: right }
+th:first-child, td:first-child { text-align: left } code { overflow-wrap: anywhere }
+.missing { background: #fff3cd; padding: 0.5rem 1rem }
+"""
+
+
+class Report:
+    """Collects sections, then writes them.
+
+    Args:
+        directory: the `RunDirectory` reported on.
+        others: more of them, with other one-shot models of the same data and space (figure 4).
+        resamples: of the bootstrap.
+        top: k of precision at k; 0: a quarter of the nets.
+    """
+
+    def __init__(self, directory, others=(), resamples: int = 1000, top: int = 0):
+        self.directory, self.others = directory, list(others)
+        self.resamples, self.top = resamples, top
+        self.body, self.files, self.words = [], {}, []
+        self.config = directory.config()
+        self.candidates = self._candidates(directory)
+        self.nets = ranking.collect(directory)
+
+    def write(self):
+        """Makes all sections; returns the path of report.html."""
+        self._ranking()
+        self._selections()
+        self._candidate_plots()
+        self._other_runs()
+        self._training()
+        self._winner()
+        self._commands()
+        folder = make_folder(self.directory.path / "report")
+        for name, text in self.files.items():
+            write_atomically(folder / name, lambda file, text=text: file.write(text))
+        title = f"{self.config['data']['dataset']}: {self.directory.path.name}"
+        words = "".join(f"<li>{html.escape(text)}</li>" for text in self.words)
+        page = (
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+            f"<h1>{html.escape(title)}</h1><h2>What may be concluded</h2><ul>{words}</ul>"
+            f"{''.join(self.body)}</body></html>\n"
+        )
+        write_atomically(folder / "report.html", lambda file: file.write(page))
+        return folder / "report.html"
+
+    # ------------------------------------------------------------ sections
+
+    def _ranking(self):
+        self._head("Ranking", "How well what is known before training ranks stand-alone accuracy.")
+        run = f"--run_dir={self.directory.path}"
+        if not self.nets:
+            self._missing(
+                "There is no stand-alone net to compare with.",
+                f"python -m oneshot_tf.retrain {run} --select=stratified --count=32 --repeats=2 "
+                "--evaluate_on=validation",
+            )
+            self.words.append("Nothing about ranking: no architecture was trained alone.")
+            return
+        for number, (protocol, nets) in enumerate(self.nets.items()):
+            self._rank(protocol, nets, f"ranking{number or ''}", main=number == 0)
+
+    def _rank(self, protocol, nets, name, main):
+        runs = sorted({len(net.accuracies) for net in nets})
+        noise = ranking.noise(nets)
+        spread = (
+            "one run each, so the noise is unknown" if noise is None
+            else f"standard error of a net's mean {noise:.4f}"
+        )  # fmt: skip
+        counts = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+        self._text(f"{protocol}: {len(nets)} architectures, {counts} run(s) each, {spread}.")
+        if len(nets) < ranking.FEWEST:
+            self._missing(
+                f"{len(nets)} architectures are too few for intervals, which need "
+                f"{ranking.FEWEST}.",
+                f"python -m oneshot_tf.retrain --run_dir={self.directory.path} --select=stratified "
+                "--count=32 --repeats=2",
+            )
+        report = ranking.rank(nets, self.resamples, self.top)
+        titles = [m.name for m in next(iter(report.values()))]
+        rows = [[predictor, *map(str, measures)] for predictor, measures in report.items()]
+        self._table(
+            name, ["ranked by", *titles], rows, "95 % bootstrap intervals over architectures."
+        )
+        known = [net for net in nets if net.candidate_accuracy is not None]
+        if known:
+            groups = {}
+            for net in known:
+                point = (net.candidate_accuracy, net.mean, net.accuracies)
+                groups.setdefault(net.selections[0], []).append(point)
+            label = "candidate accuracy (shared weights, validation images)"
+            self._figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
+        if main:
+            self._conclude(nets, report, noise)
+
+    def _conclude(self, nets, report, noise):
+        """In words, what the numbers allow."""
+        say = self.words.append
+        measures = {m.name: m for m in report.get("candidate accuracy", [])}
+        spearman = measures.get("Spearman")
+        if len(nets) < ranking.FEWEST or spearman is None or np.isnan(spearman.low):
+            say(f"Nothing about ranking: {len(nets)} comparable architectures are too few.")
+            return
+        if spearman.low > 0:
+            say(
+                f"Candidate accuracy ranks these {len(nets)} architectures better than chance: "
+                f"Spearman {spearman}."
+            )
+        else:
+            say(
+                f"These {len(nets)} architectures don't show that candidate accuracy ranks better "
+                f"than chance: Spearman {spearman}."
+            )
+        for other in ("parameters", "multiply-adds", "divergence (KL)"):
+            less = ranking.advantage(nets, other, self.resamples)
+            if less is None:
+                continue
+            if less.low > 0:
+                say(f"It ranks better than {other}: {less.name} is {less}.")
+            elif less.high < 0:
+                say(f"It ranks worse than {other}: {less.name} is {less}.")
+            else:
+                say(f"Whether it ranks better than {other} isn't decided: {less.name} is {less}.")
+        if noise is None:
+            say("Each net was trained once, so noise of training is counted as error of ranking.")
+        if all(protocol.evaluated_on == "validation" for protocol in list(self.nets)[:1]):
+            say(
+                "The same validation images ranked the candidates and judged the nets, which "
+                "flatters the ranking a little."
+            )
+        selections = {name for net in nets for name in net.selections}
+        if selections <= {"top"}:
+            say("Only top candidates were trained alone: over the whole range it may be different.")
+        if not self.others:
+            say(
+                "One one-shot model: nothing follows for others, trained with another seed or "
+                "drop rate. Give more runs: --compare=DIR,DIR."
+            )
+
+    def _selections(self):
+        self._head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
+        results = read_results(self.directory)
+        rows = []
+        dataset = self.config["data"]["dataset"]
+        for result in results:
+            settings, nets = result["retrain"], result["nets"]
+            millions = np.array([net["parameters"] for net in nets]) / 1e6
+            theirs = paper.row(dataset, settings["select"], settings["filters"])
+            printed = "-" if theirs is None else (
+                f"{_pm(theirs[2], theirs[3], 1)} %, {_pm(theirs[0], theirs[1], 1)} M"
+            )  # fmt: skip
+            std = float(np.std(millions, ddof=1)) if len(nets) > 1 else None
+            rows.append(
+                [result["name"], str(settings["filters"]), str(len(nets)),
+                 _pm(100 * result["mean"], result["std"] and 100 * result["std"], 2) + " %",
+                 _pm(float(millions.mean()), std, 3), result["evaluated_on"],
+                 f"{result['num_steps']:,}", printed]
+            )  # fmt: skip
+        if not rows:
+            self._missing(
+                "No architecture was trained alone.",
+                f"python -m oneshot_tf.retrain --run_dir={self.directory.path}",
+            )
+            return
+        titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)", "images",
+                  "steps", "the paper's, at full size"]  # fmt: skip
+        self._table("selections", titles, rows, "Standard deviations are over nets.")
+        for protocol, nets in self.nets.items():
+            for other in ("random", "small"):
+                difference = ranking.compare_selections(nets, "top", other)
+                if difference is not None:
+                    self._text(
+                        f"{protocol}: {difference.name} is {difference}, 95 % by Welch's t over "
+                        "nets."
+                    )
+
+    def _candidate_plots(self):
+        self._head("Candidates", "Architectures evaluated with the shared weights.")
+        whole = _measured(self.candidates)
+        if not whole:
+            self._missing(
+                "There are no candidates.",
+                f"python -m oneshot_tf.search --run_dir={self.directory.path}",
+            )
+            return
+        label = "candidate accuracy (shared weights, validation images)"
+        values = {self.directory.path.name: [c.candidate_accuracy for c in whole]}
+        self._figure(
+            "candidates", plots.histogram(values, label), "Figure 5, bottom, of the paper."
+        )
+        both = [c for c in whole if c.divergence is not None]
+        if len(both) < 2:
+            self._missing(
+                "Divergences weren't measured, as in a race or by an older search.",
+                "python -m oneshot_tf.search in a run directory without candidates.csv",
+            )
+            return
+        x, y = [c.divergence for c in both], [c.candidate_accuracy for c in both]
+        measured = ranking.measure(
+            ranking.statistics(None, 1)["Spearman"], "Spearman", -np.array(x), np.array(y),
+            self.resamples,
+        )  # fmt: skip
+        caption = f"Figure 6 of the paper. Spearman of accuracy with -divergence: {measured}."
+        self._figure("divergence", plots.divergence(x, y), caption)
+
+    def _other_runs(self):
+        if not self.others:
+            return
+        self._head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
+        nets = next(iter(self.nets.values()), [])
+        rows, groups, values = [], {}, []
+        for directory in (self.directory, *self.others):
+            known = {str(c.architecture): c for c in _measured(self._candidates(directory))}
+            one_shot = directory.config()["one_shot"]
+            name = (
+                f"{directory.path.name}: r = {one_shot['drop_rate']:g}, "
+                f"{one_shot['drop_schedule']}, seed {one_shot['seed']}"
+            )
+            points = [
+                (known[n.architecture].candidate_accuracy, n.mean, n.accuracies)
+                for n in nets if n.architecture in known
+            ]  # fmt: skip
+            if len(points) < 2:
+                self._missing(
+                    f"{directory.path} has {len(points)} of the {len(nets)} architectures among "
+                    "its candidates; the same --seed and --num_candidates give the same ones.",
+                    f"python -m oneshot_tf.search --run_dir={directory.path}",
+                )
+                continue
+            groups[name] = points
+            x, y = (np.array([p[i] for p in points]) for i in (0, 1))
+            spearman = ranking.statistics(None, 1)["Spearman"]
+            m = ranking.measure(spearman, "Spearman", x, y, self.resamples)
+            values.append(m.value)
+            rows.append([name, str(len(points)), str(m), f"{x.min():.3f} to {x.max():.3f}"])
+        if not groups:
+            return
+        titles = ["one-shot model", "nets", "Spearman", "candidate accuracy"]
+        self._table("one_shot_models", titles, rows, "95 % bootstrap intervals over architectures.")
+        label = "candidate accuracy (shared weights, validation images)"
+        self._figure("one_shot_models", plots.ranking(groups, label), "Figure 4 of the paper.")
+        if len(values) > 1:
+            self.words.append(
+                f"Over {len(values)} one-shot models, Spearman is {np.mean(values):.3f} on average "
+                f"(standard deviation {np.std(values, ddof=1):.3f})."
+            )
+
+    def _training(self):
+        path = self.directory.path / "metrics.jsonl"
+        lines = []
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+                lines.append({name: float(entry[name]) for name in ("step", "loss", "accuracy")})
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # half a line
+        if lines:
+            self._head("Training of the one-shot model", "A point for each line of metrics.jsonl.")
+            loss = plots.training(lines, "loss", "loss, L2 included")
+            self._figure("training_loss", loss, "Loss.")
+            accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
+            self._figure("training_accuracy", accuracy, "Accuracy, with dropped paths.")
+
+    def _winner(self):
+        """The best by candidate accuracy, and what came of it."""
+        whole = _measured(self.candidates)
+        if not whole:
+            return
+        best = min(
+            whole, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
+        )
+        self._head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
+        self.body.append(f"<p><code>{html.escape(str(best.architecture))}</code></p>")
+        drawing = draw_cell(Architecture.from_text(str(best.architecture)))
+        self._figure(
+            "best_cell", drawing, f"{best.parameters:,} parameters at the one-shot model's F."
+        )
+
+    def _commands(self):
+        self._head("Commands and versions", "")
+        path = self.directory.path / "provenance.jsonl"
+        rows = []
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+            try:
+                start = json.loads(line)
+                command = shlex.join(str(part) for part in start["command"][1:])
+                module = (
+                    str(start["command"][0]).replace("\\", "/").split("/")[-1].removesuffix(".py")
+                )
+                packages = ", ".join(f"{k} {v}" for k, v in start["packages"].items())
+                rows.append(
+                    [str(start["time"]), f"python -m oneshot_tf.{module} {command}",
+                     str(start["commit"]), f"Python {start['python']}, {packages}",
+                     ", ".join(map(str, start["devices"]))]
+                )  # fmt: skip
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+                continue
+        if rows:
+            self._table(
+                "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
+            )
+
+    # ------------------------------------------------------------ parts of a page
+
+    def _candidates(self, directory):
+        return CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+
+    def _head(self, title, text):
+        self.body.append(f"<h2>{html.escape(title)}</h2>")
+        if text:
+            self._text(text)
+
+    def _text(self, text):
+        self.body.append(f"<p>{html.escape(text)}</p>")
+
+    def _missing(self, what, command):
+        self.body.append(
+            f"<p class='missing'>{html.escape(what)} To have it: "
+            f"<code>{html.escape(command)}</code></p>"
+        )
+
+    def _figure(self, name, svg, caption):
+        self.files[f"{name}.svg"] = svg
+        self.body.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+    def _table(self, name, titles, rows, caption):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([titles, *rows])
+        self.files[f"{name}.csv"] = text.getvalue()
+        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+        lines = (
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        self.body.append(
+            f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+            f"<p>{html.escape(caption)}</p>"
+        )
+
+
+def _measured(candidates):
+    """Those measured on all images: others can't be compared with them."""
+    most = max((c.num_images for c in candidates), default=0)
+    return [c for c in candidates if most and c.num_images == most]
+
+
+def _pm(mean, std, digits) -> str:
+    return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")

@@ -1,0 +1,31 @@
+"""Reports on a run: how well candidate accuracy ranks, with intervals, plots and tables.
+
+Writes RUN_DIR/report/report.html, one file that opens offline, and beside it each plot as SVG
+and each table as CSV. What a run lacks is named, with the command that makes it.
+"""
+
+from oneshot_tf import config, settings
+from oneshot_tf.analysis.report import Report
+from oneshot_tf.errors import InputError
+from oneshot_tf.records import RunDirectory
+
+
+def main(run, analyze) -> None:
+    """Reports; each argument is the object of `settings` of that kind."""
+    directory = RunDirectory(run.run_dir)
+    others = [RunDirectory(path) for path in analyze.compare.split(",") if path]
+    for other in others:
+        if other.space() != directory.space():
+            raise InputError(f"{other.path} has another search space than {directory.path}.")
+        if other.facts()["fingerprint"] != directory.facts()["fingerprint"]:
+            raise InputError(f"{other.path} was trained on other images than {directory.path}.")
+    with directory.locked(shared=True):
+        report = Report(directory, others, analyze.resamples, analyze.top)
+        path = report.write()
+    for text in report.words:
+        print(f"- {text}")
+    print(f"The report is {path}.", flush=True)
+
+
+if __name__ == "__main__":
+    config.run(main, settings.RunSettings, settings.AnalyzeSettings)

@@ -1,0 +1,20 @@
+"""Draws an architecture as an SVG: python -m oneshot_tf.draw "TEXT" cell.svg."""
+
+from oneshot_tf import config, settings
+from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.files import write_atomically
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import OPERATIONS, CellSpace
+
+
+def main(draw) -> None:
+    """Draws; `draw` is `settings.DrawSettings`."""
+    architecture = Architecture.from_text(draw.architecture)
+    # All On too has a drawing, though it isn't a member of the space.
+    CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
+    write_atomically(draw.file, lambda file: file.write(draw_cell(architecture) + "\n"))
+    print(f"{architecture} is drawn in {draw.file}.", flush=True)
+
+
+if __name__ == "__main__":
+    config.run(main, settings.DrawSettings, positional=("architecture", "file"))
