@@ -37,6 +37,7 @@ setup(
         "requests>=2.28",
         "scikit-learn>=1.4",
         "scipy>=1.15",
+        "tensorboard>=2.18,<3",  # without it TensorFlow writes no summaries
         "tensorflow-datasets>=4.9.7,<5",
     ],
     extras_require={

@@ -16,10 +16,14 @@ from oneshot_tf.devices import accelerators
 from oneshot_tf.errors import InputError
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.space import cost
+from oneshot_tf.strategies import PathDropout
 
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
 _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
+_NUM_REFERENCES = 8
+_REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
+_DIVERGENCE_IMAGES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +186,12 @@ class DivergenceEvaluator:
             len(images) // ghost_batch_size,
             os.cpu_count() or 1,
         )
-        self._references = self._log_probabilities(self._images, tf.constant(references)).numpy()
+        self._masks = tf.constant(references)
+        self.recompute()
+
+    def recompute(self) -> None:
+        """Brings the references' predictions up to date with the weights, if these changed."""
+        self._references = self._log_probabilities(self._images, self._masks).numpy()
 
     def __call__(self, architectures) -> np.ndarray:
         """float64 `[A]`."""
@@ -194,6 +203,61 @@ class DivergenceEvaluator:
             per_image = np.sum((np.exp(log_p) - np.exp(log_q)) * (log_p - log_q), axis=2)
             total += per_image.mean(axis=1)
         return total / len(self._references)
+
+
+def divergence_evaluator(supernet, dataset, ghost_batch_size: int, seed: int):
+    """The `DivergenceEvaluator` of section 4.3, on 64 training images that the seed draws.
+
+    Args:
+        supernet: a `Supernet`.
+        dataset: a `Dataset`.
+        ghost_batch_size: images that share batch statistics.
+        seed: of the images and of the references.
+    """
+    train = dataset.train
+    ghosts = -(-_DIVERGENCE_IMAGES // ghost_batch_size)
+    rows = np.random.default_rng([seed, 1]).permutation(len(train))
+    rows = np.resize(rows, ghosts * ghost_batch_size)
+    references = PathDropout(supernet.space, _REFERENCE_RATE, "constant")
+    return DivergenceEvaluator(
+        supernet,
+        train.images[rows],
+        dataset.normalize,
+        references.sample(_NUM_REFERENCES, 0, seed),
+        ghost_batch_size,
+    )
+
+
+class Tracker:
+    """Follows some architectures through the training of the one-shot model (figure 7).
+
+    Called with a step, it gives their divergences, and at the last step their accuracies too.
+
+    Args:
+        supernet: the `Supernet` in training.
+        dataset: a `Dataset`.
+        count: how many architectures, drawn by the seed.
+        num_steps: of the training.
+        ghost_batch_size: images that share batch statistics.
+        seed: of the architectures, the images and the references.
+    """
+
+    def __init__(self, supernet, dataset, count, num_steps, ghost_batch_size, seed):
+        rng = np.random.default_rng([seed, 2])
+        self.architectures = [supernet.space.sample(rng) for _ in range(count)]
+        self._texts = [str(a) for a in self.architectures]
+        self._divergence = divergence_evaluator(supernet, dataset, ghost_batch_size, seed)
+        self._num_steps = num_steps
+        self._evaluate = lambda: evaluate(supernet, self.architectures, dataset, ghost_batch_size)
+
+    def __call__(self, step: int) -> dict:
+        self._divergence.recompute()
+        values = self._divergence(self.architectures)
+        line = {"divergence": dict(zip(self._texts, values.tolist()))}
+        if step == self._num_steps:
+            accuracies = [score.accuracy for score in self._evaluate()]
+            line["candidate_accuracy"] = dict(zip(self._texts, accuracies))
+        return line
 
 
 def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[int, int]:

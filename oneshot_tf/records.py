@@ -5,6 +5,8 @@ flags.txt         the same settings, for --flagfile
 space.json        the search space
 provenance.jsonl  versions, commit, command, host and devices of each start, a line each
 metrics.jsonl     one line every --log_steps
+tracked.jsonl     only with --track_architectures: their divergences, at the same steps
+tensorboard/      the same and the histogram of candidate accuracies, for TensorBoard
 diverged.json     only where the loss was not finite: what it looked like
 rollbacks.json    only where training went back for that: from where to where
 checkpoints/      of the one-shot model
@@ -43,7 +45,7 @@ from oneshot_tf.space.cell_space import CellSpace, bender2018
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
 FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
-         "max_rollbacks"}  # fmt: skip
+         "max_rollbacks", "track_architectures"}  # fmt: skip
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
 VERSION = 1  # of the run directory; raised when what is in it changes its meaning

@@ -9,26 +9,23 @@ python -m oneshot_tf.retrain --run_dir=DIR.
 import dataclasses
 import time
 
-import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import Candidate, CandidateFile, ranked
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator, DivergenceEvaluator
+from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
 from oneshot_tf.files import read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space import cost
-from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.strategies import RandomSearch
 
 _ASK = 64  # architectures proposed at a time
-_NUM_REFERENCES = 8
-_REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
-_DIVERGENCE_IMAGES = 64
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
 
 
@@ -66,6 +63,10 @@ def _search(directory, search, location):
             work.evaluate_all()
     best = ranked(done.values())
     file.write(best)
+    accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]
+    if accuracies and accuracies[0] is not None:
+        summaries = Summaries(directory.path / "tensorboard")
+        summaries.histogram(len(best), "candidate_accuracy", accuracies)
     _print_top(best, directory.path)
 
 
@@ -133,7 +134,7 @@ class _Search:
 
     def evaluate_all(self):
         """Every candidate on all validation images, as in the paper."""
-        evaluator, divergence = self._evaluator(), self._divergence_evaluator()
+        evaluator, divergence = self._evaluator(), self._divergence()
         self._begin()
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
@@ -145,13 +146,14 @@ class _Search:
                 divergences = divergence(chunk).tolist()
                 self._add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
                 best = max(c.candidate_accuracy for c in self.done.values())
-                rate = f"{progress.rate(len(self.done)) * images:,.0f} architecture-images/s"
-                progress.update(len(self.done), f"{rate}, best {best:.4f}")
+                rate = progress.rate(len(self.done)) * images
+                speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
+                progress.update(len(self.done), f"{speed}best {best:.4f}")
             self.proposer.observe(new, [self.done[a].candidate_accuracy for a in new])
 
     def rank_by_divergence(self):
         """All candidates by divergence, without labels; then the best of them by accuracy."""
-        divergence = self._divergence_evaluator()
+        divergence = self._divergence()
         self._begin()
         progress = Progress("search by divergence", self.wanted, "candidates")
         for new in self._proposed():
@@ -244,6 +246,11 @@ class _Search:
         )
         return {a: Candidate(a, *values, divergence=value) for a, *values, value in columns}
 
+    def _divergence(self):
+        return divergence_evaluator(
+            self.supernet, self.dataset, self.ghost_batch_size, self.settings.seed
+        )
+
     def _evaluator(self, largest_part=None):
         memory = self.settings.max_memory_gb or None
         path = self.directory.path / "search.json"
@@ -273,21 +280,6 @@ class _Search:
             flush=True,
         )
         return evaluator
-
-    def _divergence_evaluator(self):
-        """With the references and the training images that the seed draws."""
-        seed, train = self.settings.seed, self.dataset.train
-        ghosts = -(-_DIVERGENCE_IMAGES // self.ghost_batch_size)
-        rows = np.random.default_rng([seed, 1]).permutation(len(train))
-        rows = np.resize(rows, ghosts * self.ghost_batch_size)
-        references = PathDropout(self.space, _REFERENCE_RATE, "constant")
-        return DivergenceEvaluator(
-            self.supernet,
-            train.images[rows],
-            self.dataset.normalize,
-            references.sample(_NUM_REFERENCES, 0, seed),
-            self.ghost_batch_size,
-        )
 
 
 def _print_top(best, path):

@@ -208,6 +208,13 @@ class OneShotSettings(Settings):
         least=0.0,
         most=1.0,
     )
+    track_architectures: int = setting(
+        0,
+        "Architectures whose divergence is followed while training, at each line of metrics.jsonl "
+        "(the paper's figure 7: 6); see tracked.jsonl.",
+        least=0,
+        most=1000,
+    )
     drop_schedule: str = setting(
         "linear",
         "linear (rates rise from 0 over the training) or constant.",

@@ -11,6 +11,7 @@ import pathlib
 import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.evaluation import Tracker
 from oneshot_tf.learning.distribution import is_chief, make_strategy
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
@@ -69,9 +70,15 @@ def _train(directory, strategy, space, dataset, turns, groups):
             space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
         )
         print(f"One-shot model: {supernet.count_params():,} parameters.", flush=True)
+        track = None
+        if one_shot.track_architectures:
+            track = Tracker(
+                supernet, dataset, one_shot.track_architectures, one_shot.train_steps,
+                train.ghost_batch_size, one_shot.seed,
+            )  # fmt: skip
         last = fit_supernet(
             supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
-            directory.path, device,
+            directory.path, device, track,
         )  # fmt: skip
     print(
         f"Trained for {last['step']:,} steps. Next: python -m oneshot_tf.search "

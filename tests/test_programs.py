@@ -20,6 +20,7 @@ from oneshot_tf import data, interrupts, records, retrain, search, settings, sou
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """--dataset=digits
+--track_architectures=2
 --num_validation=100
 --num_blocks=1
 --num_cells=2
@@ -73,6 +74,7 @@ def test_a_run_directory_explains_itself(folder):
     files = {path.name for path in (folder / "run").iterdir()}
     made = {"config.json", "flags.txt", "space.json", "provenance.jsonl", "metrics.jsonl"}
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
+    made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
@@ -81,6 +83,30 @@ def test_a_run_directory_explains_itself(folder):
     last = json.loads(lines[-1])
     assert last["step"] == 6
     assert {"loss", "cross_entropy", "l2", "accuracy", "learning_rate"} <= set(last)
+    lines = (folder / "run" / "tracked.jsonl").read_text().splitlines()
+    tracked = [json.loads(line) for line in lines]
+    assert [line["step"] for line in tracked] == [1, 3, 6]
+    assert len(tracked[0]["divergence"]) == 2 and "candidate_accuracy" not in tracked[0]
+    assert set(tracked[2]["candidate_accuracy"]) == set(tracked[0]["divergence"])
+    assert min(tracked[2]["divergence"].values()) > 0
+
+
+def test_tensorboard_can_read_it(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "run" / "tensorboard"), {"tensors": 0}).Reload()
+    tags = set(events.Tags()["tensors"])
+    names = {"loss", "accuracy", "learning_rate", "dropped_share", "images_per_second"}
+    assert names | {"candidate_accuracy"} <= tags
+    assert [event.step for event in events.Tensors("loss")] == [1, 3, 6]
+
+
+def test_its_report(folder, tmp_path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    out, _ = run("analyze", "--run_dir=run", "--resamples=100", cwd=tmp_path)
+    assert "too few" in out
+    names = {path.name for path in (tmp_path / "run" / "report").iterdir()}
+    assert {"report.html", "tracked.svg", "divergence.svg", "ranking.csv", "commands.csv"} <= names
 
 
 def test_candidates_are_ranked_and_counted_whole(folder):

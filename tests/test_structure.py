@@ -32,7 +32,7 @@ ALLOWED = {
     "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
-    "evaluation": {"errors", "devices", "space", "learning.losses"},
+    "evaluation": {"errors", "devices", "space", "strategies", "learning.losses"},
     "racing": {"errors", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},

@@ -77,6 +77,23 @@ def divergence(values, accuracies) -> str:
     return _svg(figure)
 
 
+def tracked(steps, values, accuracies) -> str:
+    """Divergences over the training (figure 7): lists by name, and final accuracies by name."""
+    figure, axes = _axes()
+    for i, (name, each) in enumerate(values.items()):
+        final = "" if accuracies.get(name) is None else f": {accuracies[name]:.3f}"
+        axes.plot(
+            steps, each, color=COLOURS[i % 6], linestyle=("-", "--", ":")[i // 6 % 3],
+            label=f"architecture {i + 1}{final}",
+        )  # fmt: skip
+    axes.set_xlabel("steps")
+    axes.set_ylabel("symmetrised KL divergence\nfrom nearly all paths on (nats)")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, title="candidate accuracy at the end", title_fontsize=7)
+    return _svg(figure)
+
+
 def training(lines, name: str, y_label: str) -> str:
     """A metric of the one-shot model over its training, from metrics.jsonl."""
     figure, axes = _axes()

@@ -1,5 +1,6 @@
 """RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
 
+import contextlib
 import csv
 import html
 import io
@@ -11,7 +12,7 @@ import numpy as np
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.candidates import CandidateFile
-from oneshot_tf.files import make_folder, write_atomically
+from oneshot_tf.files import check_form, make_folder, write_atomically
 from oneshot_tf.results import read_results
 from oneshot_tf.space.architecture import Architecture
 
@@ -50,6 +51,7 @@ class Report:
         self._candidate_plots()
         self._other_runs()
         self._training()
+        self._tracked()
         self._winner()
         self._commands()
         folder = make_folder(self.directory.path / "report")
@@ -269,20 +271,36 @@ class Report:
             )
 
     def _training(self):
-        path = self.directory.path / "metrics.jsonl"
-        lines = []
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-            try:
-                entry = json.loads(line)
-                lines.append({name: float(entry[name]) for name in ("step", "loss", "accuracy")})
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # half a line
+        form = {"step": int, "loss": float, "accuracy": float}
+        lines = _json_lines(self.directory.path / "metrics.jsonl", form)
         if lines:
             self._head("Training of the one-shot model", "A point for each line of metrics.jsonl.")
             loss = plots.training(lines, "loss", "loss, L2 included")
             self._figure("training_loss", loss, "Loss.")
             accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
             self._figure("training_accuracy", accuracy, "Accuracy, with dropped paths.")
+
+    def _tracked(self):
+        path = self.directory.path / "tracked.jsonl"
+        lines = _json_lines(path, {"step": int, "divergence": dict})
+        names = list(lines[-1]["divergence"]) if lines else []
+        lines = [line for line in lines if list(line["divergence"]) == names]
+        try:
+            values = {n: [float(line["divergence"][n]) for line in lines] for n in names}
+            accuracies = {n: lines[-1].get("candidate_accuracy", {}).get(n) for n in names}
+            accuracies = {n: a and float(a) for n, a in accuracies.items()}
+        except (TypeError, ValueError, AttributeError):
+            values = {}
+        if not values:
+            return
+        self._head("Divergence over training", "")
+        drawing = plots.tracked([line["step"] for line in lines], values, accuracies)
+        self._figure("tracked", drawing, "Figure 7 of the paper.")
+        rows = [
+            [str(i + 1), name, "-" if accuracies[name] is None else f"{accuracies[name]:.4f}"]
+            for i, name in enumerate(names)
+        ]
+        self._table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
 
     def _winner(self):
         """The best by candidate accuracy, and what came of it."""
@@ -302,22 +320,18 @@ class Report:
     def _commands(self):
         self._head("Commands and versions", "")
         path = self.directory.path / "provenance.jsonl"
+        form = {"time": str, "command": [str], "packages": dict, "python": str, "devices": [str],
+                "commit": (str, None)}  # fmt: skip
         rows = []
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-            try:
-                start = json.loads(line)
-                command = shlex.join(str(part) for part in start["command"][1:])
-                module = (
-                    str(start["command"][0]).replace("\\", "/").split("/")[-1].removesuffix(".py")
-                )
-                packages = ", ".join(f"{k} {v}" for k, v in start["packages"].items())
-                rows.append(
-                    [str(start["time"]), f"python -m oneshot_tf.{module} {command}",
-                     str(start["commit"]), f"Python {start['python']}, {packages}",
-                     ", ".join(map(str, start["devices"]))]
-                )  # fmt: skip
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-                continue
+        for start in _json_lines(path, form):
+            program, *arguments = start["command"] or [""]
+            module = program.replace("\\", "/").split("/")[-1].removesuffix(".py")
+            packages = ", ".join(f"{name} {version}" for name, version in start["packages"].items())
+            rows.append(
+                [start["time"], f"python -m oneshot_tf.{module} {shlex.join(arguments)}",
+                 str(start["commit"]), f"Python {start['python']}, {packages}",
+                 ", ".join(start["devices"])]
+            )  # fmt: skip
         if rows:
             self._table(
                 "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
@@ -359,6 +373,17 @@ class Report:
             f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
             f"<p>{html.escape(caption)}</p>"
         )
+
+
+def _json_lines(path, form) -> list[dict]:
+    """The lines of a file that have the form; others are half-written, or none of ours."""
+    lines = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):  # InputError is a ValueError
+            value = json.loads(line)
+            check_form(path, value, form)
+            lines.append(value)
+    return lines
 
 
 def _measured(candidates):

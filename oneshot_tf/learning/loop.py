@@ -18,12 +18,21 @@ from oneshot_tf.learning.divergence import Diverged, Rollbacks, look_at
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
+from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 
 
 def fit_supernet(
-    supernet, data, sampler, num_steps, settings=None, seed=0, directory=None, device=None
+    supernet,
+    data,
+    sampler,
+    num_steps,
+    settings=None,
+    seed=0,
+    directory=None,
+    device=None,
+    track=None,
 ):
     """Trains a one-shot model with masks drawn by a sampler (section 3.2).
 
@@ -37,6 +46,8 @@ def fit_supernet(
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
         device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges.
+        track: called as `track(step)` at each line of metrics.jsonl; the dict that it returns
+            becomes a line of tracked.jsonl in `directory`.
 
     Returns:
         The last line of metrics: loss, cross_entropy, l2, accuracy, …
@@ -45,7 +56,7 @@ def fit_supernet(
         InputError: sizes don't fit the data, or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
-    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory)
+    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track)
     return loop.run(device or DeviceSettings(), "one-shot training")
 
 
@@ -70,7 +81,7 @@ class Loop:
     Arguments as those of `fit_supernet`; `run` trains.
     """
 
-    def __init__(self, net, data, sampler, num_steps, settings, seed, directory):
+    def __init__(self, net, data, sampler, num_steps, settings, seed, directory, track=None):
         settings = settings or TrainSettings()
         if num_steps < 1:
             raise InputError(f"num_steps={num_steps}; training takes at least 1.")
@@ -93,21 +104,25 @@ class Loop:
             net, self.optimizer, sampler, prepare, settings, seed, data.image_size
         )
         self.variables = net.variables + self.optimizer.variables
+        self.track = track
         self.directory = None if directory is None else make_folder(directory)
 
     def run(self, device: DeviceSettings, title: str) -> dict:
         """Trains from the newest checkpoint to the end; returns the last metrics."""
         self.device, self.title = device, title
-        self.checkpoints = self.metrics_file = None
+        self.checkpoints = self.metrics_file = self.tracked_file = None
         self.rollbacks = Rollbacks(None)
         if self.directory:
             self.checkpoints = Checkpoints(self.directory / "checkpoints", device.keep_checkpoints)
             self.metrics_file = self.directory / "metrics.jsonl"
+            self.tracked_file = self.directory / "tracked.jsonl"
+            self.summaries = Summaries(self.directory / "tensorboard")
             self.rollbacks = Rollbacks(self.directory / "rollbacks.json")
         while True:
             start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
             if self.metrics_file and is_chief():
                 _truncate(self.metrics_file, start)
+                _truncate(self.tracked_file, start)
             if start >= self.num_steps:
                 print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
                 return _last_line(self.metrics_file, start)
@@ -189,11 +204,19 @@ class Loop:
         entry = {"step": self._done, **means}
         if hasattr(self.sampler, "progress"):
             entry["drop_progress"] = float(self.sampler.progress(self._done - 1))
+        if hasattr(self.sampler, "kept_share"):
+            entry["dropped_share"] = 1.0 - self.sampler.kept_share(self._done - 1)
         rate = keras.ops.convert_to_numpy(self.optimizer.learning_rate)
         entry["learning_rate"] = float(rate)
         entry["images_per_second"] = round(count * self.batch_size / seconds, 1)
+        tracked = self.track(self._done) if self.track else None
         if self.metrics_file and is_chief():
             append_line(self.metrics_file, json.dumps(entry))
+            self.summaries.scalars(
+                self._done, {name: value for name, value in entry.items() if name != "step"}
+            )
+            if tracked is not None:
+                append_line(self.tracked_file, json.dumps({"step": self._done, **tracked}))
         self._remember()
         self._sums, self._since = [], time.monotonic()
         return entry

@@ -1,0 +1,36 @@
+"""TensorBoard's event files."""
+
+import tensorflow as tf
+
+from oneshot_tf.files import make_folder, writing
+
+
+class Summaries:
+    """Writes events into a folder, a new file each time a program starts.
+
+    Args:
+        folder: where; made when there is something to write.
+    """
+
+    def __init__(self, folder):
+        self.folder, self._writer = folder, None
+
+    def scalars(self, step: int, values: dict) -> None:
+        """Numbers by name."""
+        self._write(lambda: [tf.summary.scalar(n, v, step=step) for n, v in values.items()])
+
+    def histogram(self, step: int, name: str, values) -> None:
+        """The distribution of many numbers."""
+        self._write(lambda: tf.summary.histogram(name, values, step=step))
+
+    def _write(self, write):
+        with writing(self.folder), tf.device("/cpu:0"):
+            try:
+                if self._writer is None:
+                    make_folder(self.folder)
+                    self._writer = tf.summary.create_file_writer(str(self.folder))
+                with self._writer.as_default():
+                    write()
+                self._writer.flush()
+            except tf.errors.OpError as error:
+                raise OSError(error.message) from None
