@@ -31,6 +31,7 @@ setup(
         "etils<1.14; python_version < '3.11'",
         "importlib_resources>=5",  # tensorflow-datasets imports it without declaring it
         "keras>=3.10,<4",
+        "keras-tuner>=1.4.7,<2",
         "matplotlib>=3.8",
         "numpy>=1.26,<3",
         "psutil>=5.9",

@@ -323,6 +323,76 @@ class ExportSettings(Settings):
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
 
 
+_TUNABLE = ("drop_rate", "learning_rate", "weight_decay", "drop_schedule", "learning_rate_schedule")
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings(Settings):
+    """What is tuned, how, and towards what."""
+
+    tuner: str = setting(
+        "random",
+        "random, hyperband (many short trials first; --max_trials doesn't count), bayesian.",
+        choices=("random", "hyperband", "bayesian"),
+    )
+    max_trials: int = setting(12, "Trials, each a training of --train_steps.", least=1)
+    tune: str = setting(
+        "drop_rate", f"What is tuned, separated by commas, of {', '.join(_TUNABLE)}."
+    )
+    objective: str = setting(
+        "top",
+        "top (mean accuracy, with the shared weights, of the best --top of --num_candidates), rank "
+        "(Spearman of candidate with stand-alone accuracy, over the stand-alone nets of --of_run), "
+        "stand_alone (validation accuracy of the best candidate of --of_run, trained alone: the "
+        "final nets' settings, section 3.4).",
+        choices=("top", "rank", "stand_alone"),
+    )
+    num_candidates: int = setting(100, "For --objective=top: candidates in a trial.", least=1)
+    top: int = setting(10, "For --objective=top: how many of them count.", least=1)
+    of_run: str = setting(
+        "", "For rank and stand_alone: a run directory of the same data and space."
+    )
+    drop_rate_range: str = setting("1e-6,0.5", "From and to, drawn uniformly in the logarithm.")
+    learning_rate_range: str = setting("0.01,0.5", "From and to, likewise.")
+    weight_decay_range: str = setting("1e-5,1e-3", "From and to, likewise.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.top > self.num_candidates:
+            raise InputError(
+                f"--top={self.top} of --num_candidates={self.num_candidates}; give fewer, or more."
+            )
+        self.names()
+        for name in ("drop_rate", "learning_rate", "weight_decay"):
+            self.range_of(name)
+
+    def names(self) -> list[str]:
+        """What is tuned."""
+        names = [name.strip() for name in self.tune.split(",")]
+        wrong = [name for name in names if name not in _TUNABLE]
+        if wrong or len(set(names)) < len(names):
+            raise InputError(f"--tune={self.tune}: needed are some of {', '.join(_TUNABLE)}.")
+        unused = [name for name in names if name.startswith("drop")]
+        if self.objective == "stand_alone" and unused:
+            raise InputError(
+                f"--tune={self.tune}: a stand-alone net has no {unused[0]}; leave it out."
+            )
+        return names
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        """From and to."""
+        text, most = getattr(self, f"{name}_range"), 100.0 if name == "learning_rate" else 1.0
+        try:
+            low, high = map(float, text.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not 0 < low < high <= most:
+            raise InputError(
+                f"--{name}_range={text}: needed are two numbers FROM,TO above 0 and up to {most:g}."
+            )
+        return low, high
+
+
 @dataclasses.dataclass(frozen=True)
 class AnalyzeSettings(Settings):
     """What is reported."""

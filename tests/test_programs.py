@@ -371,7 +371,9 @@ def test_a_bad_command_line_has_code_2(folder):
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize("program", ["train", "search", "retrain", "export", "analyze", "draw"])
+@pytest.mark.parametrize(
+    "program", ["train", "search", "retrain", "export", "analyze", "draw", "tune"]
+)
 def test_help(program, tmp_path):
     out, _ = run(program, "--help", cwd=tmp_path)
     assert f"python -m oneshot_tf.{program}" in out

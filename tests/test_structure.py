@@ -40,7 +40,7 @@ ALLOWED = {
     "analysis": {"files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
-PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw"}
+PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune"}
 
 
 def imports_of(path):

@@ -94,6 +94,18 @@ def tracked(steps, values, accuracies) -> str:
     return _svg(figure)
 
 
+def tuning(points, name: str, y_label: str) -> str:
+    """The score of trials against what was tuned."""
+    figure, axes = _axes()
+    axes.scatter([p[0] for p in points], [p[1] for p in points], color=COLOURS[0])
+    if not any(isinstance(p[0], str) for p in points):
+        axes.set_xscale("log")
+    axes.set_xlabel(name)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
 def training(lines, name: str, y_label: str) -> str:
     """A metric of the one-shot model over its training, from metrics.jsonl."""
     figure, axes = _axes()

@@ -1,0 +1,307 @@
+"""Tunes the one-shot model's training with KerasTuner: the dropout rate before all (section 4.1).
+
+Each trial trains a one-shot model and scores it by --objective. A killed run goes on with the
+same command: finished trials are known by their values, one under way goes on from its
+checkpoint. Several processes share the work if KerasTuner's variables KERASTUNER_TUNER_ID (chief,
+or any name of a worker), KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT are set. Ends with
+RUN_DIR/best.flags: python -m oneshot_tf.train --flagfile=RUN_DIR/best.flags --run_dir=DIR.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+
+import keras_tuner
+import numpy as np
+
+from oneshot_tf import config, settings
+from oneshot_tf.analysis import plots, ranking
+from oneshot_tf.candidates import CandidateFile, ranked
+from oneshot_tf.errors import InputError
+from oneshot_tf.evaluation import evaluate, evaluate_standalone
+from oneshot_tf.files import check_form, read_json, write_atomically, write_json
+from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
+from oneshot_tf.locks import locked
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.records import FREE, RunDirectory
+from oneshot_tf.sources import load_data
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import bender2018
+from oneshot_tf.strategies import PathDropout, RandomSearch
+
+_LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
+
+
+def main(run, tune, data, model, train, one_shot, device) -> None:
+    """Tunes; each argument is the object of `settings` of that kind."""
+    directory = RunDirectory(run.run_dir)
+    groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
+    worker = os.environ.get("KERASTUNER_TUNER_ID", "")
+    leads = not worker or "chief" in worker  # writes the result
+    with directory.locked() if leads else contextlib.nullcontext():
+        if leads:
+            _check_same(directory.path / "settings.json", groups)
+        trials = _Trials(directory, groups, device)
+        if "chief" not in worker:
+            trials.load()
+        project = directory.path / "keras_tuner"
+        if leads:
+            # Never read back: what counts is in the trials' own folders.
+            shutil.rmtree(project, ignore_errors=True)
+        tuner = _Tuner(trials, _oracle(tune, trials, one_shot.seed), directory.path, project.name)
+        try:
+            tuner.search(verbose=0)
+        except keras_tuner.errors.FatalError:
+            raise tuner.error from None
+        if leads:
+            _finish(directory, groups, trials)
+
+
+def _check_same(path, groups):
+    """Trials of other settings don't count."""
+    now = {name: group.to_dict() for name, group in groups.items()}
+    if path.exists():
+        before = read_json(path)
+        check_form(path, before, dict.fromkeys(now, dict))
+        for group, values in now.items():
+            for name, value in values.items():
+                old = before[group].get(name)
+                if name not in {*FREE, "max_trials"} and old != value:
+                    raise InputError(
+                        f"{path.parent} was begun with --{name}={old}, now it is --{name}={value}; "
+                        "give another --run_dir."
+                    )
+    write_json(path, now)
+
+
+def _oracle(tune, trials, seed):
+    """KerasTuner's search strategy."""
+    common = {
+        "objective": keras_tuner.Objective("score", "max"),
+        "hyperparameters": trials.hyperparameters(),
+        "seed": seed + 1,  # 0 would mean any
+    }
+    if tune.tuner == "hyperband":
+        return keras_tuner.oracles.HyperbandOracle(max_epochs=_LONGEST, factor=3, **common)
+    kinds = {
+        "random": keras_tuner.oracles.RandomSearchOracle,
+        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+    }
+    return kinds[tune.tuner](max_trials=tune.max_trials, **common)
+
+
+class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):
+    def __init__(self, trials, oracle, folder, name):
+        self._trials = trials
+        super().__init__(oracle, directory=str(folder), project_name=name, overwrite=False)
+
+    def run_trial(self, trial, verbose=0):
+        try:
+            return {"score": self._trials.score(trial.hyperparameters.values)}
+        except Exception as error:  # KerasTuner would go on with the next trial
+            self.error = error
+            raise keras_tuner.errors.FatalError(str(error)) from None
+
+    def save_model(self, trial_id, model, step=0):
+        """Trials keep their own checkpoints."""
+
+
+class _Trials:
+    """Trains and scores, each set of values once.
+
+    Args:
+        directory: the `RunDirectory`.
+        groups: settings by name.
+        device: `DeviceSettings`.
+
+    Raises:
+        InputError: what --objective needs isn't there.
+    """
+
+    def __init__(self, directory, groups, device):
+        self.folder, self.groups, self.device = directory.path / "trials", groups, device
+        self.tune, self.space = groups["tune"], bender2018(groups["model"].num_blocks)
+        self.names = self.tune.names()
+        self.source = None
+        if self.tune.objective != "top":
+            if not self.tune.of_run:
+                raise InputError(
+                    f"--objective={self.tune.objective} needs --of_run: a run directory with "
+                    f"{'stand-alone nets' if self.tune.objective == 'rank' else 'candidates'}."
+                )
+            self.source = RunDirectory(self.tune.of_run)
+            if self.source.space() != self.space:
+                raise InputError(f"--of_run={self.tune.of_run} has another search space.")
+        if self.tune.objective == "rank":
+            self.nets = next(iter(ranking.collect(self.source).values()), [])
+            if len(self.nets) < ranking.FEWEST:
+                raise InputError(
+                    f"--of_run={self.tune.of_run} has {len(self.nets)} stand-alone nets; needed "
+                    f"are {ranking.FEWEST} or more: python -m oneshot_tf.retrain "
+                    f"--run_dir={self.tune.of_run} --select=stratified."
+                )
+        if self.tune.objective == "stand_alone":
+            self.architecture = self._best_candidate()
+
+    def _best_candidate(self) -> Architecture:
+        file = CandidateFile(self.source.path / "candidates.csv", self.space)
+        best = ranked(file.read())
+        if not best:
+            raise InputError(f"--of_run={self.tune.of_run} has no candidates; run a search there.")
+        return best[0].architecture
+
+    def load(self):
+        """Reads the images."""
+        self.dataset = load_data(**self.groups["data"].to_dict())
+        check_batch_size(self.groups["train"], self.dataset)
+        if self.source is not None:
+            self.source.check_data(self.dataset)
+
+    def hyperparameters(self):
+        """What is tuned, in what range."""
+        space = keras_tuner.HyperParameters()
+        for name in self.names:
+            if name.endswith("schedule"):
+                group = "one_shot" if name == "drop_schedule" else "train"
+                fields = {f.name: f for f in dataclasses.fields(self.groups[group])}
+                space.Choice(name, list(fields[name].metadata["choices"]))
+            else:
+                low, high = self.tune.range_of(name)
+                space.Float(name, low, high, sampling="log")
+        return space
+
+    def score(self, values) -> float:
+        """The objective for values of what is tuned; 0 where the loss isn't finite."""
+        values = {k: v for k, v in values.items() if k != "tuner/trial_id"}
+        key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        folder = self.folder / key
+        with locked(folder):
+            file = folder / "result.json"
+            if file.exists():
+                result = read_json(file)
+                check_form(file, result, {"score": float})
+                return result["score"]
+            words = ", ".join(f"{name} {values[name]:.3g}" if isinstance(values[name], float)
+                              else f"{name} {values[name]}" for name in self.names)  # fmt: skip
+            print(f"Trial {key}: {words}", flush=True)
+            started = time.monotonic()
+            result = {"values": values, **self._measure(values, folder)}
+            result["seconds"] = round(time.monotonic() - started, 1)
+            write_json(file, result)
+        print(f"Trial {key}: score {result['score']:.4f}", flush=True)
+        return result["score"]
+
+    def _measure(self, values, folder) -> dict:
+        def chosen(group):
+            names = {field.name for field in dataclasses.fields(group)}
+            return dataclasses.replace(group, **{n: values[n] for n in self.names if n in names})
+
+        train, one_shot = chosen(self.groups["train"]), chosen(self.groups["one_shot"])
+        model, classes = self.groups["model"], self.dataset.num_classes
+        share = values.get("tuner/epochs", _LONGEST) / _LONGEST
+        steps = max(1, round(one_shot.train_steps * share))
+        stack = (model.num_cells, model.filters, classes, one_shot.seed, self.device.dtype)
+        alone = self.tune.objective == "stand_alone"
+        net = Standalone(self.space, self.architecture, *stack) if alone else Supernet(
+            self.space, *stack
+        )  # fmt: skip
+        try:
+            if alone:
+                fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)
+            else:
+                sampler = PathDropout(self.space, one_shot.drop_rate, one_shot.drop_schedule, steps)
+                fit_supernet(
+                    net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device
+                )
+        except InputError as error:
+            if not (folder / "diverged.json").exists():
+                raise
+            return {"score": 0.0, "why": str(error)}
+        if alone:
+            split = self.dataset.validation
+            return {"score": evaluate_standalone(net, split, self.dataset.normalize).accuracy}
+        return self._score_candidates(net, train.ghost_batch_size, one_shot.seed)
+
+    def _score_candidates(self, net, ghost_batch_size, seed) -> dict:
+        if self.tune.objective == "rank":
+            architectures = [Architecture.from_text(n.architecture) for n in self.nets]
+            truth = np.array([n.mean for n in self.nets])
+        else:
+            architectures = RandomSearch(self.space, seed).propose(self.tune.num_candidates)
+        scores = evaluate(net, architectures, self.dataset, ghost_batch_size)
+        accuracies = np.array([score.accuracy for score in scores])
+        facts = {"mean": float(accuracies.mean()), "most": float(accuracies.max())}
+        if self.tune.objective == "rank":
+            spearman = ranking.statistics(None, 1)["Spearman"]
+            return {**facts, "score": ranking.measure(spearman, "", accuracies, truth, 100).value}
+        best = np.sort(accuracies)[-self.tune.top :]
+        return {**facts, "score": float(best.mean())}
+
+    def results(self) -> list[dict]:
+        """Of all finished trials, the best first."""
+        form = {"values": dict, "score": float, "seconds": float}
+        found = []
+        for path in sorted(self.folder.glob("*/result.json")):
+            result = read_json(path)
+            check_form(path, result, form)
+            found.append(result)
+        return sorted(found, key=lambda result: -result["score"])
+
+
+def _finish(directory, groups, trials):
+    """Writes trials.csv, curve.svg and best.flags."""
+    results = trials.results()
+    if not results:
+        raise InputError(f"{directory.path}: no trial was finished.")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["score", *trials.names, "parts_of_27", "seconds"])
+    for result in results:
+        values = [result["values"][name] for name in trials.names]
+        parts = result["values"].get("tuner/epochs", _LONGEST)
+        writer.writerow([f"{result['score']:.6f}", *values, parts, result["seconds"]])
+    write_atomically(directory.path / "trials.csv", lambda file: file.write(text.getvalue()))
+    whole = [r for r in results if r["values"].get("tuner/epochs", _LONGEST) == _LONGEST]
+    best = (whole or results)[0]
+    name = trials.names[0]
+    points = [(r["values"][name], r["score"]) for r in whole or results]
+    label = {"top": f"mean accuracy of the top {trials.tune.top} candidates",
+             "rank": "Spearman with stand-alone accuracy",
+             "stand_alone": "stand-alone validation accuracy"}[trials.tune.objective]  # fmt: skip
+    drawing = plots.tuning(points, name, label)
+    write_atomically(directory.path / "curve.svg", lambda file: file.write(drawing))
+    chosen = []
+    for group in (groups[name] for name in ("data", "model", "train", "one_shot")):
+        fields = {field.name for field in dataclasses.fields(group)}
+        values = {n: best["values"][n] for n in trials.names if n in fields}
+        chosen.append(dataclasses.replace(group, **values))
+    lines = "".join(f"{line}\n" for line in config.as_flag_lines(chosen))
+    write_atomically(directory.path / "best.flags", lambda file: file.write(lines))
+    for result in results[:10]:
+        shown = ", ".join(f"{n}={result['values'][n]}" for n in trials.names)
+        print(f"{result['score']:.4f}  {shown}")
+    print(
+        f"{len(results)} trials are in {directory.path / 'trials.csv'}. Next: python -m "
+        f"oneshot_tf.train --flagfile={directory.path / 'best.flags'} --run_dir=DIR",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    config.run(
+        main,
+        settings.RunSettings,
+        settings.TuneSettings,
+        settings.DataSettings,
+        settings.ModelSettings,
+        settings.TrainSettings,
+        settings.OneShotSettings,
+        settings.DeviceSettings,
+    )

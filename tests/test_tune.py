@@ -1,0 +1,208 @@
+"""Tuning: the same trials after a kill, one process or several, and flags that train takes."""
+
+import csv
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf import settings, tune
+from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.records import RunDirectory
+
+ROOT = pathlib.Path(__file__).parent.parent
+FLAGS = ["--dataset=digits", "--num_validation=100", "--num_blocks=1", "--num_cells=2",
+         "--filters=2", "--batch_size=64", "--train_steps=6", "--num_candidates=6", "--top=2",
+         "--augmentation=crop"]  # fmt: skip
+
+
+def start(folder, *flags, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "oneshot_tf.tune", *FLAGS, *flags], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+def finish(process, code=0):
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == code, out + errors
+    assert "Traceback" not in errors
+    return out, errors
+
+
+def trials(folder):
+    with open(folder / "trials.csv") as file:
+        rows = list(csv.DictReader(file))
+    return sorted((row["drop_rate"], row["score"]) for row in rows)
+
+
+def groups(**changes):
+    kinds = {"tune": {"num_candidates": 6, "top": 2, "max_trials": 3},
+             "data": {"dataset": "digits", "num_validation": 100},
+             "model": {"num_cells": 2, "filters": 2, "num_blocks": 1},
+             "train": {"batch_size": 64, "augmentation": "crop"},
+             "one_shot": {"train_steps": 6}, "device": {}}  # fmt: skip
+    classes = {"tune": settings.TuneSettings, "data": settings.DataSettings,
+               "model": settings.ModelSettings, "train": settings.TrainSettings,
+               "one_shot": settings.OneShotSettings,
+               "device": settings.DeviceSettings}  # fmt: skip
+    return [kind(**{**kinds[name], **changes.get(name, {})}) for name, kind in classes.items()]
+
+
+def run(folder, **changes):
+    tune.main(settings.RunSettings(str(folder)), *groups(**changes))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tune") / "run"
+    run(folder)
+    return folder
+
+
+def test_it_ends_with_flags_that_train_takes(whole, tmp_path):
+    assert len(trials(whole)) == 3 and (whole / "curve.svg").exists()
+    best = max(trials(whole), key=lambda row: row[1])
+    flags = (whole / "best.flags").read_text()
+    assert f"--drop_rate={best[0]}\n" in flags
+    done = subprocess.run(
+        [sys.executable, "-m", "oneshot_tf.train", f"--flagfile={whole / 'best.flags'}",
+         "--run_dir=run"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
+    """Also with KerasTuner's own file cut off, and with more trials afterwards."""
+    original, calls = tune.fit_supernet, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "fit_supernet", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run")
+    oracle = tmp_path / "run" / "keras_tuner" / "oracle.json"
+    oracle.write_text(oracle.read_text()[:50] if oracle.exists() else "{")
+    calls.clear()
+    monkeypatch.setattr(tune, "fit_supernet", lambda *a: calls.append(1) or original(*a))
+    run(tmp_path / "run")
+    assert trials(tmp_path / "run") == trials(whole) and len(calls) == 2  # the first one was done
+    run(tmp_path / "run", tune={"max_trials": 4})
+    assert len(calls) == 3 and set(trials(whole)) < set(trials(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
+def test_other_tuners(tmp_path, tuner, monkeypatch):
+    monkeypatch.setattr(tune, "_LONGEST", 3)  # or Hyperband takes some fifty trials
+    changes = {"tuner": tuner, "tune": "drop_rate,learning_rate_schedule", "max_trials": 4}
+    if tuner == "hyperband":
+        changes["num_candidates"] = changes["top"] = 1
+    run(tmp_path / "run", tune=changes, one_shot={"train_steps": 3})
+    assert len(trials(tmp_path / "run")) >= 4
+    again = (tmp_path / "run" / "trials.csv").read_text()
+    run(tmp_path / "run", tune=changes, one_shot={"train_steps": 3})
+    assert (tmp_path / "run" / "trials.csv").read_text() == again
+
+
+def test_a_diverged_trial_has_the_worst_score(tmp_path):
+    changes = {"tune": "learning_rate", "learning_rate_range": "90,100", "max_trials": 1}
+    run(tmp_path / "run", tune=changes, train={"weight_decay": 1.0}, one_shot={"train_steps": 60})
+    (result,) = (tmp_path / "run" / "trials").glob("*/result.json")
+    assert json.loads(result.read_text())["score"] == 0.0
+    assert "not finite" in json.loads(result.read_text())["why"]
+
+
+@pytest.fixture
+def source(tmp_path, digits):
+    """A run with candidates and stand-alone nets, of the same data and space."""
+    run, space = RunDirectory(tmp_path / "source"), ost.bender2018(1)
+    _, data, model, train, one_shot, device = groups()
+    facts = {"class_names": list(digits.class_names), "image_size": 8,
+             "fingerprint": digits.fingerprint()}  # fmt: skip
+    parts = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
+    run.begin(parts, space, [], facts)
+    rows = [
+        Candidate(a, 0.1 * i, 1.5, 100, 10, 20, i + 1, 0.5)
+        for i, a in enumerate(ost.RandomSearch(space, 0).propose(6))
+    ]
+    CandidateFile(run.path / "candidates.csv", space).write(rows)
+    nets = [
+        {"architecture": str(c.architecture), "rank": c.rank, "candidate_accuracy": 0.5,
+         "parameters": 10, "multiply_adds": 20, "folder": [f"top/net_{i}/run_0"],
+         "accuracies": [0.5 + 0.01 * i], "mean": 0.5 + 0.01 * i, "std": None}
+        for i, c in enumerate(rows)
+    ]  # fmt: skip
+    result = {"retrain": {"select": "top", "num_cells": 2, "filters": 2}, "nets": nets,
+              "evaluated_on": "validation", "num_images": 100, "num_steps": 5, "mean": 0.5,
+              "std": 0.1}  # fmt: skip
+    (run.path / "retrain" / "top").mkdir(parents=True)
+    (run.path / "retrain" / "top" / "result.json").write_text(json.dumps(result))
+    return run.path
+
+
+@pytest.mark.parametrize("objective", ["rank", "stand_alone"])
+def test_other_objectives(source, tmp_path, objective):
+    changes = {"objective": objective, "of_run": str(source), "tune": "learning_rate"}
+    run(tmp_path / "run", tune={**changes, "max_trials": 2})
+    found = [
+        json.loads(path.read_text())["score"]
+        for path in (tmp_path / "run" / "trials").glob("*/result.json")
+    ]
+    assert len(found) == 2 and all(-1 <= score <= 1 for score in found)
+    with pytest.raises(ost.InputError, match="images of digits have changed"):
+        run(tmp_path / "other", tune=changes, data={"num_validation": 90})
+    if objective == "rank":
+        (source / "retrain" / "top" / "result.json").unlink()
+        with pytest.raises(ost.InputError, match="has 0 stand-alone nets"):
+            run(tmp_path / "none", tune=changes)
+
+
+def test_chief_and_two_workers(whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+    flags = ["--run_dir=run", "--max_trials=3"]
+    chief = start(tmp_path, *flags, KERASTUNER_TUNER_ID="chief", **common)
+    workers = [
+        start(tmp_path, *flags, KERASTUNER_TUNER_ID=f"worker{i}", **common) for i in range(2)
+    ]
+    for process in [*workers, chief]:
+        finish(process)
+    assert [rate for rate, _ in trials(tmp_path / "run")] == [rate for rate, _ in trials(whole)]
+
+
+@pytest.mark.parametrize(
+    "flags, code, part",
+    [
+        (["--tune=momentum"], 2, "--tune=momentum"),
+        (["--drop_rate_range=0.5"], 2, "--drop_rate_range=0.5"),
+        (["--drop_rate_range=0.5,0.1"], 2, "FROM,TO"),
+        (["--top=7"], 2, "--top=7"),
+        (["--objective=rank"], 1, "--of_run"),
+        (["--objective=stand_alone", "--tune=learning_rate", "--of_run=x"], 1, "holds no run"),
+        (["--objective=stand_alone"], 2, "has no drop_rate"),
+        (["--dataset=nothing_like_it"], 1, "nothing_like_it"),
+    ],
+)
+def test_mistakes(tmp_path, flags, code, part):
+    _, errors = finish(start(tmp_path, "--run_dir=run", *flags), code)
+    lines = [line for line in errors.splitlines() if ": error: " in line]
+    assert len(lines) == 1 and part in lines[0]
+
+
+def test_other_settings_are_refused(whole):
+    with pytest.raises(ost.InputError, match="--train_steps=6, now it is --train_steps=7"):
+        run(whole, one_shot={"train_steps": 7})
