@@ -119,6 +119,7 @@ def test_each_flag_file_parses_and_explains_itself(path):
     for word in ("Run", "Cost", "Expect", "Source"):
         assert any(line.startswith(f"# {word}: ") for line in lines), word
     groups = RETRAIN if "retrain" in path.name else TRAIN
+    groups = (*TRAIN, settings.TuneSettings) if path.name.startswith("tune") else groups
     chosen = parse(f"--flagfile={path}", groups=groups)
     assert len(chosen) == len(groups)
     assert f"--flagfile={path.name} " in next(line for line in lines if line.startswith("# Run: "))
