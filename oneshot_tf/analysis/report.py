@@ -156,6 +156,12 @@ class Report:
         selections = {name for net in nets for name in net.selections}
         if selections <= {"top"}:
             say("Only top candidates were trained alone: over the whole range it may be different.")
+        elif selections & {"top", "small"}:
+            say(
+                "Some nets were trained because they rank high, which spreads them more than "
+                "chance would and raises correlations; --select=stratified or random alone is "
+                "fairer."
+            )
         if not self.others:
             say(
                 "One one-shot model: nothing follows for others, trained with another seed or "
