@@ -277,7 +277,7 @@ def measure_scaling(arguments):
 def measure_around(arguments):
     """What is not computing."""
     table = measured(arguments, "around", threads=os.cpu_count())
-    print("\naround: share of wall time outside the graphs, first calls not counted; n = 1")
+    print("\naround: share of wall time outside the graphs, the start not counted; n = 1")
     for program, shares in table.items():
         seconds, outside = shares.pop("seconds"), shares.pop("outside")
         parts = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())

@@ -173,9 +173,12 @@ class Clock:
 
         return timed
 
-    def shares(self, graphs, others=()) -> dict:
-        """Shares of the time from the end of the first graph, which was traced, to the last end."""
-        start = self.spans[graphs][0][1]
+    def shares(self, graphs, others, warm: int) -> dict:
+        """Shares of the time from the end of the first `warm` calls of graphs to the last end.
+
+        Those are where graphs are traced and TensorBoard is imported.
+        """
+        start = self.spans[graphs][warm - 1][1]
         whole = max(end for spans in self.spans.values() for _, end in spans) - start
         spent = {
             key: sum(end - began for began, end in self.spans[key] if began >= start) / whole
@@ -196,7 +199,7 @@ def around(arguments) -> dict:
     clock = Clock()
     TrainStep.__call__ = clock.watch("step", TrainStep.__call__, lambda sums: sums["loss"].numpy())
     Checkpoints.save = clock.watch("checkpoints", Checkpoints.save)
-    loop.append_line = clock.watch("logs", loop.append_line)
+    loop.Loop._look = clock.watch("logs", loop.Loop._look)
     CandidateFile.append = clock.watch("candidates.csv", CandidateFile.append)
     build = evaluation._log_probabilities
 
@@ -214,6 +217,6 @@ def around(arguments) -> dict:
             settings.OneShotSettings(train_steps=101, drop_schedule="constant"),
             settings.DeviceSettings(log_steps=10, checkpoint_steps=50),
         )
-        training = clock.shares("step", ["checkpoints", "logs"])
+        training = clock.shares("step", ["checkpoints", "logs"], warm=11)
         search.main(run, settings.SearchSettings(num_candidates=100), settings.LocationSettings())
-    return {"training": training, "search": clock.shares("evaluation", ["candidates.csv"])}
+    return {"training": training, "search": clock.shares("evaluation", ["candidates.csv"], warm=4)}

@@ -22,6 +22,8 @@ from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 
+_REMEMBER_SECONDS = 30.0  # how far back one goes, at most about, to reach a step again
+
 
 def fit_supernet(
     supernet,
@@ -217,13 +219,15 @@ class Loop:
             )
             if tracked is not None:
                 append_line(self.tracked_file, json.dumps({"step": self._done, **tracked}))
-        self._remember()
+        if time.monotonic() - self._remembered > _REMEMBER_SECONDS:
+            self._remember()
         self._sums, self._since = [], time.monotonic()
         return entry
 
     def _remember(self):
         """Keeps values from which a step that goes wrong can be reached again."""
         self._known = self._done, [value_of(variable) for variable in self.variables]
+        self._remembered = time.monotonic()
 
     def _save(self):
         if self.checkpoints:
