@@ -135,6 +135,7 @@ class _Jobs:
     def __init__(self, directory, folder, dataset, retrain, train, device):
         self.space, self.folder, self.dataset = directory.space(), folder, dataset
         self.retrain, self.train_settings, self.device = retrain, train, device
+        self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
         self.on_test = retrain.evaluate_on == "test"
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = max(
@@ -144,10 +145,10 @@ class _Jobs:
     def run(self, chosen) -> dict:
         """Trains all, then evaluates all."""
         for index, candidate in enumerate(chosen):
-            for repeat in range(self.retrain.repeats):
+            for repeat in self.repeats:
                 print(
                     f"{self.retrain.name}: net {index + 1}/{len(chosen)}, run "
-                    f"{repeat + 1}/{self.retrain.repeats}: {candidate['architecture']}",
+                    f"{repeat + 1}/{self.repeats.stop}: {candidate['architecture']}",
                     flush=True,
                 )
                 self.train(candidate["architecture"], index, repeat)
@@ -178,7 +179,7 @@ class _Jobs:
     def _evaluate_net(self, split, index, candidate):
         accuracies = []
         architecture = candidate["architecture"]
-        for repeat in range(self.retrain.repeats):
+        for repeat in self.repeats:
             net, _ = self._net(architecture, index, repeat)
             checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
             checkpoints.restore_step(self.num_steps, net.variables)
@@ -190,8 +191,7 @@ class _Jobs:
             "parameters": int(cost.parameters(*stack)[0]),
             "multiply_adds": int(cost.multiply_adds(*stack, self.dataset.image_size)[0]),
             "folder": [
-                str(self._folder(index, r).relative_to(self.folder.parent))
-                for r in range(self.retrain.repeats)
+                str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
             ],
             "accuracies": accuracies,
             **_mean_std(accuracies),

@@ -22,8 +22,10 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.results import read_results
 from oneshot_tf.space import cost
-from oneshot_tf.strategies import RandomSearch
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.strategies import Listed, RandomSearch
 
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
@@ -43,18 +45,20 @@ def _search(directory, search, location):
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
     made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
-    made_with["budget"] = search.budget
+    made_with |= {"budget": search.budget, "trained_in": search.trained_in}
     if search.budget == "race":
         made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
+    listed = _trained_in(search.trained_in, space) if search.trained_in else None
     racing = (directory.path / "race.npz").exists()
     _check_same_search(directory, made_with, bool(done) or racing)
-    wanted = min(search.num_candidates, space.num_architectures)
-    if wanted < search.num_candidates:
+    wanted = len(listed) if listed else min(search.num_candidates, space.num_architectures)
+    if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
     finalists = [c for c in done.values() if c.num_images]
     if len(done) < wanted or (search.rank_by == "kl" and len(finalists) < search.finalists):
         dataset = directory.load_data(location)
-        work = _Search(directory, supernet, dataset, search, file, done, wanted)
+        proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
+        work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
         if search.budget == "race":
             work.race()
         elif search.rank_by == "kl":
@@ -101,16 +105,31 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
     return supernet, steps
 
 
+def _trained_in(path, space) -> list[Architecture]:
+    """What `retrain` trained in another run, in the order of its results."""
+    other = RunDirectory(path)
+    if other.space() != space:
+        raise InputError(f"--trained_in={path} has another search space.")
+    texts = [net["architecture"] for result in read_results(other) for net in result["nets"]]
+    if not texts:
+        raise InputError(
+            f"--trained_in={path} has no stand-alone nets: python -m oneshot_tf.retrain "
+            f"--run_dir={path}."
+        )
+    return list(dict.fromkeys(Architecture.from_text(text) for text in texts))
+
+
 def _check_same_search(directory, made_with, has_candidates):
     """Candidates of two seeds, or of two trainings, don't go into one file."""
     path = directory.path / "search.json"
     if has_candidates and path.exists():
         before = read_json(path)
         for name, value in made_with.items():
-            if before.get(name) != value:
+            old = before.get(name, "")
+            if old != value:
                 raise InputError(
-                    f"The search in {directory.path} was begun with {name}={before.get(name)}, now "
-                    f"it is {name}={value}; give --{name}={before.get(name)} to go on, or move "
+                    f"The search in {directory.path} was begun with {name}={old}, now "
+                    f"it is {name}={value}; give --{name}={old} to go on, or move "
                     "candidates.csv and race.npz away to start anew."
                 )
     else:
@@ -120,12 +139,12 @@ def _check_same_search(directory, made_with, has_candidates):
 class _Search:
     """Adds candidates to `done` and to the file until there are `wanted`."""
 
-    def __init__(self, directory, supernet, dataset, search, file, done, wanted):
+    def __init__(self, directory, supernet, dataset, search, file, done, wanted, proposer):
         self.directory, self.supernet, self.dataset = directory, supernet, dataset
         self.settings, self.file, self.done, self.wanted = search, file, done, wanted
         self.space = supernet.space
         self.ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
-        self.proposer = RandomSearch(self.space, search.seed)
+        self.proposer = proposer
 
     def _begin(self):
         """Called when all is known to be well: until then, nothing on disk changes."""

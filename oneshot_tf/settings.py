@@ -262,6 +262,11 @@ class SearchSettings(Settings):
         least=0.0,
     )
     seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+    trained_in: str = setting(
+        "",
+        "Another run directory: evaluate the architectures that were trained alone there, and no "
+        "others, to compare one-shot models.",
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -299,6 +304,13 @@ class RetrainSettings(Settings):
     num_cells: int = setting(0, "Cells in the stack; 0: as the one-shot model.", least=0, most=64)
     epochs: float = setting(300.0, "Passes over the training images.", above=0.0, most=100_000.0)
     repeats: int = setting(1, "Runs of each architecture, each with its own seed.", least=1)
+    first_run: int = setting(
+        0,
+        "Number of the first run. Runs of the same selection and seed may be shared out over "
+        "processes or days, each part under its own --name; analyze puts them together.",
+        least=0,
+        most=10_000,
+    )
     evaluate_on: str = setting(
         "test",
         "test (trains on training and validation images; the test images are read once, at the "

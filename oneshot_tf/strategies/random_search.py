@@ -1,4 +1,4 @@
-"""Random search, the paper's way to choose candidates (section 3.3)."""
+"""Candidates that don't depend on how good others were: random ones, and given ones."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ _MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is 
 
 
 class RandomSearch:
-    """Proposes architectures sampled independently from a fixed distribution.
+    """The paper's way (section 3.3): samples independently from a fixed distribution.
 
     Architectures drawn before are passed over. The sequence depends on the seed
     alone, so a search that starts again proposes the same ones in the same order.
@@ -40,3 +40,22 @@ class RandomSearch:
 
     def observe(self, architectures, accuracies) -> None:
         """Learns nothing: the distribution is fixed."""
+
+
+class Listed:
+    """Proposes given architectures, in their order.
+
+    Args:
+        architectures: to propose, each once.
+    """
+
+    def __init__(self, architectures):
+        self._left = list(dict.fromkeys(architectures))
+
+    def propose(self, count: int) -> list:
+        """The next `count`; fewer when there are no more."""
+        proposed, self._left = self._left[:count], self._left[count:]
+        return proposed
+
+    def observe(self, architectures, accuracies) -> None:
+        """Learns nothing."""
