@@ -29,6 +29,7 @@ setup(
         "absl-py>=2.1",
         # Without this, older pips search for minutes: later ones need a dependency that 3.10 lacks.
         "etils<1.14; python_version < '3.11'",
+        "grpcio>=1.60",  # by which keras-tuner's processes speak; its errors are caught
         "importlib_resources>=5",  # tensorflow-datasets imports it without declaring it
         "keras>=3.10,<4",
         "keras-tuner>=1.4.7,<2",

@@ -13,6 +13,12 @@ def plain(error: Exception | str) -> str:
     return text.splitlines()[0][:200] if text else "unreadable"
 
 
+def short(value) -> str:
+    """What a value looks like, in 80 characters at most."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class InputError(ValueError):
     """A value, file or data set that can't be used.
 

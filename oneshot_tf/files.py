@@ -1,7 +1,7 @@
 """Files that are whole or not there: written beside, flushed to disk, renamed.
 
-And reading what somebody else may have written: nothing read here runs code, or
-takes more memory than the file is long.
+And reading what somebody else may have written: nothing read here runs code. Texts are
+bounded in length, and arrays take no more memory than their file is long.
 """
 
 import contextlib
@@ -136,6 +136,22 @@ def read_json(path) -> dict:
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}; needed is a JSON object.")
     return value
+
+
+def read_json_lines(path, form) -> list[dict]:
+    """The lines of a file that have a form; others are half-written, or none of ours.
+
+    Args:
+        path: the file; it may be missing.
+        form: as for `check_form`.
+    """
+    lines = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):  # InputError is a ValueError
+            value = json.loads(line)
+            check_form(path, value, form)
+            lines.append(value)
+    return lines
 
 
 def check_form(path, value, form) -> None:

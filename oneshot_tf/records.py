@@ -27,7 +27,7 @@ import time
 from importlib import metadata
 
 from oneshot_tf.data import Dataset
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import (
     append_line,
     check_form,
@@ -49,6 +49,27 @@ FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", 
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
 VERSION = 1  # of the run directory; raised when what is in it changes its meaning
+
+
+def check_same(what, before: dict, now: dict, way_out: str, free=()) -> None:
+    """Refuses to go on with other settings than something was made with.
+
+    Args:
+        what: was made.
+        before, now: values by setting by group.
+        way_out: the end of the message.
+        free: settings that may differ, besides `FREE`.
+
+    Raises:
+        InputError: names the first setting that differs.
+    """
+    for group, values in now.items():
+        for name, value in values.items():
+            old = before.get(group, {}).get(name)
+            if name not in FREE and name not in free and old != value:
+                raise InputError(
+                    f"{what} was made with --{name}={old}, now it is --{name}={value}. {way_out}"
+                )
 
 
 class RunDirectory:
@@ -95,15 +116,12 @@ class RunDirectory:
                 )
             return
         self.config()
-        for group, now in groups.items():
-            before = self.group(type(now), group).to_dict()
-            for name, value in now.to_dict().items():
-                if name not in FREE and before[name] != value:
-                    raise InputError(
-                        f"--run_dir={self.path} was made with --{name}={before[name]}, now it is "
-                        f"--{name}={value}. To go on, give --flagfile={self.path}/flags.txt; to "
-                        "start anew, another --run_dir."
-                    )
+        check_same(
+            f"--run_dir={self.path}",
+            {name: self.group(type(now), name).to_dict() for name, now in groups.items()},
+            {name: now.to_dict() for name, now in groups.items()},
+            f"To go on, give --flagfile={self.path}/flags.txt; to start anew, another --run_dir.",
+        )
 
     def begin(self, groups: dict, space: CellSpace, flag_lines, data_facts: dict) -> None:
         """Writes flags.txt, space.json and, when these are whole, config.json.
@@ -135,7 +153,7 @@ class RunDirectory:
         config = read_json(self.path / "config.json")
         if config.get("version") != VERSION:
             raise InputError(
-                f"{self.path / 'config.json'} is of version {_short(config.get('version'))}; this "
+                f"{self.path / 'config.json'} is of version {short(config.get('version'))}; this "
                 f"package works with version {VERSION}. Use the package that made it, or train "
                 "anew in another --run_dir."
             )
@@ -167,7 +185,7 @@ class RunDirectory:
         try:
             for key, value in values.items():
                 if type(value) is not types[key] and (type(value), types[key]) != (int, float):
-                    raise TypeError(f"{key} is {_short(value)}")
+                    raise TypeError(f"{key} is {short(value)}")
             return kind(**values)
         except (AttributeError, KeyError, TypeError, InputError) as error:
             raise InputError(
@@ -238,11 +256,6 @@ class RunDirectory:
             "devices": devices,
         }
         append_line(self.path / "provenance.jsonl", json.dumps(start))
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 _PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy",

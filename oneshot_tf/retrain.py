@@ -25,7 +25,7 @@ from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import FREE, RunDirectory
+from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.results import print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
@@ -49,7 +49,7 @@ def main(run, retrain, train, device, location) -> None:
         "device": {"mixed_precision": device.mixed_precision},
         "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
     }
-    _check_same(folder / "settings.json", made_with, retrain.name)
+    _check_same(folder / "settings.json", made_with)
     strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
     count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
@@ -108,25 +108,19 @@ def _choose(directory, retrain) -> list[dict]:
     ]
 
 
-def _check_same(path, made_with, name):
+def _check_same(path, made_with):
     """Refuses to mix nets of different settings in one folder."""
     if not path.exists():
         return
     before = read_json(path)
     check_form(path, before, dict.fromkeys(made_with, dict))
-    for group, values in made_with.items():
-        for key, value in values.items():
-            old = before.get(group, {}).get(key)
-            if key == "architectures" and old != value:
-                raise InputError(
-                    f"{path.parent} was begun with other architectures: candidates.csv has changed "
-                    "since. Give --name=OTHER for a folder of its own, or remove it."
-                )
-            if key not in FREE and old != value:
-                raise InputError(
-                    f"{path.parent} was made with --{key}={old}, now it is --{key}={value}; give "
-                    f"--name=OTHER for a folder of its own, or remove {path.parent}."
-                )
+    way_out = f"Give --name=OTHER for a folder of its own, or remove {path.parent}."
+    check_same(path.parent, before, made_with, way_out, free=["architectures"])
+    if before["chosen"].get("architectures") != made_with["chosen"]["architectures"]:
+        raise InputError(
+            f"{path.parent} was begun with other architectures: candidates.csv has changed since. "
+            f"{way_out}"
+        )
 
 
 class _Jobs:

@@ -1,6 +1,7 @@
 """Image classification sets of tensorflow-datasets."""
 
 import os
+import pathlib
 import re
 
 import numpy as np
@@ -9,7 +10,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from oneshot_tf import data
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
+from oneshot_tf.files import read_text
 
 
 def load(name: str, data_dir: str, image_size: int, download: bool, skip: bool):
@@ -51,6 +53,7 @@ def _prepared(name, data_dir, download):
             f"--dataset={name} is not a name of a data set: needed is digits, folder:PATH, or a "
             "name that tensorflow-datasets lists, such as cifar10 or cifar10:3.0.2."
         )
+    _check_features(name, data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (
@@ -81,6 +84,20 @@ def _prepared(name, data_dir, download):
             f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
         ) from None
     return builder
+
+
+def _check_features(name, data_dir):
+    """Raises InputError if a prepared set names classes other than tensorflow-datasets' own.
+
+    It would import their modules.
+    """
+    folder = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR) / re.split("[/:]", name)[0]
+    for path in folder.glob("**/features.json"):
+        for module in re.findall(r'"(?:pythonClassName|type)"\s*:\s*"([^"]*)"', read_text(path)):
+            if "." in module and not module.startswith("tensorflow_datasets."):
+                raise InputError(
+                    f"{path} names {short(module)}, which is not a feature of tensorflow-datasets."
+                )
 
 
 def _check_reachable(builder, name, place):

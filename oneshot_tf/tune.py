@@ -14,9 +14,12 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
+import socket
 import time
 
+import grpc
 import keras_tuner
 import numpy as np
 
@@ -26,16 +29,19 @@ from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
 from oneshot_tf.files import check_form, read_json, write_atomically, write_json
+from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.records import FREE, RunDirectory
+from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
 
+_VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+_WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
 _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
 
 
@@ -43,7 +49,7 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
     """Tunes; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
-    worker = os.environ.get("KERASTUNER_TUNER_ID", "")
+    worker = _worker()
     leads = not worker or "chief" in worker  # writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
@@ -55,13 +61,52 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
         if leads:
             # Never read back: what counts is in the trials' own folders.
             shutil.rmtree(project, ignore_errors=True)
-        tuner = _Tuner(trials, _oracle(tune, trials, one_shot.seed), directory.path, project.name)
+        oracle = _oracle(tune, trials, one_shot.seed)
         try:
+            tuner = _Tuner(trials, oracle, directory.path, project.name)
             tuner.search(verbose=0)
         except keras_tuner.errors.FatalError:
             raise tuner.error from None
+        except grpc.RpcError as error:
+            raise InputError(
+                f"Worker {worker} has lost its chief ({error.code().name}). The chief's own lines "
+                "say why; start both again."
+            ) from None
         if leads:
             _finish(directory, groups, trials)
+
+
+def _worker() -> str:
+    """What KerasTuner calls this process; empty if it works alone.
+
+    Raises:
+        InputError: KerasTuner's variables don't go together, or the port isn't free.
+    """
+    values = {name: os.environ.get(name, "") for name in _VARIABLES}
+    given = [name for name in _VARIABLES if values[name]]
+    if not given:
+        return ""
+    if len(given) < len(_VARIABLES):
+        raise InputError(
+            f"{' and '.join(given)} set without "
+            f"{' and '.join(name for name in _VARIABLES if name not in given)}; for several "
+            "processes set all three, for one none."
+        )
+    worker, address, port = values.values()
+    if not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
+        raise InputError(f"KERASTUNER_ORACLE_PORT={port}; needed is a number from 1 to 65535.")
+    if "chief" in worker:
+        try:
+            with socket.create_server((address, int(port))):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief can't "
+                f"listen there ({error.strerror or error})."
+            ) from None
+    else:
+        print(f"Worker {worker} asks the chief at {address}:{port} for trials …", flush=True)
+    return worker
 
 
 def _check_same(path, groups):
@@ -70,14 +115,7 @@ def _check_same(path, groups):
     if path.exists():
         before = read_json(path)
         check_form(path, before, dict.fromkeys(now, dict))
-        for group, values in now.items():
-            for name, value in values.items():
-                old = before[group].get(name)
-                if name not in {*FREE, "max_trials"} and old != value:
-                    raise InputError(
-                        f"{path.parent} was begun with --{name}={old}, now it is --{name}={value}; "
-                        "give another --run_dir."
-                    )
+        check_same(path.parent, before, now, "Give another --run_dir.", free=["max_trials"])
     write_json(path, now)
 
 
@@ -178,7 +216,7 @@ class _Trials:
         return space
 
     def score(self, values) -> float:
-        """The objective for values of what is tuned; 0 where the loss isn't finite."""
+        """The objective for values of what is tuned; its least value if training diverges."""
         values = {k: v for k, v in values.items() if k != "tuner/trial_id"}
         key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / key
@@ -220,10 +258,8 @@ class _Trials:
                 fit_supernet(
                     net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device
                 )
-        except InputError as error:
-            if not (folder / "diverged.json").exists():
-                raise
-            return {"score": 0.0, "why": str(error)}
+        except GaveUp as error:
+            return {"score": _WORST[self.tune.objective], "why": str(error)}
         if alone:
             split = self.dataset.validation
             return {"score": evaluate_standalone(net, split, self.dataset.normalize).accuracy}
@@ -239,8 +275,8 @@ class _Trials:
         accuracies = np.array([score.accuracy for score in scores])
         facts = {"mean": float(accuracies.mean()), "most": float(accuracies.max())}
         if self.tune.objective == "rank":
-            spearman = ranking.statistics(None, 1)["Spearman"]
-            return {**facts, "score": ranking.measure(spearman, "", accuracies, truth, 100).value}
+            # Equal accuracies rank nothing.
+            return {**facts, "score": float(np.nan_to_num(ranking.spearman(accuracies, truth)))}
         best = np.sort(accuracies)[-self.tune.top :]
         return {**facts, "score": float(best.mean())}
 

@@ -241,6 +241,16 @@ def test_a_truncated_file_is_found_before_training(prepared, tmp_path, split, ca
 
 
 @pytest.mark.filterwarnings("default")
+def test_a_prepared_set_that_names_other_classes_is_refused(prepared, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(prepared, root)
+    (file,) = root.rglob("features.json")
+    file.write_text(file.read_text().replace("tensorflow_datasets.core.features.image", "mine"))
+    with pytest.raises(ost.InputError, match="mine_feature.Image.* not a feature of"):
+        ost.load_data("cifar10", str(root), num_validation=10, download=False)
+
+
+@pytest.mark.filterwarnings("default")
 def test_an_image_that_cannot_be_decoded_in_a_prepared_set(prepared, tmp_path, capsys):
     with tf.device("/cpu:0"):
         (source,) = prepared.rglob("cifar10-train.tfrecord*")

@@ -27,7 +27,7 @@ ALLOWED = {
     "config": {"errors", "interrupts"},
     "space": {"errors"},
     "data": {"errors"},
-    "tfds_data": {"errors", "data"},
+    "tfds_data": {"errors", "files", "data"},
     "sources": {"errors", "data", "tfds_data"},
     "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
+from oneshot_tf.analysis import ranking
 from oneshot_tf.candidates import Candidate, CandidateFile
 from oneshot_tf.records import RunDirectory
 
@@ -124,6 +126,17 @@ def test_a_diverged_trial_has_the_worst_score(tmp_path):
     assert "not finite" in json.loads(result.read_text())["why"]
 
 
+def test_a_full_disk_is_not_taken_for_divergence(tmp_path, monkeypatch):
+    def fails(net, data, sampler, steps, train, seed, folder, device):
+        (folder / "diverged.json").write_text("{}")  # of a rollback
+        raise ost.InputError("Can't write: no space left.")
+
+    monkeypatch.setattr(tune, "fit_supernet", fails)
+    with pytest.raises(ost.InputError, match="no space left"):
+        run(tmp_path / "run")
+    assert not list((tmp_path / "run" / "trials").glob("*/result.json"))
+
+
 @pytest.fixture
 def source(tmp_path, digits):
     """A run with candidates and stand-alone nets, of the same data and space."""
@@ -201,6 +214,26 @@ def test_mistakes(tmp_path, flags, code, part):
     _, errors = finish(start(tmp_path, "--run_dir=run", *flags), code)
     lines = [line for line in errors.splitlines() if ": error: " in line]
     assert len(lines) == 1 and part in lines[0]
+
+
+@pytest.mark.parametrize(
+    "environment, part",
+    [
+        ({"KERASTUNER_TUNER_ID": "worker0"}, "set without KERASTUNER_ORACLE_IP and"),
+        ({"KERASTUNER_ORACLE_IP": "127.0.0.1"}, "set without KERASTUNER_TUNER_ID and"),
+        (dict(zip(tune._VARIABLES, ("chief", "127.0.0.1", "many"))), "PORT=many"),
+        (dict(zip(tune._VARIABLES, ("chief", "192.0.2.1", "5000"))), "can't listen there"),
+    ],
+)
+def test_variables_of_several_processes_go_together(monkeypatch, environment, part):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ost.InputError, match=part):
+        tune._worker()
+
+
+def test_equal_accuracies_rank_nothing():
+    assert np.isnan(ranking.spearman([0.5] * 6, range(6)))
 
 
 def test_other_settings_are_refused(whole):

@@ -23,13 +23,12 @@ def _axes():
     return figure, figure.subplots()
 
 
-def ranking(groups, x_label: str, title: str = "") -> str:
+def ranking(groups, x_label: str) -> str:
     """Stand-alone accuracy against a predictor (figures 4 and 5, top).
 
     Args:
         groups: lists of `Net`-like (x, mean, accuracies) by name.
         x_label: of the predictor.
-        title: of the plot.
     """
     figure, axes = _axes()
     for (name, points), colour, marker in zip(groups.items(), COLOURS, MARKERS):
@@ -41,7 +40,6 @@ def ranking(groups, x_label: str, title: str = "") -> str:
         )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel("stand-alone accuracy\n(mean, bars: standard deviation of runs)")
-    axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return _svg(figure)

@@ -141,6 +141,22 @@ class Measure:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+def spearman(x, y) -> float:
+    """Spearman's rank correlation; NaN where all are equal."""
+    return _quiet(scipy.stats.spearmanr, x, y)
+
+
+def kendall(x, y) -> float:
+    """Kendall's tau-b; NaN where all are equal."""
+    return _quiet(scipy.stats.kendalltau, x, y)
+
+
+def _quiet(correlation, x, y):
+    with warnings.catch_warnings():  # of equal values
+        warnings.simplefilter("ignore")
+        return correlation(x, y).statistic
+
+
 def statistics(step: float | None, top: int) -> dict:
     """Functions of (predictor `[N]`, accuracy `[N]`) by name.
 
@@ -148,12 +164,6 @@ def statistics(step: float | None, top: int) -> dict:
         step: the noise, to whose multiples sparse tau rounds accuracies; None leaves it out.
         top: k of the precision.
     """
-
-    def spearman(x, y):
-        return scipy.stats.spearmanr(x, y).statistic
-
-    def kendall(x, y):
-        return scipy.stats.kendalltau(x, y).statistic
 
     def precision(x, y):
         best = np.argsort(-y, kind="stable")[:top]
@@ -170,19 +180,17 @@ def statistics(step: float | None, top: int) -> dict:
 
 def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
     """A statistic of paired values with its bootstrap interval over architectures."""
-    with warnings.catch_warnings():  # of constant values, whose correlation is NaN
-        warnings.simplefilter("ignore")
-        value = float(function(x, y))
-        if len(x) < FEWEST or np.isnan(value):
-            return Measure(name, value)
+    value = float(function(x, y))
+    if len(x) < FEWEST or np.isnan(value):
+        return Measure(name, value)
 
-        def defined(x, y):
-            return np.nan_to_num(function(x, y))  # a resample of equal values ranks nothing
+    def defined(x, y):
+        return np.nan_to_num(function(x, y))  # a resample of equal values ranks nothing
 
-        interval = scipy.stats.bootstrap(
-            (x, y), defined, paired=True, vectorized=False, n_resamples=resamples,
-            method="percentile", rng=np.random.default_rng(seed),
-        ).confidence_interval  # fmt: skip
+    interval = scipy.stats.bootstrap(
+        (x, y), defined, paired=True, vectorized=False, n_resamples=resamples,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
     return Measure(name, value, float(interval.low), float(interval.high))
 
 
@@ -217,7 +225,7 @@ def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
 
     def difference(rows, _):
         y = accuracy[rows]
-        one, other = (scipy.stats.spearmanr(both[rows, i], y).statistic for i in (0, 1))
+        one, other = (spearman(both[rows, i], y) for i in (0, 1))
         return one - other
 
     return measure(difference, f"Spearman less that of {over}", rows, rows, resamples)

@@ -1,29 +1,16 @@
 """RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
 
-import contextlib
-import csv
-import html
-import io
-import json
 import shlex
 
 import numpy as np
 
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis.page import Page
 from oneshot_tf.candidates import CandidateFile
-from oneshot_tf.files import check_form, make_folder, write_atomically
+from oneshot_tf.files import read_json_lines
 from oneshot_tf.results import read_results
 from oneshot_tf.space.architecture import Architecture
-
-_STYLE = """
-body { font: 16px/1.5 sans-serif; margin: 0 auto; padding: 1rem; max-width: 60rem; color: #222 }
-svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 } figcaption { color: #555 }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem }
-th, td { border-bottom: 1px solid #ccc; padding: 0.3rem 0.6rem; text-align: right }
-th:first-child, td:first-child { text-align: left } code { overflow-wrap: anywhere }
-.missing { background: #fff3cd; padding: 0.5rem 1rem }
-"""
 
 
 class Report:
@@ -39,7 +26,7 @@ class Report:
     def __init__(self, directory, others=(), resamples: int = 1000, top: int = 0):
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
-        self.body, self.files, self.words = [], {}, []
+        self.page, self.words = Page(), []
         self.config = directory.config()
         self.candidates = self._candidates(directory)
         self.nets = ranking.collect(directory)
@@ -54,28 +41,16 @@ class Report:
         self._tracked()
         self._winner()
         self._commands()
-        folder = make_folder(self.directory.path / "report")
-        for name, text in self.files.items():
-            write_atomically(folder / name, lambda file, text=text: file.write(text))
         title = f"{self.config['data']['dataset']}: {self.directory.path.name}"
-        words = "".join(f"<li>{html.escape(text)}</li>" for text in self.words)
-        page = (
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-            f"<h1>{html.escape(title)}</h1><h2>What may be concluded</h2><ul>{words}</ul>"
-            f"{''.join(self.body)}</body></html>\n"
-        )
-        write_atomically(folder / "report.html", lambda file: file.write(page))
-        return folder / "report.html"
-
-    # ------------------------------------------------------------ sections
+        return self.page.write(self.directory.path / "report", title, self.words)
 
     def _ranking(self):
-        self._head("Ranking", "How well what is known before training ranks stand-alone accuracy.")
+        self.page.head(
+            "Ranking", "How well what is known before training ranks stand-alone accuracy."
+        )
         run = f"--run_dir={self.directory.path}"
         if not self.nets:
-            self._missing(
+            self.page.missing(
                 "There is no stand-alone net to compare with.",
                 f"python -m oneshot_tf.retrain {run} --select=stratified --count=32 --repeats=2 "
                 "--evaluate_on=validation",
@@ -93,9 +68,9 @@ class Report:
             else f"standard error of a net's mean {noise:.4f}"
         )  # fmt: skip
         counts = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        self._text(f"{protocol}: {len(nets)} architectures, {counts} run(s) each, {spread}.")
+        self.page.text(f"{protocol}: {len(nets)} architectures, {counts} run(s) each, {spread}.")
         if len(nets) < ranking.FEWEST:
-            self._missing(
+            self.page.missing(
                 f"{len(nets)} architectures are too few for intervals, which need "
                 f"{ranking.FEWEST}.",
                 f"python -m oneshot_tf.retrain --run_dir={self.directory.path} --select=stratified "
@@ -104,7 +79,7 @@ class Report:
         report = ranking.rank(nets, self.resamples, self.top)
         titles = [m.name for m in next(iter(report.values()))]
         rows = [[predictor, *map(str, measures)] for predictor, measures in report.items()]
-        self._table(
+        self.page.table(
             name, ["ranked by", *titles], rows, "95 % bootstrap intervals over architectures."
         )
         known = [net for net in nets if net.candidate_accuracy is not None]
@@ -114,7 +89,7 @@ class Report:
                 point = (net.candidate_accuracy, net.mean, net.accuracies)
                 groups.setdefault(net.selections[0], []).append(point)
             label = "candidate accuracy (shared weights, validation images)"
-            self._figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
+            self.page.figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
         if main:
             self._conclude(nets, report, noise)
 
@@ -169,7 +144,7 @@ class Report:
             )
 
     def _selections(self):
-        self._head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
+        self.page.head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
         results = read_results(self.directory)
         rows = []
         dataset = self.config["data"]["dataset"]
@@ -188,56 +163,56 @@ class Report:
                  f"{result['num_steps']:,}", printed]
             )  # fmt: skip
         if not rows:
-            self._missing(
+            self.page.missing(
                 "No architecture was trained alone.",
                 f"python -m oneshot_tf.retrain --run_dir={self.directory.path}",
             )
             return
         titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)", "images",
                   "steps", "the paper's, at full size"]  # fmt: skip
-        self._table("selections", titles, rows, "Standard deviations are over nets.")
+        self.page.table("selections", titles, rows, "Standard deviations are over nets.")
         for protocol, nets in self.nets.items():
             for other in ("random", "small"):
                 difference = ranking.compare_selections(nets, "top", other)
                 if difference is not None:
-                    self._text(
+                    self.page.text(
                         f"{protocol}: {difference.name} is {difference}, 95 % by Welch's t over "
                         "nets."
                     )
 
     def _candidate_plots(self):
-        self._head("Candidates", "Architectures evaluated with the shared weights.")
+        self.page.head("Candidates", "Architectures evaluated with the shared weights.")
         whole = _measured(self.candidates)
         if not whole:
-            self._missing(
+            self.page.missing(
                 "There are no candidates.",
                 f"python -m oneshot_tf.search --run_dir={self.directory.path}",
             )
             return
         label = "candidate accuracy (shared weights, validation images)"
         values = {self.directory.path.name: [c.candidate_accuracy for c in whole]}
-        self._figure(
+        self.page.figure(
             "candidates", plots.histogram(values, label), "Figure 5, bottom, of the paper."
         )
         both = [c for c in whole if c.divergence is not None]
         if len(both) < 2:
-            self._missing(
+            self.page.missing(
                 "Divergences weren't measured, as in a race or by an older search.",
                 "python -m oneshot_tf.search in a run directory without candidates.csv",
             )
             return
         x, y = [c.divergence for c in both], [c.candidate_accuracy for c in both]
         measured = ranking.measure(
-            ranking.statistics(None, 1)["Spearman"], "Spearman", -np.array(x), np.array(y),
+            ranking.spearman, "Spearman", -np.array(x), np.array(y),
             self.resamples,
         )  # fmt: skip
         caption = f"Figure 6 of the paper. Spearman of accuracy with -divergence: {measured}."
-        self._figure("divergence", plots.divergence(x, y), caption)
+        self.page.figure("divergence", plots.divergence(x, y), caption)
 
     def _other_runs(self):
         if not self.others:
             return
-        self._head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
+        self.page.head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
         for directory in (self.directory, *self.others):
@@ -252,7 +227,7 @@ class Report:
                 for n in nets if n.architecture in known
             ]  # fmt: skip
             if len(points) < 2:
-                self._missing(
+                self.page.missing(
                     f"{directory.path} has {len(points)} of the {len(nets)} architectures among "
                     "its candidates; the same --seed and --num_candidates give the same ones.",
                     f"python -m oneshot_tf.search --run_dir={directory.path}",
@@ -260,16 +235,17 @@ class Report:
                 continue
             groups[name] = points
             x, y = (np.array([p[i] for p in points]) for i in (0, 1))
-            spearman = ranking.statistics(None, 1)["Spearman"]
-            m = ranking.measure(spearman, "Spearman", x, y, self.resamples)
+            m = ranking.measure(ranking.spearman, "Spearman", x, y, self.resamples)
             values.append(m.value)
             rows.append([name, str(len(points)), str(m), f"{x.min():.3f} to {x.max():.3f}"])
         if not groups:
             return
         titles = ["one-shot model", "nets", "Spearman", "candidate accuracy"]
-        self._table("one_shot_models", titles, rows, "95 % bootstrap intervals over architectures.")
+        self.page.table(
+            "one_shot_models", titles, rows, "95 % bootstrap intervals over architectures."
+        )
         label = "candidate accuracy (shared weights, validation images)"
-        self._figure("one_shot_models", plots.ranking(groups, label), "Figure 4 of the paper.")
+        self.page.figure("one_shot_models", plots.ranking(groups, label), "Figure 4 of the paper.")
         if len(values) > 1:
             self.words.append(
                 f"Over {len(values)} one-shot models, Spearman is {np.mean(values):.3f} on average "
@@ -278,17 +254,19 @@ class Report:
 
     def _training(self):
         form = {"step": int, "loss": float, "accuracy": float}
-        lines = _json_lines(self.directory.path / "metrics.jsonl", form)
+        lines = read_json_lines(self.directory.path / "metrics.jsonl", form)
         if lines:
-            self._head("Training of the one-shot model", "A point for each line of metrics.jsonl.")
+            self.page.head(
+                "Training of the one-shot model", "A point for each line of metrics.jsonl."
+            )
             loss = plots.training(lines, "loss", "loss, L2 included")
-            self._figure("training_loss", loss, "Loss.")
+            self.page.figure("training_loss", loss, "Loss.")
             accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
-            self._figure("training_accuracy", accuracy, "Accuracy, with dropped paths.")
+            self.page.figure("training_accuracy", accuracy, "Accuracy, with dropped paths.")
 
     def _tracked(self):
         path = self.directory.path / "tracked.jsonl"
-        lines = _json_lines(path, {"step": int, "divergence": dict})
+        lines = read_json_lines(path, {"step": int, "divergence": dict})
         names = list(lines[-1]["divergence"]) if lines else []
         lines = [line for line in lines if list(line["divergence"]) == names]
         try:
@@ -299,14 +277,14 @@ class Report:
             values = {}
         if not values:
             return
-        self._head("Divergence over training", "")
+        self.page.head("Divergence over training", "")
         drawing = plots.tracked([line["step"] for line in lines], values, accuracies)
-        self._figure("tracked", drawing, "Figure 7 of the paper.")
+        self.page.figure("tracked", drawing, "Figure 7 of the paper.")
         rows = [
             [str(i + 1), name, "-" if accuracies[name] is None else f"{accuracies[name]:.4f}"]
             for i, name in enumerate(names)
         ]
-        self._table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
+        self.page.table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
 
     def _winner(self):
         """The best by candidate accuracy, and what came of it."""
@@ -316,20 +294,20 @@ class Report:
         best = min(
             whole, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
         )
-        self._head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
-        self.body.append(f"<p><code>{html.escape(str(best.architecture))}</code></p>")
+        self.page.head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
+        self.page.code(str(best.architecture))
         drawing = draw_cell(Architecture.from_text(str(best.architecture)))
-        self._figure(
+        self.page.figure(
             "best_cell", drawing, f"{best.parameters:,} parameters at the one-shot model's F."
         )
 
     def _commands(self):
-        self._head("Commands and versions", "")
+        self.page.head("Commands and versions", "")
         path = self.directory.path / "provenance.jsonl"
         form = {"time": str, "command": [str], "packages": dict, "python": str, "devices": [str],
                 "commit": (str, None)}  # fmt: skip
         rows = []
-        for start in _json_lines(path, form):
+        for start in read_json_lines(path, form):
             program, *arguments = start["command"] or [""]
             module = program.replace("\\", "/").split("/")[-1].removesuffix(".py")
             packages = ", ".join(f"{name} {version}" for name, version in start["packages"].items())
@@ -339,57 +317,12 @@ class Report:
                  ", ".join(start["devices"])]
             )  # fmt: skip
         if rows:
-            self._table(
+            self.page.table(
                 "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
             )
 
-    # ------------------------------------------------------------ parts of a page
-
     def _candidates(self, directory):
         return CandidateFile(directory.path / "candidates.csv", directory.space()).read()
-
-    def _head(self, title, text):
-        self.body.append(f"<h2>{html.escape(title)}</h2>")
-        if text:
-            self._text(text)
-
-    def _text(self, text):
-        self.body.append(f"<p>{html.escape(text)}</p>")
-
-    def _missing(self, what, command):
-        self.body.append(
-            f"<p class='missing'>{html.escape(what)} To have it: "
-            f"<code>{html.escape(command)}</code></p>"
-        )
-
-    def _figure(self, name, svg, caption):
-        self.files[f"{name}.svg"] = svg
-        self.body.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
-
-    def _table(self, name, titles, rows, caption):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([titles, *rows])
-        self.files[f"{name}.csv"] = text.getvalue()
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-        lines = (
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in rows
-        )
-        self.body.append(
-            f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
-            f"<p>{html.escape(caption)}</p>"
-        )
-
-
-def _json_lines(path, form) -> list[dict]:
-    """The lines of a file that have the form; others are half-written, or none of ours."""
-    lines = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError, RecursionError):  # InputError is a ValueError
-            value = json.loads(line)
-            check_form(path, value, form)
-            lines.append(value)
-    return lines
 
 
 def _measured(candidates):

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.errors import InputError
 from oneshot_tf.files import check_form, read_json, write_json
 
 _FACTOR = 0.5  # of the learning rate, each time that training goes back
@@ -18,7 +19,11 @@ class Diverged(Exception):
 
     def __init__(self, number: int, loss: float):
         super().__init__(f"The loss is {loss} at step {number + 1:,}.")
-        self.number, self.loss = number, loss
+        self.number = number
+
+
+class GaveUp(InputError):
+    """A training whose loss wasn't finite doesn't go back, or not again."""
 
 
 class Rollbacks:

@@ -10,11 +10,11 @@ import keras
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, make_folder, write_atomically, write_json
+from oneshot_tf.files import append_line, make_folder, read_json_lines, write_atomically, write_json
 from oneshot_tf.interrupts import Interrupted, held
 from oneshot_tf.learning.checkpoints import Checkpoints, value_of
 from oneshot_tf.learning.distribution import is_chief, local_batch
-from oneshot_tf.learning.divergence import Diverged, Rollbacks, look_at
+from oneshot_tf.learning.divergence import Diverged, GaveUp, Rollbacks, look_at
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
@@ -262,7 +262,7 @@ class Loop:
                 kept += f" It went back {len(self.rollbacks)} times already (--max_rollbacks)."
             elif steps:
                 way_out = f"{way_out[:-1]}, and so may this one with --nan_policy=rollback."
-        raise InputError(
+        raise GaveUp(
             f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
             f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} "
             f"{way_out}"
@@ -285,17 +285,16 @@ def _truncate(metrics_file, start):
     if not metrics_file.exists():
         return
     kept = []
-    for line in metrics_file.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            if json.loads(line)["step"] <= start:
-                kept.append(line + "\n")
+    for line in read_json_lines(metrics_file, {"step": int}):
+        if line["step"] <= start:
+            kept.append(json.dumps(line) + "\n")
     write_atomically(metrics_file, lambda file: file.writelines(kept))
 
 
 def _last_line(metrics_file, step) -> dict:
     """What `_truncate` left of the last line."""
-    lines = metrics_file.read_text().splitlines() if metrics_file and metrics_file.exists() else []
-    return json.loads(lines[-1]) if lines else {"step": step}
+    lines = read_json_lines(metrics_file, {"step": int}) if metrics_file else []
+    return lines[-1] if lines else {"step": step}
 
 
 def _words(entry) -> str:

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from oneshot_tf.errors import plain
 from oneshot_tf.files import make_folder, writing
 
 
@@ -33,4 +34,4 @@ class Summaries:
                     write()
                 self._writer.flush()
             except tf.errors.OpError as error:
-                raise OSError(error.message) from None
+                raise OSError(plain(error)) from None

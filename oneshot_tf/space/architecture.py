@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EXAMPLE = "prev1+prev2:sep3x3 | block0:identity+max3x3"
@@ -87,13 +87,13 @@ class Architecture:
             fields = "".join(part.split()).split(":")
             if len(fields) != 2:
                 raise InputError(
-                    f"Block {index} of architecture {_short(text)} reads {_short(part)}; needed is "
-                    f"'inputs:operations', blocks separated by '|', as in {_EXAMPLE!r}."
+                    f"Block {index} of architecture {short(text)} reads {short(part.strip())}; "
+                    f"needed is 'inputs:operations', blocks separated by '|', as in {_EXAMPLE!r}."
                 )
             try:
                 blocks.append(Choice(*(tuple(field.split("+")) for field in fields)))
             except InputError as error:
-                raise InputError(f"Block {index} of architecture {_short(text)}: {error}") from None
+                raise InputError(f"Block {index} of architecture {short(text)}: {error}") from None
         return cls(tuple(blocks))
 
     def to_json(self) -> str:
@@ -118,8 +118,3 @@ class Architecture:
                 '{"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, …]}.'
             ) from None
         return cls(tuple(Choice(*pair) for pair in pairs))
-
-
-def _short(text: str) -> str:
-    text = text.strip()
-    return repr(text if len(text) <= 80 else text[:77] + "...")

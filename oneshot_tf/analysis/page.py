@@ -1,0 +1,87 @@
+"""One HTML page that opens offline and on a phone, its plots and tables as files beside it."""
+
+import csv
+import html
+import io
+import pathlib
+
+from oneshot_tf.files import make_folder, write_atomically
+
+_STYLE = """
+body { font: 16px/1.5 sans-serif; margin: 0 auto; padding: 1rem; max-width: 60rem; color: #222 }
+svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 } figcaption { color: #555 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 0.9rem }
+th, td { border-bottom: 1px solid #ccc; padding: 0.3rem 0.6rem; text-align: right }
+th:first-child, td:first-child { text-align: left } code { overflow-wrap: anywhere }
+.missing { background: #fff3cd; padding: 0.5rem 1rem }
+"""
+
+
+class Page:
+    """Collects parts, in order, then writes them."""
+
+    def __init__(self):
+        self._body, self._files = [], {}
+
+    def head(self, title: str, text: str = "") -> None:
+        """Begins a section."""
+        self._body.append(f"<h2>{html.escape(title)}</h2>")
+        if text:
+            self.text(text)
+
+    def text(self, text: str) -> None:
+        """A paragraph."""
+        self._body.append(f"<p>{html.escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """A paragraph as it is typed."""
+        self._body.append(f"<p><code>{html.escape(text)}</code></p>")
+
+    def missing(self, what: str, command: str) -> None:
+        """Says what isn't there, and the command that makes it."""
+        self._body.append(
+            f"<p class='missing'>{html.escape(what)} To have it: "
+            f"<code>{html.escape(command)}</code></p>"
+        )
+
+    def figure(self, name: str, svg: str, caption: str) -> None:
+        """A plot, also as name.svg."""
+        self._files[f"{name}.svg"] = svg
+        self._body.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+    def table(self, name: str, titles, rows, caption: str) -> None:
+        """Rows of texts, also as name.csv."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([titles, *rows])
+        self._files[f"{name}.csv"] = text.getvalue()
+        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+        lines = (
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        self._body.append(
+            f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+            f"<p>{html.escape(caption)}</p>"
+        )
+
+    def write(self, folder, title: str, words) -> pathlib.Path:
+        """Writes all into a folder; returns the path of report.html there.
+
+        Args:
+            folder: made if need be.
+            title: of the page.
+            words: what it comes to, one text a conclusion; first on the page.
+        """
+        folder = make_folder(folder)
+        for name, text in self._files.items():
+            write_atomically(folder / name, lambda file, text=text: file.write(text))
+        items = "".join(f"<li>{html.escape(text)}</li>" for text in words)
+        page = (
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+            "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+            f"<h1>{html.escape(title)}</h1><h2>What may be concluded</h2><ul>{items}</ul>"
+            f"{''.join(self._body)}</body></html>\n"
+        )
+        write_atomically(folder / "report.html", lambda file: file.write(page))
+        return folder / "report.html"
