@@ -94,11 +94,11 @@ class CandidateFile:
     Args:
         path: the file.
         space: which every architecture in it must belong to.
+        writes: False in processes that only take part in a search.
     """
 
-    def __init__(self, path, space: CellSpace):
-        self.path = pathlib.Path(path)
-        self.space = space
+    def __init__(self, path, space: CellSpace, writes: bool = True):
+        self.path, self.space, self.writes = pathlib.Path(path), space, writes
 
     def read(self) -> list[Candidate]:
         """The candidates in the file; none if there is no file. Half a last line is dropped.
@@ -158,13 +158,15 @@ class CandidateFile:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(c.row() for c in candidates)
-        write_atomically(self.path, lambda file: file.write(text.getvalue()))
+        if self.writes:
+            write_atomically(self.path, lambda file: file.write(text.getvalue()))
 
     def append(self, candidate: Candidate) -> None:
         """Adds one line."""
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(candidate.row())
-        append_line(self.path, text.getvalue())
+        if self.writes:
+            append_line(self.path, text.getvalue())
 
 
 def _number(text: str) -> float | None:

@@ -21,6 +21,7 @@ from oneshot_tf.strategies import PathDropout
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
 _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
+_TPU_BLOCK = 16  # architectures a call and replica
 _NUM_REFERENCES = 8
 _REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
 _DIVERGENCE_IMAGES = 64
@@ -44,8 +45,11 @@ class Score:
 def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
     """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
 
-    Decoding, normalising and the stem are done once for all architectures.
+    Decoding, normalising and the stem are done once for all architectures, of which
+    each replica of the strategy in force takes its share.
     """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
     skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
     def outcomes(images, masks):
@@ -59,10 +63,37 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
         signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
         return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
 
-    return tf.function(outcomes, autograph=False).get_concrete_function(
+    def of_replica(images, masks):
+        count = tf.shape(masks)[0] // replicas if block is None else block // replicas
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
+        own = masks[first : first + count]
+        return outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
+
+    def of_all(images, masks):
+        return strategy.gather(strategy.run(of_replica, args=(images, masks)), axis=0)
+
+    # A TPU wants one shape; elsewhere any multiple of the replicas will do.
+    block = None if skip else _TPU_BLOCK * replicas
+    alone = replicas == 1 and skip
+    graph = tf.function(outcomes if alone else of_all, autograph=False).get_concrete_function(
         tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
-        tf.TensorSpec([None, supernet.space.num_paths], tf.float32),
+        tf.TensorSpec([block, supernet.space.num_paths], tf.float32),
     )
+    if alone:
+        return graph
+
+    def filled_up(images, masks):
+        count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
+        parts = [
+            graph(
+                images,
+                tf.gather(masks, np.resize(np.arange(first, min(first + size, count)), size)),
+            )
+            for first in range(0, count, size)
+        ]
+        return tf.concat(parts, axis=0)[:count]
+
+    return filled_up
 
 
 class CandidateEvaluator:

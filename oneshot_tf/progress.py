@@ -49,15 +49,23 @@ class Progress:
         return worked / elapsed if elapsed > 0 and worked > 0 else 0.0
 
 
-def pieces(items, seconds: float = 2.0):
-    """Yields runs of `items` that take the caller about `seconds` each, starting with one."""
-    size, start = 1, 0
+def pieces(items, size: int | None = None, seconds: float = 2.0):
+    """Yields runs of `items`.
+
+    Args:
+        items: a sequence.
+        size: of each; None: that take the caller about `seconds`, starting with one.
+        seconds: see there.
+    """
+    fixed, size, start = size is not None, size or 1, 0
     while start < len(items):
         began = time.monotonic()
         piece = items[start : start + size]
         yield piece
         start += len(piece)
         took = time.monotonic() - began
+        if fixed:
+            continue
         if took < seconds / 2:
             size *= 2
         elif took > seconds:

@@ -74,6 +74,8 @@ class Race:
         architectures: the candidates. Those of the race found must come first, in the same order.
         keep: how many of the best are wanted.
         confidence: the expected share of the true best that is still there in the end.
+        writes: False in processes that only take part.
+        together: candidates measured at a time where several processes take part; None alone.
 
     Attributes:
         seen: int64 `[A]`, images on which each was measured.
@@ -81,8 +83,10 @@ class Race:
         entropy: float64 `[A]`, the sum of its cross-entropies over them.
     """
 
-    def __init__(self, path, evaluator, architectures, keep: int, confidence: float):
-        self.path = pathlib.Path(path)
+    def __init__(
+        self, path, evaluator, architectures, keep, confidence, writes=True, together=None
+    ):
+        self.path, self._writes, self._together = pathlib.Path(path), writes, together
         self.evaluator, self.architectures = evaluator, list(architectures)
         self.keep, self.confidence = keep, confidence
         count, images = len(self.architectures), evaluator.num_images
@@ -125,7 +129,7 @@ class Race:
         for number, images in enumerate(rounds):
             todo = np.flatnonzero(self.running & (self.seen < images))
             done = 0
-            for rows in pieces(todo):
+            for rows in pieces(todo, self._together):
                 self._measure(rows, images)
                 done += len(rows)
                 if time.monotonic() - self._saved > _SAVE_SECONDS:
@@ -179,6 +183,9 @@ class Race:
             self._lost += sums[count - 1]
 
     def _save(self):
+        self._saved = time.monotonic()
+        if not self._writes:
+            return
         names = np.array([str(a) for a in self.architectures])
         write_arrays(
             self.path,
@@ -186,7 +193,6 @@ class Race:
              "entropy": self.entropy, "running": self.running, "lost": self._lost,
              "finished_rounds": self._finished_rounds},
         )  # fmt: skip
-        self._saved = time.monotonic()
 
     def _restore(self):
         state = read_arrays(self.path)

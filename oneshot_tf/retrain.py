@@ -20,7 +20,7 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.distribution import is_chief, make_strategy
+from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
@@ -50,7 +50,8 @@ def main(run, retrain, train, device, location) -> None:
         "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
     }
     _check_same(folder / "settings.json", made_with)
-    strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
+    ghosts = train.batch_size // train.ghost_batch_size
+    strategy = make_strategy(device.distribution, ghosts, (retrain, train, device))
     count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
@@ -60,6 +61,7 @@ def main(run, retrain, train, device, location) -> None:
             held.enter_context(directory.locked(shared=True))
             held.enter_context(locked(folder))
             remove_leftovers(folder)
+        held.enter_context(watching(strategy))
         dataset = directory.load_data(location)
         check_batch_size(train, dataset)
         if is_chief(strategy):

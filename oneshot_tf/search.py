@@ -6,6 +6,7 @@ RUN_DIR/candidates.csv. Started again it goes on where it stopped; with a larger
 python -m oneshot_tf.retrain --run_dir=DIR.
 """
 
+import contextlib
 import dataclasses
 import time
 
@@ -17,6 +18,13 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
 from oneshot_tf.files import read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.distribution import (
+    is_chief,
+    make_strategy,
+    num_workers,
+    of_all_workers,
+    watching,
+)
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.progress import Progress, pieces
@@ -27,21 +35,24 @@ from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 
+_TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
 
 
-def main(run, search, location) -> None:
+def main(run, search, location, devices) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     directory.config()  # says so where there is no run
-    with directory.locked():
+    strategy = make_strategy(devices.distribution, 0, (search, devices))
+    alone = contextlib.nullcontext()
+    with directory.locked() if is_chief(strategy) else alone, watching(strategy), strategy.scope():
         _search(directory, search, location)
 
 
 def _search(directory, search, location):
     space = directory.space()
-    file = CandidateFile(directory.path / "candidates.csv", space)
+    file = CandidateFile(directory.path / "candidates.csv", space, writes=is_chief())
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
     made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
@@ -55,7 +66,10 @@ def _search(directory, search, location):
     if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
     finalists = [c for c in done.values() if c.num_images]
-    if len(done) < wanted or (search.rank_by == "kl" and len(finalists) < search.finalists):
+    unfinished = len(done) < wanted or (
+        search.rank_by == "kl" and len(finalists) < search.finalists
+    )
+    if unfinished:
         dataset = directory.load_data(location)
         proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
@@ -68,7 +82,7 @@ def _search(directory, search, location):
     best = ranked(done.values())
     file.write(best)
     accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]
-    if accuracies and accuracies[0] is not None:
+    if unfinished and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
     _print_top(best, directory.path)
@@ -132,7 +146,7 @@ def _check_same_search(directory, made_with, has_candidates):
                     f"it is {name}={value}; give --{name}={old} to go on, or move "
                     "candidates.csv and race.npz away to start anew."
                 )
-    else:
+    elif is_chief():
         write_json(path, made_with)
 
 
@@ -145,10 +159,14 @@ class _Search:
         self.space = supernet.space
         self.ghost_batch_size = directory.group(settings.TrainSettings, "train").ghost_batch_size
         self.proposer = proposer
+        # Several processes measure the same candidates at a time.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self.together = _TOGETHER * replicas if num_workers() > 1 else None
 
     def _begin(self):
         """Called when all is known to be well: until then, nothing on disk changes."""
-        self.directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+        if is_chief():
+            self.directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
         self.file.write(dataclasses.replace(c, rank=0) for c in self.done.values())
 
     def evaluate_all(self):
@@ -158,7 +176,7 @@ class _Search:
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
         for new in self._proposed():
-            for chunk in pieces(new):
+            for chunk in pieces(new, self.together):
                 scores = evaluator(chunk)
                 accuracies = [score.accuracy for score in scores]
                 entropies = [score.cross_entropy for score in scores]
@@ -176,7 +194,7 @@ class _Search:
         self._begin()
         progress = Progress("search by divergence", self.wanted, "candidates")
         for new in self._proposed():
-            for chunk in pieces(new):
+            for chunk in pieces(new, self.together):
                 none = [None] * len(chunk)
                 self._add(chunk, none, none, [0] * len(chunk), divergence(chunk).tolist())
                 progress.update(len(self.done))
@@ -187,7 +205,7 @@ class _Search:
         todo = [c for c in best if not c.num_images]
         evaluator = self._evaluator()
         progress = Progress("finalists", len(todo), "candidates")
-        for chunk in pieces(todo):
+        for chunk in pieces(todo, self.together):
             for c, score in zip(chunk, evaluator([c.architecture for c in chunk])):
                 self.done[c.architecture] = dataclasses.replace(
                     c,
@@ -212,6 +230,8 @@ class _Search:
             architectures,
             self.settings.finalists,
             self.settings.race_confidence,
+            is_chief(),
+            self.together,
         )
         rounds = {}
 
@@ -273,7 +293,8 @@ class _Search:
     def _evaluator(self, largest_part=None):
         memory = self.settings.max_memory_gb or None
         path = self.directory.path / "search.json"
-        before = read_json(path)
+        # Another process may not have written it yet.
+        before = read_json(path) if is_chief() or path.exists() else {}
         # Another size may round differently, and a race couldn't go on.
         part_size = before.get("part_size")
         evaluator = CandidateEvaluator(
@@ -284,6 +305,12 @@ class _Search:
             memory,
             part_size if type(part_size) is int and part_size > 0 else largest_part,
         )
+        sizes = of_all_workers(evaluator.part_size)
+        if len(set(sizes)) > 1:
+            raise InputError(
+                f"The processes of TF_CONFIG have memory for {sizes} images a call; give all of "
+                "them the same --max_memory_gb, such that it fits everywhere."
+            )
         if self.done and part_size not in (None, evaluator.part_size):
             raise InputError(
                 f"The search in {self.directory.path} was begun with {part_size} images a call, "
@@ -292,7 +319,8 @@ class _Search:
             )
         all_on = evaluator([self.space.all_on()])[0]
         facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
-        write_json(path, {**before, **facts, "part_size": evaluator.part_size})
+        if is_chief():
+            write_json(path, {**before, **facts, "part_size": evaluator.part_size})
         print(
             f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
             "validation images.",
@@ -314,4 +342,10 @@ def _print_top(best, path):
 
 
 if __name__ == "__main__":
-    config.run(main, settings.RunSettings, settings.SearchSettings, settings.LocationSettings)
+    config.run(
+        main,
+        settings.RunSettings,
+        settings.SearchSettings,
+        settings.LocationSettings,
+        settings.DistributionSettings,
+    )

@@ -67,15 +67,21 @@ class RunSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceSettings(Settings):
-    """On what a net is trained."""
+class DistributionSettings(Settings):
+    """On which devices."""
 
     distribution: str = setting(
         "auto",
         "Devices: auto (all GPUs, else the CPU), cpu, mirrored (all GPUs of this machine), "
-        "multi_worker (the processes of TF_CONFIG), tpu.",
+        "multi_worker (the processes of TF_CONFIG, which share --run_dir), tpu.",
         choices=("auto", "cpu", "mirrored", "multi_worker", "tpu"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceSettings(DistributionSettings):
+    """On what a net is trained."""
+
     mixed_precision: bool = setting(
         False, "Compute in bfloat16; variables, batch statistics and loss stay float32."
     )
@@ -344,7 +350,8 @@ class TuneSettings(Settings):
 
     tuner: str = setting(
         "random",
-        "random, hyperband (many short trials first; --max_trials doesn't count), bayesian.",
+        "random, hyperband (70 trials, most of them short, together as long as 17 whole ones; "
+        "--max_trials doesn't count), bayesian.",
         choices=("random", "hyperband", "bayesian"),
     )
     max_trials: int = setting(12, "Trials, each a training of --train_steps.", least=1)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.evaluation import Tracker
-from oneshot_tf.learning.distribution import is_chief, make_strategy
+from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
@@ -30,13 +30,15 @@ def main(run, data, model, train, one_shot, device) -> None:
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory = RunDirectory(run.run_dir)
     directory.check_settings(groups)
-    strategy = make_strategy(device.distribution, train.batch_size // train.ghost_batch_size)
+    ghosts = train.batch_size // train.ghost_batch_size
+    strategy = make_strategy(device.distribution, ghosts, groups.values())
     turns = count_turns(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         strategy.num_replicas_in_sync,
     )  # fmt: skip
     space = bender2018(model.num_blocks)
-    with directory.locked() if is_chief(strategy) else contextlib.nullcontext():
+    alone = contextlib.nullcontext()
+    with directory.locked() if is_chief(strategy) else alone, watching(strategy):
         directory.check_settings(groups)  # again: nothing changes it from here on
         dataset = load_data(**data.to_dict())
         check_batch_size(train, dataset)

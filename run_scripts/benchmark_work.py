@@ -218,5 +218,10 @@ def around(arguments) -> dict:
             settings.DeviceSettings(log_steps=10, checkpoint_steps=50),
         )
         training = clock.shares("step", ["checkpoints", "logs"], warm=11)
-        search.main(run, settings.SearchSettings(num_candidates=100), settings.LocationSettings())
+        search.main(
+            run,
+            settings.SearchSettings(num_candidates=100),
+            settings.LocationSettings(),
+            settings.DistributionSettings(),
+        )
     return {"training": training, "search": clock.shares("evaluation", ["candidates.csv"], warm=4)}

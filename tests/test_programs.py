@@ -294,7 +294,12 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
 
     def run_search(name):
         run = settings.RunSettings(str(tmp_path / name))
-        search.main(run, settings.SearchSettings(**options), settings.LocationSettings())
+        search.main(
+            run,
+            settings.SearchSettings(**options),
+            settings.LocationSettings(),
+            settings.DistributionSettings(),
+        )
 
     run_search("whole")
     calls, original = [], ost.CandidateEvaluator.outcomes

@@ -1,24 +1,32 @@
 """Which devices train: strategies by name, and each replica's part of a batch."""
 
-import json
+import contextlib
 import os
+from importlib import metadata
 
+import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, plain
+from oneshot_tf.learning.cluster import Cluster
+
+_LOCAL = {"run_dir", "data_dir", "download"}  # may differ between machines
+_SAME = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
-def make_strategy(name: str, num_ghosts: int) -> tf.distribute.Strategy:
+def make_strategy(name: str, num_ghosts: int, started_with=()) -> tf.distribute.Strategy:
     """The tf.distribute strategy for `--distribution`.
 
     Args:
         name: "auto": as many GPUs of this machine as divide the ghost batches, else
-            the CPU; "cpu"; "mirrored": all GPUs of this machine; "multi_worker": the
-            processes named in TF_CONFIG; "tpu": the local TPU.
+            the CPU; "cpu"; "mirrored": all GPUs of this machine (or its logical CPUs, where
+            there are several and no GPU); "multi_worker": the processes named in TF_CONFIG;
+            "tpu": the local TPU.
         num_ghosts: ghost batches in the global batch.
+        started_with: objects of `settings`, which must be the same in all processes.
 
     Raises:
-        InputError: the devices aren't there.
+        InputError: the devices or processes aren't there, or don't go together.
     """
     if name == "auto":
         gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
@@ -29,28 +37,81 @@ def make_strategy(name: str, num_ghosts: int) -> tf.distribute.Strategy:
     if name == "cpu":
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if name == "mirrored":
-        if not tf.config.list_logical_devices("GPU"):
+        gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
+        if not gpus and len(cpus) < 2:
             raise InputError(
                 "--distribution=mirrored needs a GPU and none was found; use auto or cpu."
             )
-        return tf.distribute.MirroredStrategy()
+        return tf.distribute.MirroredStrategy([device.name for device in gpus or cpus])
     if name == "multi_worker":
-        _check_tf_config()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker_strategy(started_with)
     return _tpu_strategy()
 
 
-def _check_tf_config():
+def _multi_worker_strategy(started_with):
+    cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG"))
+    flags = {
+        f"--{name}": value
+        for settings in started_with
+        for name, value in settings.to_dict().items()
+        if name not in _LOCAL
+    }
+    cluster.meet({"the flag": flags, "the package": _versions()})
     try:
-        workers = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
-    except (KeyError, TypeError, ValueError):
-        workers = None
-    if not workers:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise InputError(f"The processes of TF_CONFIG can't be joined: {plain(error)}") from None
+
+
+def _versions():
+    found = {}
+    for package in _SAME:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return {"TensorFlow": tf.__version__, **found}
+
+
+@contextlib.contextmanager
+def watching(strategy):
+    """Turns the end of another process into one line, within about half a minute.
+
+    Raises:
+        InputError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if num_workers(strategy) == 1:
+            raise
         raise InputError(
-            "--distribution=multi_worker needs the environment variable TF_CONFIG, such as "
-            '\'{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
-            '"task": {"type": "worker", "index": 0}}\'; on one machine use mirrored or auto.'
-        )
+            f"Another process of TF_CONFIG has stopped, or can't be reached "
+            f"({type(error).__name__}). What was saved is kept; to go on, start all of them again "
+            "with the same commands."
+        ) from None
+
+
+def num_workers(strategy=None) -> int:
+    """How many processes train together.
+
+    Args:
+        strategy: None for the one in force.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    return sum(len(tasks) for tasks in strategy.cluster_resolver.cluster_spec().as_dict().values())
+
+
+def of_all_workers(value: int) -> list[int]:
+    """The number that each process of the strategy in force gives: a collective operation."""
+    strategy = tf.distribute.get_strategy()
+    if num_workers(strategy) == 1:
+        return [value]
+    own = strategy.experimental_distribute_values_from_function(
+        lambda _: tf.constant([value], tf.int32)
+    )
+    replicas = strategy.num_replicas_in_sync // num_workers(strategy)
+    return np.asarray(strategy.gather(own, axis=0))[::replicas].tolist()
 
 
 def _tpu_strategy():

@@ -13,7 +13,7 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, make_folder, read_json_lines, write_atomically, write_json
 from oneshot_tf.interrupts import Interrupted, held
 from oneshot_tf.learning.checkpoints import Checkpoints, value_of
-from oneshot_tf.learning.distribution import is_chief, local_batch
+from oneshot_tf.learning.distribution import is_chief, local_batch, num_workers, of_all_workers
 from oneshot_tf.learning.divergence import Diverged, GaveUp, Rollbacks, look_at
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
@@ -122,6 +122,12 @@ class Loop:
             self.rollbacks = Rollbacks(self.directory / "rollbacks.json")
         while True:
             start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
+            starts = of_all_workers(start)
+            if len(set(starts)) > 1:
+                raise InputError(
+                    f"The processes of TF_CONFIG find checkpoints of different steps in "
+                    f"{self.directory}: {starts}; needed is a folder that all of them share."
+                )
             if self.metrics_file and is_chief():
                 _truncate(self.metrics_file, start)
                 _truncate(self.tracked_file, start)
@@ -150,7 +156,7 @@ class Loop:
         self._done = self._saved = start
         self._sums, self._since = [], time.monotonic()
         self._remember()
-        if self.checkpoints and device.nan_policy == "rollback" and not self.checkpoints.steps():
+        if self.checkpoints and device.nan_policy == "rollback" and start == 0:
             self._save()  # to go back to
         try:
             for number in range(start, self.num_steps):
@@ -166,11 +172,14 @@ class Loop:
                     progress.update(self._done, _words(entry))
         except KeyboardInterrupt as interrupt:
             with contextlib.suppress(Diverged):  # which isn't saved
-                if self._done > self._saved:
+                # Several processes save together or not at all.
+                if self._done > self._saved and num_workers() == 1:
                     self._look()
                     self._save()
             number = getattr(interrupt, "number", signal.SIGINT)
             where = f" after step {self._done:,} of {self.num_steps:,}"
+            if self._done > self._saved:
+                where += f", of which {self._saved:,} are saved"
             raise Interrupted(number, where) from None
         return entry
 
@@ -219,7 +228,8 @@ class Loop:
             )
             if tracked is not None:
                 append_line(self.tracked_file, json.dumps({"step": self._done, **tracked}))
-        if time.monotonic() - self._remembered > _REMEMBER_SECONDS:
+        # Several processes read values at the same steps or not at all: when they save.
+        if time.monotonic() - self._remembered > _REMEMBER_SECONDS and num_workers() == 1:
             self._remember()
         self._sums, self._since = [], time.monotonic()
         return entry
@@ -232,6 +242,8 @@ class Loop:
     def _save(self):
         if self.checkpoints:
             self.checkpoints.save(self._done, self.variables, write=is_chief())
+            if num_workers() > 1:
+                self._remember()
         self._saved = self._done
 
     def _after(self, diverged):

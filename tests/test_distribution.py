@@ -1,0 +1,243 @@
+"""Several devices and several processes give what one gives, and stop with one line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.learning.cluster import Cluster
+
+ROOT = pathlib.Path(__file__).parent.parent
+SCRIPT = ROOT / "run_scripts" / "multi_worker_local.sh"
+DATA = ["--dataset=digits", "--num_validation=100"]
+TRAIN = ["--batch_size=48", "--ghost_batch_size=4", "--augmentation=crop", "--log_steps=2"]
+MODEL = ["--num_blocks=1", "--num_cells=2", "--filters=4"]
+ENVIRONMENT = {**os.environ, "PYTHON": sys.executable, "TF_CPP_MIN_LOG_LEVEL": "3",
+               "PYTHONPATH": str(ROOT)}  # fmt: skip
+# A program on several logical CPU devices.
+DEVICES = """
+import runpy, sys, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * {count})
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def start(command, **options):
+    return subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, **options,
+    )  # fmt: skip
+
+
+def finish(process, code=0):
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == code, out[-3000:]
+    return out
+
+
+def on_devices(count, program, *flags):
+    module = f"oneshot_tf.{program}"
+    distribution = "mirrored" if count > 1 else "cpu"
+    code = DEVICES.format(count=count)
+    return finish(start([sys.executable, "-c", code, module, f"--distribution={distribution}",
+                         *flags]))  # fmt: skip
+
+
+def in_processes(count, program, *flags):
+    return start([str(SCRIPT), str(count), program, *flags], start_new_session=True)
+
+
+def weights(run, step):
+    with np.load(run / "checkpoints" / f"step_{step:09d}.npz") as arrays:
+        return {name: arrays[name].astype(float) for name in arrays.files}
+
+
+def assert_close(one, other, tolerance):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(other[name], one[name], atol=tolerance, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of one process on one device: trained and searched."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    on_devices(1, "train", f"--run_dir={run}", *DATA, *MODEL, *TRAIN, "--train_steps=4",
+               "--checkpoint_steps=2")  # fmt: skip
+    on_devices(1, "search", f"--run_dir={run}", "--num_candidates=7")
+    return run
+
+
+def without_candidates(run, folder):
+    """A copy of a run, before its search."""
+    copy = folder / "run"
+    for name in ("config.json", "space.json", "checkpoints"):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name == "checkpoints":
+            target.mkdir()
+            for path in (run / name).iterdir():
+                (target / path.name).write_bytes(path.read_bytes())
+        else:
+            target.write_bytes((run / name).read_bytes())
+    return copy
+
+
+def accuracies(run):
+    lines = (run / "candidates.csv").read_text().splitlines()[1:]
+    return {line.rsplit(",", 1)[1]: line.split(",")[1] for line in lines}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_search_on_several_devices(trained, tmp_path, count):
+    run = without_candidates(trained, tmp_path)
+    on_devices(count, "search", f"--run_dir={run}", "--num_candidates=7")
+    assert accuracies(run) == accuracies(trained)
+
+
+def test_retraining_on_two_devices(trained):
+    for count in (1, 2):
+        on_devices(
+            count, "retrain", f"--run_dir={trained}", "--select=top", "--top=1", "--count=1",
+            "--epochs=0.15", f"--name=on_{count}", *TRAIN, "--evaluate_on=validation",
+        )  # fmt: skip
+    nets = [trained / "retrain" / f"on_{count}" / "net_00" / "run_0" for count in (1, 2)]
+    assert_close(weights(nets[0], 5), weights(nets[1], 5), 1e-4)
+
+
+def test_two_processes_are_one(trained, tmp_path):
+    run = tmp_path / "run"
+    flags = [*DATA, *MODEL, *TRAIN, "--train_steps=4", "--checkpoint_steps=2"]
+    finish(in_processes(2, "train", f"--run_dir={run}", *flags))
+    assert_close(weights(trained, 4), weights(run, 4), 2e-5)
+    assert len((run / "provenance.jsonl").read_text().splitlines()) == 1
+    copy = without_candidates(trained, tmp_path / "copy")
+    finish(in_processes(2, "search", f"--run_dir={copy}", "--num_candidates=7"))
+    assert accuracies(copy) == accuracies(trained)
+
+
+def test_three_processes_one_of_which_dies(trained, tmp_path):
+    """The others stop within 30 s, and all of them together go on where they were saved."""
+    flags = [*DATA, *MODEL, *TRAIN, "--checkpoint_steps=2", "--keep_checkpoints=1000"]
+    run = tmp_path / "run"
+    job = in_processes(3, "train", f"--run_dir={run}", *flags, "--train_steps=2000")
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoints" / "step_000000006.npz").exists():
+        assert time.monotonic() < deadline and job.poll() is None, job.communicate()[0][-3000:]
+        time.sleep(0.2)
+    workers = subprocess.run(
+        ["pgrep", "-g", str(job.pid), "-f", "oneshot_tf.train"], capture_output=True, text=True
+    ).stdout.split()
+    python = [int(w) for w in workers if "bash" not in pathlib.Path(f"/proc/{w}/comm").read_text()]
+    assert len(python) == 3
+    os.kill(python[0], signal.SIGKILL)  # started first, so not process 0
+    died = time.monotonic()
+    out = finish(job, 137)
+    assert time.monotonic() - died < 30
+    assert "Another process of TF_CONFIG has stopped" in out and "Traceback" not in out
+    last = max(int(path.stem[5:]) for path in (run / "checkpoints").iterdir())
+    for path in (run / "checkpoints").iterdir():  # as if it had died at step 4
+        if int(path.stem[5:]) > 4:
+            expected = weights(run, 6)
+            path.unlink()
+    assert last >= 6
+    # Another length would be refused, so the same; stopped again when it has passed step 6.
+    job = in_processes(3, "train", f"--run_dir={run}", *flags, "--train_steps=2000")
+    while not (run / "checkpoints" / "step_000000008.npz").exists():
+        assert time.monotonic() < deadline + 200 and job.poll() is None, job.communicate()[0]
+        time.sleep(0.2)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert_close(expected, weights(run, 6), 0.0)
+
+
+# ---------------------------------------------------------------------------- meeting
+
+
+def free_addresses(count):
+    import socket
+
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    return addresses
+
+
+def meet(facts, patience=20.0):
+    """What each process says: None or its error."""
+    addresses, said = free_addresses(len(facts)), [None] * len(facts)
+
+    def process(index):
+        try:
+            Cluster(addresses, index).meet(facts[index], patience)
+        except ost.InputError as error:
+            said[index] = str(error)
+
+    present = [i for i, each in enumerate(facts) if each is not None]
+    threads = [threading.Thread(target=process, args=[i]) for i in present]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return said
+
+
+def test_processes_that_are_alike_meet():
+    assert meet([{"the flag": {"--filters": 4}}] * 3) == [None] * 3
+
+
+def test_processes_that_differ_all_say_so():
+    said = meet([{"the flag": {"--filters": 4}}] * 2 + [{"the flag": {"--filters": 8}}])
+    assert all(
+        "Process 2 of TF_CONFIG has the flag --filters 8, process 0 has 4" in s for s in said
+    )
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_process_that_does_not_come_is_named(missing):
+    facts = [{}, {}]
+    facts[missing] = None
+    (said,) = filter(None, meet(facts, patience=2.0))
+    assert "Waited 2 s" in said and "127.0.0.1:" in said
+
+
+def test_an_address_of_another_machine():
+    with pytest.raises(ost.InputError, match="192.0.2.1:2222, but it can't listen there"):
+        Cluster(("192.0.2.1:2222", "192.0.2.2:2222"), 0).meet({})
+
+
+def config(cluster, kind="worker", index=0):
+    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, "", "{", "[]", "3", '{"cluster": {}}', '{"cluster": 3, "task": 4}', "[" * 100_000,
+        config({"worker": ["a:1", "b:2"]}, index=2), config({"worker": ["a:1"]}, index=-1),
+        config({"worker": ["a:1"]}, index="0"), config({"worker": ["a"]}),
+        config({"worker": ["a:0"]}), config({"worker": ["a:1", "a:1"]}),
+        config({"worker": "a:1"}), config({"worker": [1]}), config({"worker": ["a:1"]}, "ps"),
+        config({"worker": ["a:1"], "ps": ["b:1"]}),
+    ],
+)  # fmt: skip
+def test_a_malformed_tf_config(text):
+    with pytest.raises(ost.InputError, match="TF_CONFIG"):
+        Cluster.from_tf_config(text)
+
+
+def test_the_chief_comes_first():
+    jobs = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
+    assert Cluster.from_tf_config(config(jobs, "worker", 1)) == Cluster(("c:3", "a:1", "b:2"), 2)
+    assert Cluster.from_tf_config(config(jobs, "chief")) == Cluster(("c:3", "a:1", "b:2"), 0)
