@@ -53,7 +53,7 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
     skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
     def outcomes(images, masks):
-        stem = supernet.stem(tf.cast(normalize(images), supernet.compute_dtype))
+        stem = supernet.stem_of(normalize(images), ghosts)
 
         def one(mask):
             mask = mask[tf.newaxis]
@@ -300,12 +300,13 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
     """
     size = split.images.shape[1]
     ghost = ghost_batch_size * cost.activation_bytes(
-        supernet.space, supernet.num_cells, supernet.filters, size
+        supernet.space, image_size=size, **supernet.stack
     )
     if accelerators():
         ghosts, in_flight = _ACCELERATOR_IMAGES // ghost_batch_size, 1
     else:
-        ghosts = _CPU_ELEMENTS // (ghost_batch_size * size * size * supernet.filters)
+        inside = -(-size // supernet.stack["stem_stride"])
+        ghosts = _CPU_ELEMENTS // (ghost_batch_size * inside * inside * supernet.filters)
         in_flight = os.cpu_count() or 1
     ghosts = max(1, min(ghosts, -(-len(split) // ghost_batch_size)))
     if max_memory_gb is None:

@@ -5,6 +5,7 @@ class index and class name; nothing of this package is needed to load it.
 Before this program says done, a fresh process loads it and must agree.
 """
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -103,12 +104,16 @@ def _restore(directory, folder):
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
         raise InputError(f"{result_file} doesn't know {place}; run retrain to its end first.")
+    model = dataclasses.replace(
+        directory.group(settings.ModelSettings, "model"),
+        num_cells=result["retrain"]["num_cells"],
+        filters=result["retrain"]["filters"],
+    )
     net = Standalone(
         directory.space(),
         Architecture.from_text(entry["architecture"]),
-        result["retrain"]["num_cells"],
-        result["retrain"]["filters"],
-        len(directory.facts()["class_names"]),
+        num_classes=len(directory.facts()["class_names"]),
+        **model.stack(),
     )
     Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)
     accuracy = entry["accuracies"][entry["folder"].index(place)]

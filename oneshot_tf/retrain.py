@@ -68,7 +68,10 @@ def main(run, retrain, train, device, location) -> None:
             write_json(folder / "settings.json", made_with)
             directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
         with strategy.scope():
-            jobs = _Jobs(directory, folder, dataset, retrain, train, device)
+            stack = dataclasses.replace(
+                model, filters=retrain.filters, num_cells=retrain.num_cells
+            ).stack()
+            jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
             result = jobs.run(chosen)
         if is_chief(strategy):
             write_json(folder / "result.json", {**made_with, **result})
@@ -128,7 +131,8 @@ def _check_same(path, made_with):
 class _Jobs:
     """Trains and evaluates the stand-alone nets of one folder."""
 
-    def __init__(self, directory, folder, dataset, retrain, train, device):
+    def __init__(self, directory, folder, dataset, stack, retrain, train, device):
+        self.stack = stack
         self.space, self.folder, self.dataset = directory.space(), folder, dataset
         self.retrain, self.train_settings, self.device = retrain, train, device
         self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
@@ -180,12 +184,15 @@ class _Jobs:
             checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
             checkpoints.restore_step(self.num_steps, net.variables)
             accuracies.append(evaluate_standalone(net, split, self.dataset.normalize).accuracy)
-        stack = (self.space, [architecture], net.num_cells, net.filters, net.num_classes)
+        counted = (self.space, [architecture])
+        stack = {"num_classes": net.num_classes, **net.stack}
         return {
             **candidate,
             "architecture": str(architecture),
-            "parameters": int(cost.parameters(*stack)[0]),
-            "multiply_adds": int(cost.multiply_adds(*stack, self.dataset.image_size)[0]),
+            "parameters": int(cost.parameters(*counted, **stack)[0]),
+            "multiply_adds": int(
+                cost.multiply_adds(*counted, image_size=self.dataset.image_size, **stack)[0]
+            ),
             "folder": [
                 str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
             ],
@@ -198,8 +205,8 @@ class _Jobs:
             np.random.SeedSequence([self.retrain.seed, index, repeat]).generate_state(1)[0] >> 1
         )
         net = Standalone(
-            self.space, architecture, self.retrain.num_cells, self.retrain.filters,
-            self.dataset.num_classes, seed, self.device.dtype,
+            self.space, architecture, num_classes=self.dataset.num_classes, seed=seed,
+            dtype=self.device.dtype, **self.stack,
         )  # fmt: skip
         return net, seed
 

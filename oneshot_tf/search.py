@@ -106,9 +106,7 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
             f"--flagfile={directory.path}/flags.txt --run_dir={directory.path}."
         )
     classes = len(directory.facts()["class_names"])
-    supernet = Supernet(
-        directory.space(), model.num_cells, model.filters, classes, dtype=device.dtype
-    )
+    supernet = Supernet(directory.space(), num_classes=classes, dtype=device.dtype, **model.stack())
     try:
         checkpoints.restore_step(steps, supernet.variables)
     except InputError as error:
@@ -272,15 +270,15 @@ class _Search:
             self.file.append(candidate)
 
     def _candidates(self, architectures, accuracies, entropies, images, divergences=None):
-        net = (self.supernet.num_cells, self.supernet.filters, self.supernet.num_classes)
+        net = {"num_classes": self.supernet.num_classes, **self.supernet.stack}
         size = self.dataset.image_size
         columns = zip(
             architectures,
             accuracies,
             entropies,
             images,
-            cost.parameters(self.space, architectures, *net).tolist(),
-            cost.multiply_adds(self.space, architectures, *net, size).tolist(),
+            cost.parameters(self.space, architectures, **net).tolist(),
+            cost.multiply_adds(self.space, architectures, image_size=size, **net).tolist(),
             divergences or [None] * len(architectures),
         )
         return {a: Candidate(a, *values, divergence=value) for a, *values, value in columns}

@@ -153,6 +153,24 @@ class ModelSettings(Settings):
         16, "Channels of the first convolution (the paper's F).", least=1, most=4096
     )
     num_blocks: int = setting(4, "Choice blocks in a cell (the paper's N_choice).", least=1, most=8)
+    num_reductions: int = setting(
+        2,
+        "How often, along the cells, height and width are halved and the channels doubled "
+        "(2 for 32x32 images, 3 for 224x224).",
+        least=0,
+        most=6,
+    )
+    stem_stride: int = setting(
+        1,
+        "By what the stem divides height and width before the first cell: 1, 2 or 4 (1 for 32x32 "
+        "images, 4 for 224x224).",
+        choices=(1, 2, 4),
+    )
+
+    def stack(self) -> dict:
+        """What nets and `space.cost` take besides the space and the number of classes."""
+        names = ("num_cells", "filters", "num_reductions", "stem_stride")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)

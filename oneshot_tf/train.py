@@ -66,8 +66,9 @@ def _train(directory, strategy, space, dataset, turns, groups):
     )
     with strategy.scope():
         supernet = Supernet(
-            space, model.num_cells, model.filters, dataset.num_classes, one_shot.seed, device.dtype
-        )
+            space, num_classes=dataset.num_classes, seed=one_shot.seed, dtype=device.dtype,
+            **model.stack(),
+        )  # fmt: skip
         sampler = PathDropout(
             space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
         )

@@ -245,10 +245,11 @@ class _Trials:
         model, classes = self.groups["model"], self.dataset.num_classes
         share = values.get("tuner/epochs", _LONGEST) / _LONGEST
         steps = max(1, round(one_shot.train_steps * share))
-        stack = (model.num_cells, model.filters, classes, one_shot.seed, self.device.dtype)
+        stack = {"num_classes": classes, "seed": one_shot.seed, "dtype": self.device.dtype,
+                 **model.stack()}  # fmt: skip
         alone = self.tune.objective == "stand_alone"
-        net = Standalone(self.space, self.architecture, *stack) if alone else Supernet(
-            self.space, *stack
+        net = Standalone(self.space, self.architecture, **stack) if alone else Supernet(
+            self.space, **stack
         )  # fmt: skip
         try:
             if alone:

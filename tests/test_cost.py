@@ -50,6 +50,7 @@ def test_multiply_adds_by_hand():
 
 def test_reductions():
     assert [sorted(reducing_cells(n)) for n in (1, 2, 3, 6)] == [[], [1], [1, 2], [2, 4]]
+    assert sorted(reducing_cells(8, 3)) == [2, 4, 6]
 
 
 def test_cells_that_nothing_reads_are_not_used(small_space):
@@ -72,3 +73,33 @@ def test_inputs_of_a_block_without_operations_are_not_used(small_space):
     assert units[small_space.input_paths(0)].all()
     reads = units[small_space.num_paths : -2]
     np.testing.assert_array_equal(reads, [1, 1, 0])  # only block 1 could read block 0
+
+
+@pytest.mark.parametrize("filters, mean, std", [(16, 2.0, 0.5), (24, 4.4, 1.0), (32, 7.7, 1.9)])
+def test_random_architectures_for_imagenet_have_the_papers_parameters(space, filters, mean, std):
+    """Table 2, of ten architectures: within two standard errors."""
+    rng = np.random.default_rng(0)
+    architectures = [space.sample(rng) for _ in range(1000)]
+    counts = ost.parameters(space, architectures, 8, filters, 1000, 3, 4) / 1e6
+    assert abs(counts.mean() - mean) < 2 * std / 10**0.5
+
+
+@pytest.mark.parametrize("reductions, stride", [(0, 1), (1, 2), (3, 4)])
+def test_built_nets_of_other_stacks_have_the_counted_parameters(small_space, reductions, stride):
+    stack = {"num_cells": 4, "filters": 4, "num_reductions": reductions, "stem_stride": stride}
+    rng = np.random.default_rng(1)
+    for architecture in [small_space.all_on(), small_space.sample(rng)]:
+        net = ost.Standalone(small_space, architecture, num_classes=5, **stack)
+        counted = ost.parameters(small_space, [architecture], num_classes=5, **stack)[0]
+        assert (
+            net.count_params() - sum(int(np.prod(v.shape)) for v in net.non_trainable_variables)
+            == counted
+        )
+        assert net(np.zeros([2, 21, 21, 3], np.float32)).shape == (2, 5)
+
+
+def test_multiply_adds_of_a_stem_that_divides(space):
+    """Of two convolutions, on 112x112 and on 56x56 pixels."""
+    few = ost.multiply_adds(space, [space.all_on()], 1, 16, 10, 224, 0, 4)[0]
+    cell = ost.multiply_adds(space, [space.all_on()], 1, 16, 10, 56, 0, 1)[0] - 27 * 16 * 56**2
+    assert few - cell == 27 * 16 * 112**2 + 9 * 16 * 16 * 56**2

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.nn.cell import Cell
-from oneshot_tf.nn.operations import Conv, Parts
+from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import num_reads, num_units, plan_cells
 
@@ -20,7 +20,8 @@ class Network(keras.Model):
     Args:
         space: its cells.
         units: bool `[U]`, which units to build, see `space.stacking.unit_usage`.
-        num_cells, filters, num_classes: the stack.
+        num_classes: K.
+        stack: `num_cells`, `filters`, `num_reductions` and `stem_stride`, see `plan_cells`.
         parts: see `Parts`.
 
     Attributes:
@@ -28,23 +29,21 @@ class Network(keras.Model):
         kernel_units: the unit of each of `kernels`.
     """
 
-    def __init__(self, space: CellSpace, units, num_cells, filters, num_classes, parts, name):
+    def __init__(self, space: CellSpace, units, num_classes: int, stack: dict, parts, name: str):
         super().__init__(name=name, dtype=parts.dtype)
-        for setting, value, least in (
-            ("num_cells", num_cells, 1),
-            ("filters", filters, 1),
-            ("num_classes", num_classes, 2),
-        ):
+        for setting, value in {**stack, "num_classes": num_classes}.items():
+            least = {"num_classes": 2, "num_reductions": 0}.get(setting, 1)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise InputError(f"{setting}={value!r}; needed is a whole number from {least}.")
-        self.space = space
-        self.num_cells, self.filters, self.num_classes = num_cells, filters, num_classes
-        plans = plan_cells(space, num_cells, filters)
+        if stack["stem_stride"] not in (1, 2, 4):
+            raise InputError(f"stem_stride={stack['stem_stride']}; needed is 1, 2 or 4.")
+        self.space, self.num_classes, self.stack = space, num_classes, dict(stack)
+        self.num_cells, self.filters = num_cells, filters = stack["num_cells"], stack["filters"]
+        plans = plan_cells(space, **stack)
         per_cell = space.num_paths + num_reads(space)
 
-        self.stem = Conv(parts, filters, (3, 3), name="stem")
-        self.stem.build((None, None, None, 3))
-        kernels = [(self.stem.kernel, num_units(space, num_cells) - 2)]
+        self.stem = _Stem(parts, filters, stack["stem_stride"], name="stem")
+        kernels = [(kernel, num_units(space, num_cells) - 2) for kernel in self.stem.kernels]
         self.cells = []
         for index, plan in enumerate(plans):
             present = units[index * per_cell : (index + 1) * per_cell]
@@ -69,6 +68,11 @@ class Network(keras.Model):
         self.kernel_units = [int(unit) for _, unit in kernels]
         self.built = True
 
+    def stem_of(self, images, num_ghosts, training=False, turn=(0, 1)):
+        """The stem's output `[B, h, w, F]`, which all architectures share."""
+        images = tf.cast(images, self.compute_dtype)
+        return self.stem(images, num_ghosts=num_ghosts, training=training, turn=turn)
+
     def _logits(self, stem, paths, num_ghosts, training, turn=(0, 1)):
         """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
         return dict(self._outputs(stem, paths, num_ghosts, training, turn))["classifier"]
@@ -85,6 +89,28 @@ class Network(keras.Model):
                 yield f"cell {index}", out
         x = tf.nn.relu(self.last_norm(prev1, **context))
         yield "classifier", self.classifier(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]))
+
+
+class _Stem(keras.layers.Layer):
+    """The first convolution, 3x3; one more, after BN-ReLU, where it divides by 4."""
+
+    def __init__(self, parts: Parts, filters: int, stride: int, name: str):
+        super().__init__(dtype=parts.dtype, name=name)
+        self.conv = Conv(parts, filters, (3, 3), stride=min(stride, 2), name=name)
+        self.conv.build((None, None, None, 3))
+        self.kernels, self.second = [self.conv.kernel], None
+        if stride == 4:
+            conv = Conv(parts, filters, (3, 3), stride=2, name=f"{name}2")
+            self.second = BnReluConvs(parts, [conv], name=f"{name}2")
+            self.second.build((None, None, None, filters))
+            self.kernels.append(conv.kernel)
+        self.built = True
+
+    def call(self, images, num_ghosts=1, training=False, turn=(0, 1)):
+        x = self.conv(images)
+        if self.second is None:
+            return x
+        return self.second(x, num_ghosts=num_ghosts, training=training, turn=turn)
 
 
 def new_parts(moving_averages: bool, dtype, seed: int) -> Parts:

@@ -1,7 +1,6 @@
 """A stand-alone net: one architecture, built alone and trained from scratch."""
 
 import numpy as np
-import tensorflow as tf
 
 from oneshot_tf.nn.network import Network, new_parts
 from oneshot_tf.nn.paths import AllPaths
@@ -25,6 +24,7 @@ class Standalone(Network):
         filters: channels of the first convolution (the paper's F), to scale by.
         num_classes: K.
         seed: of the initial weights.
+        num_reductions, stem_stride: as those of `Supernet`.
         dtype: a Keras dtype policy, such as "mixed_bfloat16".
 
     Call arguments:
@@ -46,12 +46,14 @@ class Standalone(Network):
         num_classes=10,
         seed=0,
         dtype=None,
+        num_reductions=2,
+        stem_stride=1,
     ):
         units = cost.usage(space, num_cells, [architecture])[0] > 0
         parts = new_parts(True, dtype, seed)
-        super().__init__(
-            space, np.asarray(units), num_cells, filters, num_classes, parts, name="standalone"
-        )
+        stack = {"num_cells": num_cells, "filters": filters, "num_reductions": num_reductions,
+                 "stem_stride": stem_stride}  # fmt: skip
+        super().__init__(space, np.asarray(units), num_classes, stack, parts, name="standalone")
         self.architecture = architecture
 
     def __call__(self, images, training=False, num_ghosts=1, turn=(0, 1)):
@@ -59,10 +61,10 @@ class Standalone(Network):
         return super().__call__(images, training=training, num_ghosts=num_ghosts, turn=turn)
 
     def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
-        stem = self.stem(tf.cast(images, self.compute_dtype))
+        stem = self.stem_of(images, num_ghosts, training, turn)
         return self._logits(stem, AllPaths(), num_ghosts, training, turn)
 
     def part_outputs(self, images) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch in training."""
-        stem = self.stem(tf.cast(images, self.compute_dtype))
+        stem = self.stem_of(images, 1, training=True)
         return dict(self._outputs(stem, AllPaths(), 1, training=True))

@@ -23,6 +23,8 @@ class Supernet(Network):
         filters: channels of the first convolution (the paper's F).
         num_classes: K.
         seed: of the initial weights.
+        num_reductions: how often height and width are halved and the channels doubled.
+        stem_stride: by what the stem divides height and width: 1, 2 or 4.
         dtype: a Keras dtype policy, such as "mixed_bfloat16".
 
     Call arguments:
@@ -35,7 +37,7 @@ class Supernet(Network):
         skip: whether to leave out what the masks drop, which needs a single
             row; then a mask of 0 gets no gradient. Otherwise all is computed and
             multiplied. The numbers are the same. None: where there is a single row.
-        after_stem: whether `images` are what `stem` made of them, `[B, H, W, F]`,
+        after_stem: whether `images` are what `stem_of` made of them, `[B, H, W, F]`,
             so that several architectures can share that.
 
     Returns:
@@ -43,11 +45,21 @@ class Supernet(Network):
     """
 
     def __init__(
-        self, space: CellSpace, num_cells=6, filters=16, num_classes=10, seed=0, dtype=None
+        self,
+        space: CellSpace,
+        num_cells=6,
+        filters=16,
+        num_classes=10,
+        seed=0,
+        dtype=None,
+        num_reductions=2,
+        stem_stride=1,
     ):
         every = np.ones(num_units(space, num_cells), bool)
         parts = new_parts(False, dtype, seed)
-        super().__init__(space, every, num_cells, filters, num_classes, parts, name="supernet")
+        stack = {"num_cells": num_cells, "filters": filters, "num_reductions": num_reductions,
+                 "stem_stride": stem_stride}  # fmt: skip
+        super().__init__(space, every, num_classes, stack, parts, name="supernet")
 
     def __call__(self, images, masks, training=False, **options):
         # Keras takes only tensors by position; `training` may be given so here.
@@ -70,13 +82,13 @@ class Supernet(Network):
         if skip and rows > 1:
             raise InputError(f"skip=True with {rows} rows of masks; skipping needs a single row.")
         paths = SkippedPaths(masks[0]) if skip else MaskedPaths(masks, batch)
-        stem = images if after_stem else self.stem(tf.cast(images, self.compute_dtype))
+        stem = images if after_stem else self.stem_of(images, num_ghosts, training)
         return self._logits(stem, paths, num_ghosts, training)
 
     def part_outputs(self, images, mask) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch with `mask`."""
         masks = tf.cast(mask[tf.newaxis], self.compute_dtype)
-        stem = self.stem(tf.cast(images, self.compute_dtype))
+        stem = self.stem_of(images, 1, training=True)
         paths = MaskedPaths(masks, images.shape[0])
         return dict(self._outputs(stem, paths, 1, training=True))
 

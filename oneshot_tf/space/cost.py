@@ -25,9 +25,11 @@ def parameters(
     num_cells: int,
     filters: int,
     num_classes: int,
+    num_reductions: int = 2,
+    stem_stride: int = 1,
 ) -> np.ndarray:
     """Trainable parameters of stand-alone nets, BN offsets among them: int64 `[A]`."""
-    units = _units(space, num_cells, filters, num_classes, image_size=1)
+    units = _units(space, num_cells, filters, num_classes, 1, num_reductions, stem_stride)
     return _total(usage(space, num_cells, architectures), [u[0] for u in units])
 
 
@@ -38,9 +40,11 @@ def multiply_adds(
     filters: int,
     num_classes: int,
     image_size: int,
+    num_reductions: int = 2,
+    stem_stride: int = 1,
 ) -> np.ndarray:
     """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`."""
-    units = _units(space, num_cells, filters, num_classes, image_size)
+    units = _units(space, num_cells, filters, num_classes, image_size, num_reductions, stem_stride)
     return _total(usage(space, num_cells, architectures), [u[1] for u in units])
 
 
@@ -57,10 +61,12 @@ def _total(used: np.ndarray, costs: list[int]) -> np.ndarray:
     return used.astype(np.int64) @ np.asarray(costs, np.int64)
 
 
-def _units(space, num_cells, filters, num_classes, image_size) -> list[tuple[int, int]]:
+def _units(
+    space, num_cells, filters, num_classes, image_size, num_reductions=2, stem_stride=1
+) -> list[tuple[int, int]]:
     """(parameters, multiply-adds an image) of each unit, in the order of `unit_usage`."""
     units = []
-    cells = plan_cells(space, num_cells, filters)
+    cells = plan_cells(space, num_cells, filters, num_reductions, stem_stride)
     for cell in cells:
         width = cell.width
         pixels = (-(-image_size // cell.divisor)) ** 2
@@ -77,11 +83,20 @@ def _units(space, num_cells, filters, num_classes, image_size) -> list[tuple[int
                 offsets = cell.inputs[i].source_width
                 weights = offsets * width
             units.append((weights + offsets + read_width, weights * pixels))
-    stem = 3 * 3 * 3 * filters
     features = space.num_blocks * cells[-1].width
-    units.append((stem, stem * image_size**2))
+    units.append(_stem(filters, stem_stride, image_size))
     units.append((features + features * num_classes + num_classes, features * num_classes))
     return units
+
+
+def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
+    """A 3x3 convolution, of stride 2 where the stem divides; of stride 4, BN and a second one."""
+    first = 3 * 3 * 3 * filters
+    if stride < 4:
+        return first, first * (-(-image_size // stride)) ** 2
+    second = 3 * 3 * filters**2
+    pixels = [(-(-image_size // s)) ** 2 for s in (2, 4)]
+    return first + filters + second, first * pixels[0] + second * pixels[1]
 
 
 def _operation(name: str, width: int) -> tuple[int, int]:
@@ -93,15 +108,23 @@ def _operation(name: str, width: int) -> tuple[int, int]:
     return 0, 0
 
 
-def activation_bytes(space: CellSpace, num_cells: int, filters: int, image_size: int) -> int:
+def activation_bytes(
+    space: CellSpace,
+    num_cells: int,
+    filters: int,
+    image_size: int,
+    num_reductions: int = 2,
+    stem_stride: int = 1,
+) -> int:
     """A bound on what the activations of one image take while an architecture is evaluated.
 
     Counted at the widest moment of the largest cell: both inputs, what is read of
     them, everything inside the cell, and its output twice (blocks, concatenation);
     in float32.
     """
-    most = 0
-    for plan in plan_cells(space, num_cells, filters):
+    # A stem of stride 4 holds its middle, before and after BN-ReLU.
+    most = 4 * 3 * filters * (-(-image_size // 2)) ** 2 if stem_stride == 4 else 0
+    for plan in plan_cells(space, num_cells, filters, num_reductions, stem_stride):
         outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)
         inner = (3 * space.num_blocks + 4) * plan.width
         size = -(-image_size // plan.divisor)

@@ -43,18 +43,29 @@ class CellPlan:
     inputs: tuple[InputPlan, InputPlan]
 
 
-def reducing_cells(num_cells: int) -> frozenset[int]:
-    """Cells that halve height and width and double the filters: 2 and 4 of 6."""
-    return frozenset({num_cells // 3, 2 * num_cells // 3} - {0})
+def reducing_cells(num_cells: int, num_reductions: int = 2) -> frozenset[int]:
+    """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4 and 6 of 8."""
+    parts = num_reductions + 1
+    return frozenset(i * num_cells // parts for i in range(1, parts)) - {0}
 
 
-def plan_cells(space: CellSpace, num_cells: int, filters: int) -> tuple[CellPlan, ...]:
-    """The stack of `num_cells` cells that starts with `filters` channels (the paper's F)."""
-    width, divisor = filters, 1
-    sources = [(filters, 1), (filters, 1)]  # channels and divisor of prev2 and prev1: the stem
+def plan_cells(
+    space: CellSpace, num_cells: int, filters: int, num_reductions: int = 2, stem_stride: int = 1
+) -> tuple[CellPlan, ...]:
+    """The stack of cells.
+
+    Args:
+        space: of the cells.
+        num_cells: how many.
+        filters: channels of the stem and of the first cells' blocks (the paper's F).
+        num_reductions: how often height and width are halved and the channels doubled.
+        stem_stride: by what the stem divides height and width: 1, 2 or 4.
+    """
+    width, divisor = filters, stem_stride
+    sources = [(filters, divisor)] * 2  # channels and divisor of prev2 and prev1: the stem
     cells = []
     for index in range(num_cells):
-        reduces = index in reducing_cells(num_cells)
+        reduces = index in reducing_cells(num_cells, num_reductions)
         if reduces:
             width, divisor = 2 * width, 2 * divisor
         inputs = tuple(
