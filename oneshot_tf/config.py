@@ -25,7 +25,7 @@ _DEFINE = {
 }
 
 
-def run(main, *groups, positional=()) -> None:
+def run(main, *groups, positional=(), files=False) -> None:
     """Runs a program and exits.
 
     Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
@@ -35,10 +35,12 @@ def run(main, *groups, positional=()) -> None:
         main: takes one settings object for each of `groups`.
         groups: settings classes, or objects whose values are the defaults.
         positional: names of settings that may be given without their names, in this order.
+        files: whether everything else is a list of files, `main`'s last argument.
     """
     program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
     try:
-        settings = parse(sys.argv, groups, program, sys.modules["__main__"].__doc__, positional)
+        doc = sys.modules["__main__"].__doc__
+        settings = parse(sys.argv, groups, program, doc, positional, files)
     except InputError as error:
         _fail(program, f"{error} See {program} --help.", 2)
     listen()
@@ -63,13 +65,14 @@ def _fail(program, message, code):
     sys.exit(code)
 
 
-def parse(argv, groups, program="", doc="", positional=()) -> list:
-    """Settings objects from a command line.
+def parse(argv, groups, program="", doc="", positional=(), files=False) -> list:
+    """Settings objects from a command line; with `files` last what is no flag.
 
     Raises:
         InputError: an unknown flag, a value out of range, a flag file that is not there.
     """
     values = flags.FlagValues()
+    values.set_gnu_getopt()  # flags may come after what is none
     for group in groups:
         for field in dataclasses.fields(group):
             default = getattr(group, field.name, field.default)
@@ -81,7 +84,7 @@ def parse(argv, groups, program="", doc="", positional=()) -> list:
         rest = values([argv[0]] + expand_flag_files(argv[1:]))
     except (flags.Error, ValueError) as error:  # absl raises both
         raise InputError(str(error).rstrip(".") + ".") from None
-    if len(rest) > 1 + len(positional):
+    if len(rest) > 1 + len(positional) and not files:
         extra = rest[1 + len(positional)]
         raise InputError(f"'{extra}' is not a flag; flags are written --name=value.")
     for name, value in zip(positional, rest[1:]):
@@ -91,7 +94,7 @@ def parse(argv, groups, program="", doc="", positional=()) -> list:
         kind = group if isinstance(group, type) else type(group)
         names = [field.name for field in dataclasses.fields(group)]
         chosen.append(kind(**{name: values[name].value for name in names}))
-    return chosen
+    return [*chosen, rest[1:]] if files else chosen
 
 
 def expand_flag_files(args, inside=()) -> list[str]:

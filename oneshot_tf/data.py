@@ -6,6 +6,7 @@ images are held out never depends on a seed.
 
 import dataclasses
 import functools
+import itertools
 import zlib
 from collections.abc import Callable
 
@@ -37,18 +38,59 @@ class Split:
         """The images at `indices`."""
         return Split(self.images[indices], self.labels[indices])
 
-    def batch(self, step: int, batch_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step of an endless pass in a new order each epoch.
+    @property
+    def image_size(self) -> int:
+        """Height and width."""
+        return self.images.shape[1]
+
+    def join(self, other) -> "Split":
+        """These images and those of another split."""
+        return Split(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+        )
+
+    def fingerprint(self) -> list[int]:
+        """Count and checksums."""
+        return [len(self), zlib.crc32(self.images), zlib.crc32(self.labels)]
+
+    def in_memory(self) -> "Split":
+        """Itself."""
+        return self
+
+    def batch(self, step, batch_size, seed, distort=False) -> tuple[np.ndarray, np.ndarray]:
+        """The global batch of a step, see `batches`."""
+        return next(self.batches(step, batch_size, seed, range(batch_size), distort))
+
+    def batches(self, first_step, batch_size, seed, rows, distort=False):
+        """Yields images and labels, step by step: an endless pass, each epoch in a new order.
 
         Batches run across the end of an epoch, so each image comes once an
         epoch and no image is left out.
+
+        Args:
+            first_step: to begin with.
+            batch_size: of the global batch.
+            seed: of the order.
+            rows: range of the rows of the global batch that are wanted.
+            distort: not for images in memory, which have one size.
         """
-        positions = step * batch_size + np.arange(batch_size)
-        epochs, places = np.divmod(positions, len(self))
-        order = np.concatenate(
-            [_order(len(self), seed, int(e))[places[epochs == e]] for e in np.unique(epochs)]
-        )
-        return self.images[order], self.labels[order]
+        if distort:
+            raise InputError(
+                "--augmentation=inception cuts its crops from images in their own size: give "
+                "--storage=files."
+            )
+        for step in itertools.count(first_step):
+            order = places(step * batch_size + np.arange(rows.start, rows.stop), len(self), seed)
+            yield self.images[order], self.labels[order]
+
+
+def places(positions, count: int, seed: int) -> np.ndarray:
+    """Which of `count` images are at positions of an endless pass, in a new order each epoch."""
+    epochs, within = np.divmod(positions, count)
+    return np.concatenate(
+        [_order(count, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)]
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -67,6 +109,7 @@ class Dataset:
         load_test: reads the test images; only final evaluation calls it.
         class_names: K names.
         mean, std: of the training images in [0, 1], float32 `[3]`.
+        fit: how images of another size are brought to theirs, see `resize`.
     """
 
     name: str
@@ -76,6 +119,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+    fit: str = "stretch"
 
     @property
     def num_classes(self) -> int:
@@ -85,22 +129,16 @@ class Dataset:
     @property
     def image_size(self) -> int:
         """Height and width of the images."""
-        return self.train.images.shape[1]
+        return self.train.image_size
 
     def fingerprint(self) -> dict:
         """Counts and checksums, by which a run notices that its data changed."""
-        return {
-            name: [len(split), zlib.crc32(split.images), zlib.crc32(split.labels)]
-            for name, split in (("train", self.train), ("validation", self.validation))
-        }
+        splits = {"train": self.train, "validation": self.validation}
+        return {name: split.fingerprint() for name, split in splits.items()}
 
     def with_validation_in_train(self) -> "Dataset":
         """The full training set, for final training (section 3.4)."""
-        both = Split(
-            np.concatenate([self.train.images, self.validation.images]),
-            np.concatenate([self.train.labels, self.validation.labels]),
-        )
-        return dataclasses.replace(self, train=both)
+        return dataclasses.replace(self, train=self.train.join(self.validation))
 
     def normalize(self, images):
         """float32 of mean 0 and deviation 1 a channel, from uint8 `[B, H, W, 3]`."""
@@ -110,7 +148,7 @@ class Dataset:
         """The function `prepare(images, first, batch_size, step)` that `TrainStep` calls."""
 
         def prepare(images, first, batch_size, step):
-            if augmentation != "none":
+            if augmentation in ("crop", "crop_flip"):  # Inception's are made while decoding
                 flip = augmentation == "crop_flip"
                 images = augment(images, first, batch_size, flip=flip, seed=seed, step=step)
             return self.normalize(images)
@@ -209,28 +247,41 @@ class BadImages:
         print(f"{what}. They are left out.", flush=True)
 
 
-def resize(images, size: int):
-    """uint8 `[…, size, size, 3]` from uint8 images of any height and width."""
+def resize(images, size: int, fit: str = "stretch"):
+    """uint8 `[…, size, size, 3]` from uint8 images of any height and width.
+
+    Args:
+        images: `[h, w, 3]` or `[N, h, w, 3]`.
+        size: height and width.
+        fit: "stretch" the whole image, or of it the square in the middle: "center", whose side
+            is 7/8 of the shorter one.
+    """
+    if fit == "center":
+        shape = tf.shape(images)[-3:-1]
+        side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
+        top, left = tf.unstack((shape - side) // 2)
+        images = images[..., top : top + side, left : left + side, :]
     resized = tf.image.resize(images, (size, size), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
-def make_dataset(name, full: Split, load_test, class_names, num_validation=0) -> Dataset:
+def make_dataset(name, full, load_test, class_names, num_validation=0, fit="stretch") -> Dataset:
     """Splits a training set into training and validation images, the same at every call.
 
     Args:
         name: for messages.
-        full: the whole training set.
+        full: the whole training set, a `Split` or a `StreamedSplit`.
         load_test: gives the test `Split`.
         class_names: K names.
-        num_validation: as in `load_data`.
+        num_validation, fit: as in `load_data`.
     """
     count = num_validation or (5_000 if name.startswith("cifar") else max(1, len(full) // 10))
     if len(class_names) < 2:
         raise InputError(
             f"{name} has {len(class_names)} class(es); classification needs two or more."
         )
-    if len(full) and not 0 <= full.labels.min() <= full.labels.max() < len(class_names):
+    known = full.labels is not None and len(full)
+    if known and not 0 <= full.labels.min() <= full.labels.max() < len(class_names):
         wrong = np.flatnonzero((full.labels < 0) | (full.labels >= len(class_names)))
         raise InputError(
             f"{name} has {len(wrong)} label(s) out of range, the first is {full.labels[wrong[0]]}; "
@@ -243,10 +294,12 @@ def make_dataset(name, full: Split, load_test, class_names, num_validation=0) ->
         )
     order = np.random.default_rng(0).permutation(len(full))
     train, validation = full.take(order[count:]), full.take(order[:count])
-    pixels = train.images[:: max(1, len(train) // 10_000)].reshape(-1, 3) / np.float32(255)
+    most = 10_000 * 32 * 32 // train.image_size**2 if train.image_size > 32 else 10_000
+    some = train.take(np.arange(0, len(train), max(1, len(train) // max(1, most))))
+    pixels = some.in_memory().images.reshape(-1, 3) / np.float32(255)
     mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = np.maximum(pixels.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
-    return Dataset(name, train, validation, load_test, tuple(class_names), mean, std)
+    return Dataset(name, train, validation, load_test, tuple(class_names), mean, std, fit)
 
 
 def check_memory(count: int, size: int, name: str) -> None:
@@ -255,5 +308,6 @@ def check_memory(count: int, size: int, name: str) -> None:
     if need > free / 2:
         raise InputError(
             f"{name}: {count:,} images of {size}x{size} take {need / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB of memory are free; give a smaller --image_size."
+            f"{free / 2**30:.1f} GiB of memory are free; give a smaller "
+            "--image_size, or leave the training images on disk: --storage=files."
         )

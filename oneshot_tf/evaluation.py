@@ -145,9 +145,10 @@ class CandidateEvaluator:
         if largest_part is not None:
             ghosts = min(ghosts, max(1, largest_part // ghost_batch_size))
         size = ghosts * ghost_batch_size
-        self._split, self._starts, self.part_size = split, range(0, len(split), size), size
+        self._split, self.part_size = split.in_memory(), size
+        self._starts = range(0, len(split), size)
         self._log_probabilities = _log_probabilities(
-            supernet, normalize, size, split.images.shape[1], ghosts, in_flight
+            supernet, normalize, size, split.image_size, ghosts, in_flight
         )
 
     @property
@@ -252,7 +253,7 @@ def divergence_evaluator(supernet, dataset, ghost_batch_size: int, seed: int):
     references = PathDropout(supernet.space, _REFERENCE_RATE, "constant")
     return DivergenceEvaluator(
         supernet,
-        train.images[rows],
+        train.take(rows).in_memory().images,
         dataset.normalize,
         references.sample(_NUM_REFERENCES, 0, seed),
         ghost_batch_size,
@@ -298,7 +299,7 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
     architecture of its own; an accelerator wants large calls, one after another.
     Either is cut down to what fits into `max_memory_gb`.
     """
-    size = split.images.shape[1]
+    size = split.image_size
     ghost = ghost_batch_size * cost.activation_bytes(
         supernet.space, image_size=size, **supernet.stack
     )
@@ -351,7 +352,7 @@ def evaluate_standalone(net, split, normalize) -> Score:
         split: the images, a `Split`.
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
     """
-    size = split.images.shape[1]
+    split, size = split.in_memory(), split.image_size
     # One graph for any number of images.
     forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32)

@@ -54,7 +54,7 @@ def _export(directory, export, location):
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
     dataset = directory.load_data(location)
-    images = dataset.validation.images[:_IMAGES]
+    images = dataset.validation.take(slice(_IMAGES)).in_memory().images
     with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
         live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
 

@@ -9,7 +9,8 @@ _ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
         "mean": float, "std": (float, None)}  # fmt: skip
-_RESULT = {"retrain": {"select": str, "num_cells": int, "filters": int}, "evaluated_on": str,
+_RETRAIN = {"select": str, "num_cells": int, "filters": int, "seed": int}
+_RESULT = {"retrain": _RETRAIN, "evaluated_on": str,
            "num_images": int, "num_steps": int, "nets": [_NET], "mean": float,
            "std": (float, None)}  # fmt: skip
 

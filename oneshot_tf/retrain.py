@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import math
 import re
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -155,7 +156,7 @@ class _Jobs:
         return self.evaluate(chosen)
 
     def train(self, architecture, index, repeat) -> None:
-        net, seed = self._net(architecture, index, repeat)
+        net, seed = self._net(architecture, repeat)
         fit_standalone(
             net, self.training, self.num_steps, self.train_settings, seed,
             self._folder(index, repeat), self.device,
@@ -180,7 +181,7 @@ class _Jobs:
         accuracies = []
         architecture = candidate["architecture"]
         for repeat in self.repeats:
-            net, _ = self._net(architecture, index, repeat)
+            net, _ = self._net(architecture, repeat)
             checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
             checkpoints.restore_step(self.num_steps, net.variables)
             accuracies.append(evaluate_standalone(net, split, self.dataset.normalize).accuracy)
@@ -200,10 +201,10 @@ class _Jobs:
             **_mean_std(accuracies),
         }
 
-    def _net(self, architecture, index, repeat):
-        seed = int(
-            np.random.SeedSequence([self.retrain.seed, index, repeat]).generate_state(1)[0] >> 1
-        )
+    def _net(self, architecture, repeat):
+        # The same run of the same architecture in whatever selection.
+        entropy = [self.retrain.seed, zlib.crc32(str(architecture).encode()), repeat]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
         net = Standalone(
             self.space, architecture, num_classes=self.dataset.num_classes, seed=seed,
             dtype=self.device.dtype, **self.stack,

@@ -23,13 +23,13 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
     """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
 
     Its default signature takes `images`, uint8 `[N, H, W, 3]` of any N, H and W
-    (resized to the net's image size where they differ), and gives
+    (brought to the net's image size where they differ, see `data.resize`), and gives
     `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and `class_name`
     string `[N]`. Preprocessing is inside. Batch norms use moving averages.
 
     Args:
         net: a trained `Standalone`.
-        dataset: has what preprocessing needs: `image_size`, `mean`, `std`, `class_names`.
+        dataset: has what preprocessing needs: `image_size`, `mean`, `std`, `fit`, `class_names`.
         directory: where to.
         facts: more entries for architecture.json.
         check: called with the folder of the finished SavedModel before it takes its
@@ -74,6 +74,7 @@ def _write(net, dataset, directory, facts):
             **net.stack,
             "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
             "image_size": dataset.image_size,
+            "fit": dataset.fit,
             "class_names": list(dataset.class_names),
             **(facts or {}),
         }
@@ -85,13 +86,14 @@ class _Served(tf.Module):
         super().__init__()
         self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
         size = int(dataset.image_size)
+        fit = dataset.fit
         mean, std, names = dataset.mean, dataset.std, list(dataset.class_names)
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
         def classify(images):
             shape = tf.shape(images)
             fits = tf.logical_and(tf.equal(shape[1], size), tf.equal(shape[2], size))
-            images = tf.cond(fits, lambda: images, lambda: resize(images, size))
+            images = tf.cond(fits, lambda: images, lambda: resize(images, size, fit))
             images = tf.ensure_shape(images, [None, size, size, 3])
             logits = net(normalize(images, mean, std), training=False)
             probabilities = tf.nn.softmax(logits)

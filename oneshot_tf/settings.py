@@ -134,6 +134,18 @@ class DataSettings(LocationSettings):
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
     )
+    storage: str = setting(
+        "memory",
+        "Where training images are while training: memory (all at one size), or files (each is "
+        "decoded when a step needs it, for sets larger than memory).",
+        choices=("memory", "files"),
+    )
+    fit: str = setting(
+        "stretch",
+        "How images become squares: stretch, or center (the middle, 7/8 of the shorter side; for "
+        "photographs). Training with inception crops has its own way.",
+        choices=("stretch", "center"),
+    )
     num_validation: int = setting(
         0,
         "Images held out of the training set to rank candidates; 0: 5,000 of CIFAR's, a tenth "
@@ -207,8 +219,10 @@ class TrainSettings(Settings):
     )
     augmentation: str = setting(
         "crop_flip",
-        "crop_flip (shifts by up to an eighth of the size, mirrored half of the time), crop, none.",
-        choices=("crop_flip", "crop", "none"),
+        "crop_flip (shifts by up to an eighth of the size, mirrored half of the time), crop, "
+        "inception (parts of any place, size and shape, mirrored half of the time; needs "
+        "--storage=files), none.",
+        choices=("crop_flip", "crop", "inception", "none"),
     )
 
     def __post_init__(self):
@@ -357,6 +371,15 @@ class ExportSettings(Settings):
         "the one with the best candidate accuracy, else the one with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictSettings(Settings):
+    """Which model, and what is printed."""
+
+    saved_model: str = setting("", "Folder of the SavedModel, as export writes it.")
+    top: int = setting(5, "How many classes to print for an image, the likeliest first.", least=1)
+    json: bool = setting(False, "Print a line of JSON an image.")
 
 
 _TUNABLE = ("drop_rate", "learning_rate", "weight_decay", "drop_schedule", "learning_rate_schedule")

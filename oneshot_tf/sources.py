@@ -15,6 +15,7 @@ from oneshot_tf.data import (
     resize,
 )
 from oneshot_tf.errors import InputError
+from oneshot_tf.streaming import FileReader, StreamedSplit
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 _DEFAULT_SIZE = 32
@@ -27,8 +28,10 @@ def load_data(
     num_validation=0,
     download=True,
     skip_bad_images=False,
+    storage="memory",
+    fit="stretch",
 ) -> Dataset:
-    """Reads a data set whole.
+    """Finds a data set, and reads it whole unless it is to stay on disk.
 
     Args:
         dataset: "digits", "folder:PATH", or a name that tensorflow-datasets knows.
@@ -37,27 +40,35 @@ def load_data(
         num_validation: images to hold out of the training set; 0: 5,000 of CIFAR's, else a tenth.
         download: whether a missing data set may be downloaded.
         skip_bad_images: whether images that can't be used are left out, and printed.
+        storage: "memory"; "files": training images stay on disk, and are decoded step by step.
+        fit: how images become squares, "stretch" or "center", see `data.resize`.
 
     Raises:
         InputError: it can't be had or used; the message says why and the way out.
     """
     if dataset == "digits":
-        source = _digits(image_size)
+        if storage == "files":
+            raise InputError("--dataset=digits is in memory: give --storage=memory.")
+        source = _digits(image_size, fit)
     elif dataset.startswith("folder:"):
         try:
             path = dataset.removeprefix("folder:")
-            source = _folder(path, image_size or _DEFAULT_SIZE, skip_bad_images)
+            size = image_size or _DEFAULT_SIZE
+            source = _folder(path, size, skip_bad_images, storage == "files", fit)
         except OSError as error:
             raise InputError(f"--dataset={dataset} can't be read: {error}.") from None
     else:
         from oneshot_tf import tfds_data  # takes seconds to import
 
-        source = tfds_data.load(dataset, data_dir, image_size, download, skip_bad_images)
+        streamed = storage == "files"
+        source = tfds_data.load(
+            dataset, data_dir, image_size, download, skip_bad_images, streamed, fit
+        )
     full, load_test, class_names = source
-    return make_dataset(dataset, full, load_test, class_names, num_validation)
+    return make_dataset(dataset, full, load_test, class_names, num_validation, fit)
 
 
-def _digits(image_size):
+def _digits(image_size, fit):
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,497 to train, 300 to test."""
     from sklearn.datasets import load_digits
 
@@ -65,21 +76,28 @@ def _digits(image_size):
     images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)
     images = np.repeat(images[..., None], 3, axis=-1)
     if image_size:
-        images = resize(images, image_size).numpy()
+        images = resize(images, image_size, fit).numpy()
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(1).permutation(len(images))
     split = Split(images, labels)
     return split.take(order[300:]), lambda: split.take(order[:300]), [str(d) for d in range(10)]
 
 
-def _folder(path, size, skip):
+def _folder(path, size, skip, streamed, fit):
     """A folder with one sub-folder a class, or two such folders, `train` and `test`."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise InputError(f"--dataset=folder:{path}: there is no folder {root}.")
+
+    def read(name, files, labels):
+        if not streamed:
+            return _read_images(name, files, labels, names, size, skip, fit)
+        split = StreamedSplit(FileReader(files, labels), np.arange(len(files)), size, fit)
+        return split.without_bad(skip) if skip else split
+
     if (root / "train").is_dir() and (root / "test").is_dir():
         files, labels, names = _list_folder(root / "train")
-        full = _read_images(root, files, labels, names, size, skip)
+        full = read(root, files, labels)
         test_files, test_labels, others = _list_folder(root / "test")
         if others != names:
             raise InputError(
@@ -92,12 +110,13 @@ def _folder(path, size, skip):
         held = max(1, len(files) // 6)
         files, labels = [files[i] for i in order], labels[order]
         test_files, test_labels = files[:held], labels[:held]
-        full = _read_images(root, files[held:], labels[held:], names, size, skip)
+        full = read(root, files[held:], labels[held:])
 
     def load_test():
-        return _read_images(root / "test images", test_files, test_labels, names, size, skip)
+        return read(root / "test images", test_files, test_labels)
 
-    load_test()  # found broken now, not after the training
+    if not streamed:
+        load_test()  # found broken now, not after the training
     return full, load_test, names
 
 
@@ -122,14 +141,14 @@ def _list_folder(root):
     return files, np.array(labels, np.int32), tuple(p.name for p in classes)
 
 
-def _read_images(name, files, labels, class_names, size, skip):
+def _read_images(name, files, labels, class_names, size, skip, fit):
     """Decodes and resizes files; all of them are tried before an error is raised."""
     check_memory(len(files), size, str(name))
     images, kept = np.zeros((len(files), size, size, 3), np.uint8), np.ones(len(files), bool)
     bad = BadImages(str(name), skip)
     for i, file in enumerate(files):
         try:
-            images[i] = resize(decode(file.read_bytes()), size)
+            images[i] = resize(decode(file.read_bytes()), size, fit)
         except (tf.errors.OpError, OSError, ValueError) as error:
             kept[i] = False
             bad.add(str(file), error)

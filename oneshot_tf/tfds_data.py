@@ -12,9 +12,14 @@ import tensorflow_datasets as tfds
 from oneshot_tf import data
 from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import read_text
+from oneshot_tf.streaming import RecordReader, StreamedSplit
+
+_RECORDS = ".tfrecord"
 
 
-def load(name: str, data_dir: str, image_size: int, download: bool, skip: bool):
+def load(
+    name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
+):
     """The training images, a function that reads the test images, and the class names.
 
     Raises:
@@ -37,11 +42,27 @@ def load(name: str, data_dir: str, image_size: int, download: bool, skip: bool):
     test = next((s for s in ("test", "validation") if s in splits), None)
     for split in filter(None, ("train", test)):
         _check_files(builder, split, skip)
+
+    def read(split):
+        if not streamed:
+            return _read(builder, split, size, skip, fit)
+        paths = [str(path) for path in builder.info.splits[split].filepaths]
+        reader = RecordReader(paths)
+        found = StreamedSplit(reader, np.arange(len(reader)), size, fit)
+        return found.without_bad(skip) if skip else found
+
+    if streamed and not all(
+        path.suffix.startswith(_RECORDS)
+        for split in filter(None, ("train", test))
+        for path in builder.info.splits[split].filepaths
+    ):
+        raise InputError(
+            f"--dataset={name} is not stored as TFRecords; --storage=files reads no other format."
+        )
     if test:
-        full, names = _read(builder, "train", size, skip), label.names
-        return full, lambda: _read(builder, test, size, skip), names
+        return read("train"), lambda: read(test), label.names
     # No test images of its own: every sixth training image.
-    full = _read(builder, "train", size, skip)
+    full = read("train")
     held = np.arange(len(full)) % 6 == 0
     return full.take(~held), lambda: full.take(held), label.names
 
@@ -118,7 +139,7 @@ def _check_reachable(builder, name, place):
 def _check_files(builder, split, skip):
     """Raises InputError for a truncated file: now, not when the test images are read."""
     info = builder.info.splits[split]
-    paths = [path for path in info.filepaths if path.suffix.startswith(".tfrecord")]
+    paths = [path for path in info.filepaths if path.suffix.startswith(_RECORDS)]
     # Each record is framed by its length and two checksums.
     expected = info.num_bytes + 16 * info.num_examples
     found = sum(path.stat().length for path in paths if path.exists())
@@ -130,7 +151,7 @@ def _check_files(builder, split, skip):
         )
 
 
-def _read(builder, split, size, skip):
+def _read(builder, split, size, skip, fit):
     """A whole split, in the fixed order of its files."""
     count = builder.info.splits[split].num_examples
     data.check_memory(count, size, f"{builder.name}'s {split} split")
@@ -143,7 +164,7 @@ def _read(builder, split, size, skip):
         image = example["image"]
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
         if image.shape[:2] != (size, size):
-            image = data.resize(image, size)
+            image = data.resize(image, size, fit)
         return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
@@ -155,10 +176,10 @@ def _read(builder, split, size, skip):
         done = -1
     if done == count and (labels >= 0).all() and (labels < classes).all():
         return data.Split(images, labels)
-    return _read_one_by_one(builder, split, size, skip)
+    return _read_one_by_one(builder, split, size, skip, fit)
 
 
-def _read_one_by_one(builder, split, size, skip):
+def _read_one_by_one(builder, split, size, skip, fit):
     """A split of which something can't be used: finds out what."""
     info, features = builder.info.splits[split], builder.info.features
     bad = data.BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
@@ -179,7 +200,7 @@ def _read_one_by_one(builder, split, size, skip):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(data.resize(data.decode(example["image"]), size).numpy())
+                images.append(data.resize(data.decode(example["image"]), size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)

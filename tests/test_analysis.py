@@ -167,7 +167,7 @@ def add_candidates(directory, space, count=60):
     return rows
 
 
-def add_result(directory, name, rows, offset=0.0, runs=2, select="stratified"):
+def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
     rng = np.random.default_rng(1)
     found = []
     for i, c in enumerate(rows):
@@ -175,16 +175,26 @@ def add_result(directory, name, rows, offset=0.0, runs=2, select="stratified"):
         found.append(
             {"architecture": str(c.architecture), "rank": c.rank, "parameters": c.parameters,
              "candidate_accuracy": c.candidate_accuracy, "multiply_adds": c.multiply_adds,
-             "folder": [f"{name}/net_{i:02d}/run_{r}" for r in range(runs)],
+             "folder": [f"{name}/net_{i:02d}/run_{first_run + r}" for r in range(runs)],
              "accuracies": accuracies, "mean": float(np.mean(accuracies)), "std": None}
         )  # fmt: skip
     folder = directory.path / "retrain" / name
     folder.mkdir(parents=True)
     result = {
-        "retrain": {"select": select, "num_cells": 6, "filters": 16}, "nets": found,
+        "retrain": {"select": select, "num_cells": 6, "filters": 16, "seed": 0}, "nets": found,
         "evaluated_on": "validation", "num_images": 400, "num_steps": 10, "mean": 0.7, "std": 0.01,
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_runs_of_several_folders_count_once_each(run, space):
+    rows = add_candidates(run, space)
+    add_result(run, "stratified", rows[:3])
+    add_result(run, "more", rows[:3], first_run=2)
+    add_result(run, "top", rows[:1], select="top")  # the same runs again
+    (found,) = ranking.collect(run).values()
+    assert [len(net.accuracies) for net in found] == [4, 4, 4]
+    assert set(found[0].selections) == {"stratified", "more", "top"}
 
 
 class Page(html.parser.HTMLParser):

@@ -183,30 +183,6 @@ def test_more_validation_images_than_there_are():
 # ---------------------------------------------------------------------------- tensorflow-datasets
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """CIFAR-10 as tensorflow-datasets prepares it, of 120 made images."""
-    import tensorflow_datasets as tfds
-    from etils import epath
-
-    root = tmp_path_factory.mktemp("tfds")
-    fake = root / "archive" / "cifar-10-batches-bin"
-    fake.mkdir(parents=True)
-    names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
-    rng = np.random.default_rng(0)
-    for name in names:
-        labels = rng.integers(0, 10, (20, 1), dtype=np.uint8)
-        pixels = np.repeat(labels * 20, 3072, axis=1).astype(np.uint8)
-        (fake / name).write_bytes(np.concatenate([labels, pixels], axis=1).tobytes())
-    (fake / "batches.meta.txt").write_text("\n".join(f"class{i}" for i in range(10)) + "\n")
-    manager = tfds.download.DownloadManager
-    with mock.patch.object(
-        manager, "download_and_extract", lambda self, url: epath.Path(root / "archive")
-    ):
-        tfds.builder("cifar10", data_dir=root / "data").download_and_prepare()
-    return root / "data"
-
-
 @pytest.mark.filterwarnings("default")
 def test_a_prepared_set_is_read_without_a_network(prepared):
     d = ost.load_data("cifar10", str(prepared), num_validation=20, download=False)

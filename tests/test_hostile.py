@@ -202,8 +202,8 @@ def test_configurations(run, data):
 NET = {"architecture": "prev1:sep3x3", "rank": 1, "candidate_accuracy": 0.5, "parameters": 10,
        "multiply_adds": 20, "folder": ["top/net_00/run_0"], "accuracies": [0.5], "mean": 0.5,
        "std": None}  # fmt: skip
-RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2}, "evaluated_on": "test",
-          "num_images": 10, "num_steps": 5, "nets": [NET, NET], "mean": 0.5,
+RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0},
+          "evaluated_on": "test", "num_images": 10, "num_steps": 5, "nets": [NET, NET], "mean": 0.5,
           "std": 0.1}  # fmt: skip
 
 

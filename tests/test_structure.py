@@ -27,8 +27,9 @@ ALLOWED = {
     "config": {"errors", "interrupts"},
     "space": {"errors"},
     "data": {"errors"},
-    "tfds_data": {"errors", "files", "data"},
-    "sources": {"errors", "data", "tfds_data"},
+    "tfds_data": {"errors", "files", "data", "streaming"},
+    "streaming": {"errors", "data"},
+    "sources": {"errors", "data", "streaming", "tfds_data"},
     "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
@@ -40,7 +41,7 @@ ALLOWED = {
     "analysis": {"files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
-PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune"}
+PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune", "predict"}
 
 
 def imports_of(path):

@@ -157,7 +157,7 @@ def source(tmp_path, digits):
          "accuracies": [0.5 + 0.01 * i], "mean": 0.5 + 0.01 * i, "std": None}
         for i, c in enumerate(rows)
     ]  # fmt: skip
-    result = {"retrain": {"select": "top", "num_cells": 2, "filters": 2}, "nets": nets,
+    result = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0}, "nets": nets,
               "evaluated_on": "validation", "num_images": 100, "num_steps": 5, "mean": 0.5,
               "std": 0.1}  # fmt: skip
     (run.path / "retrain" / "top").mkdir(parents=True)

@@ -66,7 +66,7 @@ def collect(directory) -> dict[Protocol, list[Net]]:
     candidates = CandidateFile(directory.path / "candidates.csv", space).read()
     known = {str(c.architecture): c for c in candidates}
     all_on = str(space.all_on())
-    found = {}
+    found, all_runs = {}, {}
     for result in read_results(directory):
         settings = result["retrain"]
         protocol = Protocol(
@@ -79,9 +79,13 @@ def collect(directory) -> dict[Protocol, list[Net]]:
                 continue
             candidate = known.get(text)
             old = nets.get(text)
+            runs = all_runs.setdefault((protocol, text), {})
+            for folder, accuracy in zip(entry["folder"], entry["accuracies"]):
+                # The same run may be in two selections, but counts once.
+                runs.setdefault((settings["seed"], folder.rsplit("/", 1)[-1]), accuracy)
             nets[text] = Net(
                 text,
-                (*(old.accuracies if old else ()), *entry["accuracies"]),
+                tuple(runs.values()),
                 (*(old.selections if old else ()), result["name"]),
                 candidate.candidate_accuracy if candidate else entry["candidate_accuracy"],
                 candidate.divergence if candidate else None,

@@ -140,22 +140,32 @@ def is_chief(strategy=None) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
+def own_rows(batch_size: int) -> range:
+    """Which rows of the global batch this process computes."""
+    workers = num_workers()
+    if workers == 1:
+        return range(batch_size)
+    first = Cluster.from_tf_config(os.environ["TF_CONFIG"]).index * (batch_size // workers)
+    return range(first, first + batch_size // workers)
+
+
 def local_batch(images, labels):
-    """This process's part of the global batch, one slice for each of its replicas.
+    """This process's rows of the global batch, one slice for each of its replicas.
 
     Args:
-        images: uint8 `[B, H, W, 3]`, the global batch.
-        labels: int32 `[B]`.
+        images: uint8 `[b, H, W, 3]`, the rows that `own_rows` says.
+        labels: int32 `[b]`.
 
     Returns:
         What `TrainStep` takes.
     """
     strategy = tf.distribute.get_strategy()
-    share = len(images) // strategy.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync // num_workers()  # of this process
+    share = len(images) // replicas
 
     def of_replica(x):
         def rows(context):
-            first = context.replica_id_in_sync_group * share
+            first = context.replica_id_in_sync_group % replicas * share
             return tf.convert_to_tensor(x[first : first + share])
 
         return strategy.experimental_distribute_values_from_function(rows)

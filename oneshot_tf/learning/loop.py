@@ -13,7 +13,13 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, make_folder, read_json_lines, write_atomically, write_json
 from oneshot_tf.interrupts import Interrupted, held
 from oneshot_tf.learning.checkpoints import Checkpoints, value_of
-from oneshot_tf.learning.distribution import is_chief, local_batch, num_workers, of_all_workers
+from oneshot_tf.learning.distribution import (
+    is_chief,
+    local_batch,
+    num_workers,
+    of_all_workers,
+    own_rows,
+)
 from oneshot_tf.learning.divergence import Diverged, GaveUp, Rollbacks, look_at
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
@@ -90,6 +96,8 @@ class Loop:
         check_batch_size(settings, data)
         self.net, self.data, self.sampler, self.num_steps = net, data, sampler, num_steps
         self.batch_size, self.seed = settings.batch_size, seed
+        self.distort = settings.augmentation == "inception"
+        self._batches = self._coming = None
         with tf.distribute.get_strategy().scope():
             self.schedule = Factored(
                 settings.learning_rate_schedule, settings.learning_rate, num_steps
@@ -160,7 +168,7 @@ class Loop:
             self._save()  # to go back to
         try:
             for number in range(start, self.num_steps):
-                batch = local_batch(*self._batch(number))
+                batch = self._own_batch(number)
                 self.step.trace(*batch, number)
                 with held():
                     self._step(batch, number)
@@ -183,10 +191,22 @@ class Loop:
             raise Interrupted(number, where) from None
         return entry
 
-    def _batch(self, number):
+    def _own_batch(self, number):
+        """This process's part of the batch of a step, a slice for each of its replicas."""
         seed, factor = self.rollbacks.at(number, self.seed)
         self.schedule.factor.assign(factor)
-        return self.data.train.batch(number, self.batch_size, seed)
+        if self._coming != (number, seed):
+            rows = own_rows(self.batch_size)
+            self._batches = self.data.train.batches(
+                number, self.batch_size, seed, rows, self.distort
+            )
+        batch = next(self._batches)
+        self._coming = number + 1, seed
+        return local_batch(*batch)
+
+    def _whole_batch(self, number):
+        seed, _ = self.rollbacks.at(number, self.seed)
+        return self.data.train.batch(number, self.batch_size, seed, self.distort)
 
     def _step(self, batch, number):
         self._sums.append((number, self.step(*batch, number)))
@@ -286,8 +306,8 @@ class Loop:
         for variable, value in zip(self.variables, values):
             variable.assign(value)
         for before in range(known, number):
-            self.step(*local_batch(*self._batch(before)), before)
-        report = look_at(self.step, self._batch(number), number)
+            self.step(*self._own_batch(before), before)
+        report = look_at(self.step, self._whole_batch(number), number)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return {"step": number + 1, "learning_rate": rate, **report}
 

@@ -1,0 +1,292 @@
+"""Images that stay on disk and are decoded when a step needs them: for sets larger than memory.
+
+What a batch holds follows from (step, seed), as for images in memory, whichever process
+decodes which part of it.
+"""
+
+import functools
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf import data
+from oneshot_tf.errors import InputError
+
+_AHEAD = 2  # batches decoded before they are asked for
+_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
+_SAMPLE_SEED = 1000003
+
+
+class FileReader:
+    """Image files.
+
+    Args:
+        paths: of the files.
+        labels: int32 `[N]`.
+    """
+
+    def __init__(self, paths, labels):
+        self._paths = [str(path) for path in paths]
+        self.labels = np.asarray(labels, np.int32)
+        self._tensors = tf.constant(self._paths), tf.constant(self.labels)
+
+    def __len__(self):
+        return len(self._paths)
+
+    def read(self, index):
+        """Encoded image and label, as tensors."""
+        paths, labels = self._tensors
+        return tf.io.read_file(paths[index]), labels[index]
+
+    def name(self, index) -> str:
+        """For messages."""
+        return self._paths[index]
+
+    def facts(self, indices) -> bytes:
+        """By which changes are noticed: names and sizes."""
+        return "".join(
+            f"{pathlib.Path(self._paths[i]).name} {os.path.getsize(self._paths[i])}\n"
+            for i in indices
+        ).encode()
+
+
+class RecordReader:
+    """Examples with `image` and `label` in TFRecord files, found by their offsets.
+
+    Args:
+        paths: of the files.
+
+    Raises:
+        InputError: a file is cut off.
+    """
+
+    labels = None  # each is read with its image
+
+    def __init__(self, paths):
+        self._paths = [str(path) for path in paths]
+        found = [_offsets(path) for path in self._paths]
+        self._file = np.repeat(np.arange(len(found)), [len(each) for each in found])
+        self._place = np.concatenate(found)  # [N, 2]: offset and length of the content
+        self._open = functools.lru_cache(maxsize=None)(
+            lambda i: os.open(self._paths[i], os.O_RDONLY)
+        )
+
+    def __len__(self):
+        return len(self._file)
+
+    def _content(self, index):
+        offset, length = self._place[index]
+        return os.pread(self._open(self._file[index]), length, offset)
+
+    def read(self, index):
+        """Encoded image and label, as tensors."""
+        content = tf.numpy_function(self._content, [index], tf.string, stateful=False)
+        parsed = tf.io.parse_single_example(
+            tf.ensure_shape(content, []),
+            {"image": tf.io.FixedLenFeature([], tf.string),
+             "label": tf.io.FixedLenFeature([], tf.int64)},
+        )  # fmt: skip
+        return parsed["image"], tf.cast(parsed["label"], tf.int32)
+
+    def name(self, index) -> str:
+        """For messages."""
+        file = self._file[index]
+        return f"{self._paths[file]}, example {index - np.searchsorted(self._file, file)}"
+
+    def facts(self, indices) -> bytes:
+        """By which changes are noticed: lengths."""
+        return self._place[indices].tobytes()
+
+
+def _offsets(path) -> np.ndarray:
+    """Where the contents of a TFRecord file are: int64 `[N, 2]`, offset and length."""
+    found, place, size = [], 0, os.path.getsize(path)
+    with open(path, "rb") as file:
+        while place < size:
+            file.seek(place)
+            header = file.read(12)  # length, and its checksum
+            length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else size
+            if place + length + 16 > size:
+                raise InputError(f"{path} is cut off after {len(found):,} examples.")
+            found.append((place + 12, length))
+            place += length + 16
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+class StreamedSplit:
+    """As a `data.Split`, of images that stay on disk.
+
+    Args:
+        reader: a `FileReader` or `RecordReader`.
+        indices: which of its images, in order.
+        image_size: height and width that they are brought to.
+        fit: how, see `data.resize`.
+    """
+
+    def __init__(self, reader, indices, image_size: int, fit: str):
+        self._reader, self._indices = reader, np.asarray(indices, np.int64)
+        self.image_size, self.fit = image_size, fit
+        self._whole = None
+
+    def __len__(self):
+        return len(self._indices)
+
+    @property
+    def labels(self):
+        """int32 `[N]`; None where they are read with the images."""
+        labels = self._reader.labels
+        return None if labels is None else labels[self._indices]
+
+    def take(self, indices) -> "StreamedSplit":
+        """The images at `indices`."""
+        return StreamedSplit(self._reader, self._indices[indices], self.image_size, self.fit)
+
+    def join(self, other) -> "StreamedSplit":
+        """These and those of another split of the same files."""
+        both = np.concatenate([self._indices, other._indices])
+        return StreamedSplit(self._reader, both, self.image_size, self.fit)
+
+    def fingerprint(self) -> list[int]:
+        """Count and checksums."""
+        labels = b"" if self.labels is None else self.labels
+        return [len(self), zlib.crc32(self._reader.facts(self._indices)), zlib.crc32(labels)]
+
+    def in_memory(self) -> data.Split:
+        """All images at their one size; decoded once.
+
+        Raises:
+            InputError: one can't be decoded, or they don't fit.
+        """
+        if self._whole is None:
+            self._whole = self._read_whole()
+        return self._whole
+
+    def _read_whole(self):
+        data.check_memory(len(self), self.image_size, f"{len(self):,} images")
+        images = np.zeros((len(self), self.image_size, self.image_size, 3), np.uint8)
+        labels, done = np.zeros(len(self), np.int32), 0
+        whole = tf.data.Dataset.from_tensor_slices((self._indices, np.zeros(len(self), np.int64)))
+        for part, names in self._decoded(whole, None, 64):
+            images[done : done + len(part)], labels[done : done + len(part)] = part, names
+            done += len(part)
+        return data.Split(images, labels)
+
+    def batch(self, step, batch_size, seed, distort=False):
+        """The global batch of a step; see `batches`."""
+        rows = range(batch_size)
+        return next(self.batches(step, batch_size, seed, rows, distort))
+
+    def batches(self, first_step, batch_size, seed, rows, distort=False):
+        """Yields images and labels of a step after another, decoded ahead.
+
+        Args:
+            first_step: to begin with.
+            batch_size: of the global batch.
+            seed: of the order and of the crops.
+            rows: range of the rows of the global batch that are wanted.
+            distort: whether to take random crops, mirrored or not, as Inception's.
+
+        Raises:
+            InputError: an image can't be decoded; names it.
+        """
+
+        def positions():
+            step = first_step
+            while True:
+                own = step * batch_size + np.arange(rows.start, rows.stop)
+                yield self._indices[data.places(own, len(self), seed)], own
+                step += 1
+
+        spec = tf.TensorSpec([len(rows)], tf.int64)
+        steps = tf.data.Dataset.from_generator(positions, output_signature=(spec, spec))
+        images = steps.flat_map(lambda *x: tf.data.Dataset.from_tensor_slices(x))
+        yield from self._decoded(images, seed if distort else None, len(rows))
+
+    def _decoded(self, positions, seed, count):
+        """Batches of `count` images and labels, of (index, position)s."""
+
+        def decode(index, position):
+            encoded, label = self._reader.read(index)
+            if seed is None:
+                image = data.resize(_decode(encoded), self.image_size, self.fit)
+            else:
+                key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
+                image = _random_crop(encoded, self.image_size, key)
+            return tf.ensure_shape(image, [self.image_size, self.image_size, 3]), label, index
+
+        images = positions.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        try:
+            yield from (
+                (images, labels)
+                for images, labels, _ in images.batch(count).prefetch(_AHEAD).as_numpy_iterator()
+            )
+        except tf.errors.OpError as error:
+            self._find_bad(error)
+
+    def _find_bad(self, error):
+        """Names the images that can't be decoded."""
+        bad = data.BadImages("Images on disk", skip=False)
+        for index in self._indices:
+            try:
+                data.decode(self._reader.read(tf.constant(index))[0])
+            except (tf.errors.OpError, OSError, ValueError) as reason:
+                bad.add(self._reader.name(index), reason)
+                break  # there may be millions
+        bad.report(len(self))
+        raise InputError(f"Images on disk can't be read: {error.message.splitlines()[0]}")
+
+    def without_bad(self, skip: bool) -> "StreamedSplit":
+        """Those that can be decoded: all are tried, which takes a while.
+
+        Raises:
+            InputError: some can't be, and they aren't to be skipped.
+        """
+        bad, good = data.BadImages("Images on disk", skip), np.ones(len(self), bool)
+
+        def works(encoded):
+            return tf.size(_decode(encoded)) > 0
+
+        kept = tf.data.Dataset.from_tensor_slices(self._indices).map(
+            lambda i: (i, works(self._reader.read(i)[0])), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        seen = {int(index) for index, _ in kept.ignore_errors().as_numpy_iterator()}
+        for place, index in enumerate(self._indices):
+            if int(index) not in seen:
+                good[place] = False
+                bad.add(self._reader.name(index), "it can't be decoded")
+        bad.report(len(self))
+        return self.take(np.flatnonzero(good))
+
+
+def _decode(encoded):
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _random_crop(encoded, size, key):
+    """A random part of the image, of random shape, mirrored or not: uint8 `[size, size, 3]`."""
+    jpeg = tf.io.is_jpeg(encoded)
+    # Of a JPEG only what is inside the crop is decoded.
+    whole = tf.cond(jpeg, lambda: tf.zeros([0, 0, 3], tf.uint8), lambda: _decode(encoded))
+    shape = tf.cond(jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.shape(whole))
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.concat([shape[:2], [3]], 0),
+        tf.zeros([1, 0, 4]),
+        seed=key,
+        area_range=_AREA,
+        aspect_ratio_range=_ASPECT,
+        use_image_if_no_bounding_boxes=True,
+    )
+    window = tf.concat([begin[:2], extent[:2]], axis=0)
+    image = tf.cond(
+        jpeg,
+        lambda: tf.io.decode_and_crop_jpeg(encoded, window, channels=3),
+        lambda: tf.slice(whole, begin, tf.concat([extent[:2], [3]], axis=0)),
+    )
+    image = tf.image.resize(image, [size, size])
+    image = tf.image.stateless_random_flip_left_right(image, key + _SAMPLE_SEED)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)

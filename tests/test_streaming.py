@@ -1,0 +1,141 @@
+"""Images that stay on disk give the batches that a step and a seed ask for, and no others."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oneshot_tf as ost
+from oneshot_tf import data
+from oneshot_tf.streaming import FileReader, RecordReader, StreamedSplit
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two classes of 20 images, JPEG and PNG, of many shapes."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for i in range(20):
+            height, width = rng.integers(20, 60, 2)
+            pixels = tf.image.resize(rng.integers(0, 255, (5, 5, 3)), (height, width))
+            pixels = tf.cast(pixels, tf.uint8)
+            jpeg = i % 3 > 0
+            content = tf.io.encode_jpeg(pixels) if jpeg else tf.io.encode_png(pixels)
+            (root / name / f"{i:02d}.{'jpg' if jpeg else 'png'}").write_bytes(content.numpy())
+    return root
+
+
+def load(folder, **options):
+    options = {"image_size": 16, "num_validation": 6, **options}
+    return ost.load_data(f"folder:{folder}", **options)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "center"])
+def test_undistorted_they_are_those_in_memory(folder, fit):
+    streamed, memory = (load(folder, storage=s, fit=fit) for s in ("files", "memory"))
+    for split in ("train", "validation"):
+        one, other = getattr(streamed, split), getattr(memory, split)
+        np.testing.assert_array_equal(one.in_memory().images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+    np.testing.assert_array_equal(
+        streamed.load_test().in_memory().images, memory.load_test().images
+    )
+    for step in (0, 3, 7):
+        for one, other in zip(streamed.train.batch(step, 8, 5), memory.train.batch(step, 8, 5)):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_crops_depend_on_step_and_seed_alone(folder):
+    train = load(folder, storage="files").train
+    every = [train.batch(step, 8, 3, distort=True) for step in range(3)]
+    parts = [train.batches(0, 8, 3, rows, distort=True) for rows in (range(4), range(4, 8))]
+    for images, labels in every:
+        some = [next(part) for part in parts]
+        np.testing.assert_array_equal(np.concatenate([s[0] for s in some]), images)
+        np.testing.assert_array_equal(np.concatenate([s[1] for s in some]), labels)
+    assert (train.batch(0, 8, 4, distort=True)[0] != every[0][0]).any()
+    whole = train.in_memory()
+    np.testing.assert_array_equal(np.sort(whole.labels), np.sort(train.labels))
+
+
+def test_the_middle_of_an_image():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[2:38, 22:58] = 200  # the middle 35x35 lies within
+    np.testing.assert_array_equal(data.resize(image, 7, "center"), np.full((7, 7, 3), 200))
+    many = data.resize(np.stack([image] * 2), 7, "center")
+    np.testing.assert_array_equal(many, np.full((2, 7, 7, 3), 200))
+
+
+def test_a_bad_image_is_named(folder, tmp_path, capsys):
+    import shutil
+
+    root = tmp_path / "images"
+    shutil.copytree(folder, root)
+    (root / "b" / "05.jpg").write_bytes(b"not an image")
+    with pytest.raises(ost.InputError, match=r"b/05.jpg"):
+        split = load(root, storage="files")
+        split.train.in_memory(), split.validation.in_memory(), split.load_test().in_memory()
+    dataset = load(root, storage="files", skip_bad_images=True)
+    sizes = len(dataset.train), len(dataset.validation), len(dataset.load_test())
+    assert sum(sizes) == 39
+    assert "1 of" in capsys.readouterr().out
+
+
+def test_examples_in_tfrecords(tmp_path):
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (7, 6, 5, 3), np.uint8)
+    paths = [tmp_path / "one.tfrecord", tmp_path / "two.tfrecord"]
+    for path, rows in zip(paths, (range(4), range(4, 7))):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for row in rows:
+                image = tf.io.encode_png(pixels[row]).numpy()
+                features = {
+                    "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
+                    "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[row % 3])),
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    reader = RecordReader(paths)
+    split = StreamedSplit(reader, [6, 0, 3], 6, "stretch")
+    assert len(reader) == 7 and reader.name(5) == f"{paths[1]}, example 1"
+    whole = split.in_memory()
+    np.testing.assert_array_equal(whole.labels, [0, 0, 0])
+    np.testing.assert_array_equal(whole.images[1], data.resize(pixels[0], 6).numpy())
+    paths[1].write_bytes(paths[1].read_bytes()[:-5])
+    with pytest.raises(ost.InputError, match=r"two.tfrecord is cut off after 2 examples"):
+        RecordReader(paths)
+
+
+def test_a_prepared_set_is_streamed(prepared):
+    d = ost.load_data("cifar10", str(prepared), num_validation=20, download=False, storage="files")
+    images, labels = d.train.batch(0, 16, 0)
+    np.testing.assert_array_equal(labels * 20, images[:, 5, 5, 1])
+    assert [len(d.train), len(d.validation), len(d.load_test())] == [80, 20, 20]
+
+
+def test_training_from_files_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
+    from oneshot_tf.settings import DeviceSettings
+
+    dataset, space = load(folder, storage="files", fit="center"), ost.bender2018(num_blocks=1)
+    settings = ost.TrainSettings(batch_size=8, ghost_batch_size=4, augmentation="inception")
+
+    def train(place):
+        net = ost.Supernet(space, num_cells=1, filters=2, num_classes=2, stem_stride=4)
+        ost.fit_supernet(
+            net, dataset, ost.PathDropout(space, 0.2, num_steps=4), 4, settings, 0, place,
+            DeviceSettings(checkpoint_steps=2),
+        )  # fmt: skip
+        return [np.array(v) for v in net.variables]
+
+    whole = train(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "step_000000004.npz").unlink()
+    for one, other in zip(whole, train(tmp_path / "run")):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_does_not_go_together(digits, folder):
+    with pytest.raises(ost.InputError, match="--storage=files"):
+        digits.train.batch(0, 8, 0, distort=True)
+    with pytest.raises(ost.InputError, match="--storage=memory"):
+        ost.load_data("digits", storage="files")
+    assert FileReader([folder / "a" / "00.png"], [0]).name(0).endswith("a/00.png")
