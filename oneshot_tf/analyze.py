@@ -20,7 +20,8 @@ def main(run, analyze) -> None:
         if other.facts()["fingerprint"] != directory.facts()["fingerprint"]:
             raise InputError(f"{other.path} was trained on other images than {directory.path}.")
     with directory.locked(shared=True):
-        report = Report(directory, others, analyze.resamples, analyze.top)
+        only = [name for name in analyze.only.split(",") if name]
+        report = Report(directory, others, analyze.resamples, analyze.top, only)
         path = report.write()
     for text in report.words:
         print(f"- {text}")

@@ -382,6 +382,21 @@ class PredictSettings(Settings):
     json: bool = setting(False, "Print a line of JSON an image.")
 
 
+@dataclasses.dataclass(frozen=True)
+class PlanSettings(Settings):
+    """For which machine."""
+
+    topology: str = setting(
+        "v5e:2x4",
+        "Machines, separated by commas: a TPU's kind and chips (v2, v3, v4, v5e, v5p, v6e: "
+        "v5e:2x4, v4:2x2x1), GPUs (gpu:a100, gpu:h100, gpu:h200, gpu:h200x8) or cpu. For GPUs and "
+        "the CPU, memory is what XLA's analysis for a CPU says.",
+    )
+    num_classes: int = setting(
+        0, "Classes, for a data set that isn't read for this; 0: known by its name.", least=0
+    )
+
+
 _TUNABLE = ("drop_rate", "learning_rate", "weight_decay", "drop_schedule", "learning_rate_schedule")
 
 
@@ -461,6 +476,11 @@ class AnalyzeSettings(Settings):
         "",
         "More run directories, separated by commas: other one-shot models of the same data and "
         "space, whose candidates are compared with the same stand-alone nets (figure 4).",
+    )
+    only: str = setting(
+        "",
+        "Folders of RUN_DIR/retrain, separated by commas: the ranking is reported for their nets "
+        "alone; empty: for all.",
     )
     resamples: int = setting(1000, "Of the bootstrap behind each interval.", least=100, most=10**6)
     top: int = setting(0, "k of precision at k; 0: a quarter of the nets.", least=0)

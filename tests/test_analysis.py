@@ -192,6 +192,10 @@ def test_runs_of_several_folders_count_once_each(run, space):
     add_result(run, "stratified", rows[:3])
     add_result(run, "more", rows[:3], first_run=2)
     add_result(run, "top", rows[:1], select="top")  # the same runs again
+    (alone,) = ranking.collect(run, ["more"]).values()
+    assert [len(net.accuracies) for net in alone] == [2, 2, 2]
+    with pytest.raises(ost.InputError, match="no stand-alone nets called less"):
+        ranking.collect(run, ["less"])
     (found,) = ranking.collect(run).values()
     assert [len(net.accuracies) for net in found] == [4, 4, 4]
     assert set(found[0].selections) == {"stratified", "more", "top"}

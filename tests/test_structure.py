@@ -23,6 +23,7 @@ ALLOWED = {
     "locks": {"errors", "files"},
     "progress": set(),
     "devices": set(),
+    "compiler": set(),
     "settings": {"errors"},
     "config": {"errors", "interrupts"},
     "space": {"errors"},
@@ -38,10 +39,10 @@ ALLOWED = {
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
     "results": {"errors", "files"},
-    "analysis": {"files", "space", "candidates", "results"},
+    "analysis": {"errors", "files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
-PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune", "predict"}
+PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune", "predict", "plan"}
 
 
 def imports_of(path):

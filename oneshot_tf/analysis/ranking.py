@@ -7,6 +7,7 @@ import numpy as np
 import scipy.stats
 
 from oneshot_tf.candidates import CandidateFile
+from oneshot_tf.errors import InputError
 from oneshot_tf.results import read_results
 from oneshot_tf.space.architecture import Architecture
 
@@ -56,18 +57,31 @@ class Protocol:
         )
 
 
-def collect(directory) -> dict[Protocol, list[Net]]:
+def collect(directory, only=()) -> dict[Protocol, list[Net]]:
     """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
 
+    Args:
+        directory: the `RunDirectory`.
+        only: folders of `retrain` to take nets from; empty: all.
+
     Raises:
-        InputError: a file of the run is damaged.
+        InputError: a file of the run is damaged, or a folder isn't there.
     """
+    results = read_results(directory)
+    missing = set(only) - {result["name"] for result in results}
+    if missing:
+        raise InputError(
+            f"--only={','.join(only)}: {directory.path} has no stand-alone nets called "
+            f"{', '.join(sorted(missing))}; it has {', '.join(r['name'] for r in results) or 'none'}."
+        )
     space = directory.space()
     candidates = CandidateFile(directory.path / "candidates.csv", space).read()
     known = {str(c.architecture): c for c in candidates}
     all_on = str(space.all_on())
     found, all_runs = {}, {}
-    for result in read_results(directory):
+    for result in results:
+        if only and result["name"] not in only:
+            continue
         settings = result["retrain"]
         protocol = Protocol(
             settings["filters"], settings["num_cells"], result["num_steps"], result["evaluated_on"]

@@ -21,15 +21,19 @@ class Report:
         others: more of them, with other one-shot models of the same data and space (figure 4).
         resamples: of the bootstrap.
         top: k of precision at k; 0: a quarter of the nets.
+        only: folders of `retrain` whose nets are ranked; empty: all.
+
+    Raises:
+        InputError: one of them isn't there.
     """
 
-    def __init__(self, directory, others=(), resamples: int = 1000, top: int = 0):
+    def __init__(self, directory, others=(), resamples: int = 1000, top: int = 0, only=()):
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
         self.page, self.words = Page(), []
         self.config = directory.config()
         self.candidates = self._candidates(directory)
-        self.nets = ranking.collect(directory)
+        self.nets = ranking.collect(directory, only)
 
     def write(self):
         """Makes all sections; returns the path of report.html."""

@@ -96,6 +96,10 @@ class TrainStep:
         step = self._steps[self.skips(number)]
         return step(images, labels, tf.constant(number, tf.int32))
 
+    def dense(self, images, labels, number):
+        """The step, everything computed, as TensorFlow operations: to be compiled elsewhere."""
+        return self._distributed(False, images, labels, number)
+
     def trace(self, images, labels, number: int) -> None:
         """Makes the graph of step `number`, unless it is there; changes nothing."""
         skip = self.skips(number)

@@ -1,0 +1,270 @@
+"""Says, before a machine is rented, whether a training fits on it, and how fast it can be at best.
+
+Compiles the very training step, and the evaluation of candidates, with the TPU's real compiler
+(the extra 'plan': JAX and libtpu; no TPU is needed). Takes the flags that train takes:
+python -m oneshot_tf.plan --flagfile=imagenet.flags --topology=v5e:2x4,v4:2x2x1
+"""
+
+import dataclasses
+import importlib.util
+import math
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf import config, settings
+from oneshot_tf.compiler import compile_elsewhere
+from oneshot_tf.devices import assumed
+from oneshot_tf.errors import InputError, plain
+from oneshot_tf.evaluation import candidate_graph
+from oneshot_tf.learning.optimizers import NesterovSGD
+from oneshot_tf.learning.steps import TrainStep
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.space.cell_space import bender2018
+from oneshot_tf.strategies import PathDropout
+
+_PATIENCE = 3600.0  # seconds a compilation
+_CLASSES = {"cifar10": 10, "digits": 10, "cifar100": 100, "imagenet2012": 1000}
+_SIZES = {"cifar10": 32, "digits": 8, "cifar100": 32, "imagenet2012": 224}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What its maker says of one device, as programs see it (a core, or a whole chip).
+
+    Args:
+        cores: devices a chip.
+        memory, bandwidth: of a device, in bytes and bytes a second.
+        flops: of a device a second, multiplying in bfloat16 (TPU, GPU), as float32 there does
+            too by default, or in TF32 where given.
+    """
+
+    cores: int
+    memory: float
+    bandwidth: float
+    flops: float
+
+
+CHIPS = {
+    "v2": Chip(2, 8 * 2**30, 350e9, 22.5e12),
+    "v3": Chip(2, 16 * 2**30, 450e9, 61.5e12),
+    "v4": Chip(1, 32 * 2**30, 1200e9, 275e12),
+    "v5e": Chip(1, 16 * 2**30, 819e9, 197e12),
+    "v5p": Chip(1, 95 * 2**30, 2765e9, 459e12),
+    "v6e": Chip(1, 32 * 2**30, 1640e9, 918e12),
+    "a100": Chip(1, 80e9, 2039e9, 312e12),
+    "h100": Chip(1, 80e9, 3350e9, 989e12),
+    "h200": Chip(1, 141e9, 4800e9, 989e12),
+}
+
+
+def main(plan, data, model, train, one_shot, device) -> None:
+    """Plans; each argument is the object of `settings` of that kind."""
+    classes = plan.num_classes or _CLASSES.get(data.dataset, 0)
+    size = data.image_size or _SIZES.get(data.dataset, 0)
+    if not classes or not size:
+        raise InputError(
+            f"--dataset={data.dataset}: its classes and image size aren't known without reading "
+            "it; give --num_classes and --image_size."
+        )
+    targets = [_target(text) for text in plan.topology.split(",")]
+    for target in targets:
+        _share(target, train)
+    if importlib.util.find_spec("jax") is None or importlib.util.find_spec("libtpu") is None:
+        raise InputError(
+            "Planning needs the TPU's compiler: pip install 'oneshot_tf[plan]' (JAX and libtpu, "
+            "1.1 GB; Python 3.11 or newer)."
+        )
+    rows = []
+    for target in targets:
+        rows += _plan(target, model, train, one_shot, device, classes, size)
+    _print_table(rows)
+
+
+def _target(text):
+    """Name, kind of chip, number of devices."""
+    if text == "cpu":
+        return text, None, 1
+    match = re.fullmatch(r"gpu:(\w+?)(?:x(\d+))?", text)
+    if match and match[1] in CHIPS and match[1][0] != "v":
+        return text, match[1], int(match[2] or 1)
+    match = re.fullmatch(r"(v\d\w?):(\d+(?:x\d+){1,2})", text)
+    if match and match[1] in CHIPS:
+        chips = math.prod(int(n) for n in match[2].split("x"))
+        return text, match[1], chips * CHIPS[match[1]].cores
+    tpus = ", ".join(name for name in CHIPS if name[0] == "v")
+    gpus = ", ".join(f"gpu:{name}" for name in CHIPS if name[0] != "v")
+    raise InputError(
+        f"--topology={text}; needed is a TPU's with its chips, such as v5e:2x4 or v4:2x2x1 "
+        f"({tpus}), a GPU's, such as gpu:h200x8 ({gpus}), or cpu."
+    )
+
+
+def _share(target, train) -> int:
+    """Images of a device in a step."""
+    name, _, devices = target
+    if train.batch_size % (devices * train.ghost_batch_size):
+        raise InputError(
+            f"--batch_size={train.batch_size} doesn't divide among the {devices} devices of "
+            f"{name} in ghost batches of {train.ghost_batch_size}; needed is a multiple of "
+            f"{devices * train.ghost_batch_size}."
+        )
+    return train.batch_size // devices
+
+
+def _plan(target, model, train, one_shot, device, classes, size):
+    name, kind, devices = target
+    share = _share(target, train)
+    turn = max(train.ghost_batch_size, min(train.device_batch_size, share))
+    while share % turn or turn % train.ghost_batch_size:
+        turn -= 1
+    accelerators = {"TPU"} if kind and kind[0] == "v" else {"GPU"} if kind else set()
+    compiler = name if "TPU" in accelerators else "cpu"
+    print(f"{name}: {devices} device(s), {share} images each a step.", flush=True)
+    rows = []
+    with assumed(accelerators):
+        net = Supernet(
+            bender2018(model.num_blocks), num_classes=classes, dtype=device.dtype, **model.stack()
+        )
+        while True:
+            rows.append(_Row(name, kind, "training step", turn, share // turn))
+            module = _training_module(net, train, one_shot, turn, size)
+            rows[-1].measure(compile_elsewhere(module, compiler, _PATIENCE))
+            rows[-1].report()
+            smaller = turn // 2
+            if rows[-1].fits or not rows[-1].too_large or smaller % train.ghost_batch_size:
+                break
+            if not smaller:
+                break
+            turn = smaller
+        rows.append(_Row(name, kind, "evaluation", turn, 1))
+        module = _evaluation_module(net, train, turn, size)
+        rows[-1].measure(compile_elsewhere(module, compiler, _PATIENCE))
+        rows[-1].report()
+    return rows
+
+
+def _training_module(net, train, one_shot, turn, size) -> bytes:
+    """The step of one device for one turn: masks, augmentation, gradients, L2, the update."""
+    train = dataclasses.replace(train, batch_size=turn, device_batch_size=turn)
+    optimizer = NesterovSGD(train.learning_rate, momentum=train.momentum, nesterov=True)
+    optimizer.build(net.trainable_variables)
+    sampler = PathDropout(
+        net.space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
+    )
+
+    def prepare(images, first, batch_size, step):
+        from oneshot_tf.data import augment, normalize
+
+        if train.augmentation in ("crop", "crop_flip"):
+            images = augment(images, first, batch_size, flip=True, seed=0, step=step)
+        return normalize(images, np.float32(0.5), np.float32(0.25))
+
+    step = TrainStep(net, optimizer, sampler, prepare, train, 0, size)
+    images = tf.zeros([turn, size, size, 3], tf.uint8)
+    return _module(
+        lambda images, labels, number: step.dense(images, labels, number),
+        images, tf.zeros([turn], tf.int32), tf.constant(0),
+    )  # fmt: skip
+
+
+def _evaluation_module(net, train, images, size) -> bytes:
+    """One architecture on `images` images."""
+    graph = candidate_graph(net, images // train.ghost_batch_size)
+    shape = tf.zeros([images, size, size, 3], tf.float32)
+    return _module(graph, shape, tf.ones([1, net.space.num_paths]))
+
+
+def _module(function, *arguments) -> bytes:
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    try:
+        return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        raise InputError(f"TensorFlow can't hand the graph to XLA: {plain(error)}") from None
+
+
+class _Row:
+    """One compiled graph on one kind of device.
+
+    Args:
+        name: the topology.
+        kind: of chip; None for a CPU.
+        what: the graph.
+        images: that it takes at once.
+        turns: how often a step does it.
+    """
+
+    def __init__(self, name, kind, what, images, turns):
+        self.name, self.what, self.images, self.turns = name, what, images, turns
+        self.chip = CHIPS.get(kind)
+
+    def measure(self, answer):
+        """Takes what the compiler says."""
+        self.answer, self.error = answer, answer.get("error")
+        memory = answer.get("hbm_bytes")
+        fits = memory is not None and (self.chip is None or memory <= self.chip.memory)
+        self.fits = fits
+        self.too_large = not fits and (self.error is None or "xceeds available" in self.error)
+
+    @property
+    def floor(self) -> float | None:
+        """Seconds that a step takes at least."""
+        if self.chip is None or self.error:
+            return None
+        arithmetic = self.answer["flops"] / self.chip.flops
+        traffic = self.answer["bytes_accessed"] / self.chip.bandwidth
+        return self.turns * max(arithmetic, traffic)
+
+    def report(self):
+        """Prints what is known."""
+        print(f"  {self.what}, {self.images} images at once, {self.turns} turn(s):", flush=True)
+        if self.error:
+            reason = "doesn't fit" if self.too_large else "isn't compiled"
+            print(f"    {reason}: {self.error.splitlines()[0][:300]}", flush=True)
+            return
+        a = self.answer
+        parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in a["parts"].items())
+        of = "" if self.chip is None else f" of {self.chip.memory / 2**20:,.0f}"
+        verdict = "fits" if self.fits else "doesn't fit"
+        print(
+            f"    {verdict}: {a['hbm_bytes'] / 2**20:,.0f}{of} MiB a device ({parts}); "
+            f"{a['flops'] / 1e9:,.1f} GFLOP and {a['bytes_accessed'] / 1e9:,.2f} GB moved a turn; "
+            f"compiled in {a['seconds']} s",
+            flush=True,
+        )
+        if self.floor:
+            print(
+                f"    at least {1e3 * self.floor:,.1f} ms, so at most "
+                f"{self.images * self.turns / self.floor:,.0f} images/s a device",
+                flush=True,
+            )
+
+
+def _print_table(rows):
+    print(
+        "topology      graph          images  MiB a device  GFLOP  GB moved  at least ms",
+        flush=True,
+    )
+    for row in rows:
+        if row.error:
+            cells = "doesn't fit" if row.too_large else "isn't compiled"
+        else:
+            floor = "-" if row.floor is None else f"{1e3 * row.floor:,.1f}"
+            cells = (
+                f"{row.answer['hbm_bytes'] / 2**20:12,.0f}  {row.answer['flops'] / 1e9:5,.0f}  "
+                f"{row.answer['bytes_accessed'] / 1e9:8,.2f}  {floor:>11}"
+            )
+        print(f"{row.name:12s}  {row.what:13s}  {row.images:6d}  {cells}", flush=True)
+
+
+if __name__ == "__main__":
+    config.run(
+        main,
+        settings.PlanSettings,
+        settings.DataSettings,
+        settings.ModelSettings,
+        settings.TrainSettings,
+        settings.OneShotSettings,
+        settings.DeviceSettings,
+    )
