@@ -70,7 +70,12 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
         return outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
 
     def of_all(images, masks):
-        return strategy.gather(strategy.run(of_replica, args=(images, masks)), axis=0)
+        return strategy.run(of_replica, args=(images, masks))
+
+    def together(results):
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return strategy.gather(results, axis=0)
+        return tf.concat(strategy.experimental_local_results(results), axis=0)
 
     # A TPU wants one shape; elsewhere any multiple of the replicas will do.
     block = None if skip else _TPU_BLOCK * replicas
@@ -84,13 +89,11 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
 
     def filled_up(images, masks):
         count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
-        parts = [
-            graph(
-                images,
-                tf.gather(masks, np.resize(np.arange(first, min(first + size, count)), size)),
-            )
+        rows = [
+            np.resize(np.arange(first, min(first + size, count)), size)
             for first in range(0, count, size)
         ]
+        parts = [together(graph(images, tf.gather(masks, each))) for each in rows]
         return tf.concat(parts, axis=0)[:count]
 
     return filled_up

@@ -284,7 +284,9 @@ def _random_crop(encoded, size, key):
     window = tf.concat([begin[:2], extent[:2]], axis=0)
     image = tf.cond(
         jpeg,
-        lambda: tf.io.decode_and_crop_jpeg(encoded, window, channels=3),
+        lambda: tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
+        ),
         lambda: tf.slice(whole, begin, tf.concat([extent[:2], [3]], axis=0)),
     )
     image = tf.image.resize(image, [size, size])

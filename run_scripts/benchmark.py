@@ -15,6 +15,9 @@ start    seconds to the first step, tracing included, in a new process; twice.
 threads  evaluating, and a step at the end of the ramp, on 1 and on 2 threads, in turn.
 candidates  images a second by candidates in flight and by images a call; peak memory.
 scaling  images a second of training and evaluation by F and by batch.
+input    images a second that come from JPEG files on disk, cropped as for ImageNet, beside
+         decoding them alone (tf.io.decode_jpeg): --only=input --images=DIR, a folder of
+         classes; every processor.
 around   the share of wall time that training and search spend outside of the graphs: batches,
          logs, checkpoints, candidates.csv; on scikit-learn's digits, with a log line every
          10 steps and a checkpoint every 50.
@@ -49,6 +52,7 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, default=1, help="for work and floor")
     parser.add_argument("--pairs", type=int, default=9, help="turns that count, after a first one")
     parser.add_argument("--json", help="file for all numbers")
+    parser.add_argument("--images", help="for input: a folder with a sub-folder of JPEGs a class")
     for name in ("way", "task"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     for name, default in (("ghosts", 2), ("in_flight", 1), ("count", 16)):
@@ -272,6 +276,26 @@ def measure_scaling(arguments):
             flush=True,
         )
     return table
+
+
+def measure_input(arguments):
+    """How much of the decoder's own rate is left of it in a training's input."""
+    if not arguments.images:
+        print("\ninput: not measured; give --images=DIR")
+        return None
+    work = benchmark_work.input_work(arguments)
+    rates = {name: [] for name in work}
+    for turn in range(arguments.pairs + 1):
+        for name, images_per_second in work.items():
+            rate = images_per_second()
+            if turn:
+                rates[name].append(rate)
+    ratios = np.array(rates["batches"]) / np.array(rates["decoding alone"])
+    print(f"\ninput: images/s of {arguments.image_size}x{arguments.image_size}, in turn")
+    for name, values in rates.items():
+        print(f"{name:15} {spread(values, 0)}", flush=True)
+    print(f"ratio           {spread(ratios, 2)}", flush=True)
+    return rates
 
 
 def measure_around(arguments):

@@ -225,3 +225,39 @@ def around(arguments) -> dict:
             settings.DistributionSettings(),
         )
     return {"training": training, "search": clock.shares("evaluation", ["candidates.csv"], warm=4)}
+
+
+def input_work(arguments) -> dict:
+    """Functions that give images a second: of decoding alone, and of whole batches."""
+    import itertools
+    import pathlib
+
+    import tensorflow as tf
+
+    import oneshot_tf as ost
+
+    data = ost.load_data(
+        f"folder:{arguments.images}", image_size=arguments.image_size, storage="files", fit="center"
+    )
+    paths = sorted(str(path) for path in pathlib.Path(arguments.images).glob("*/*"))
+    paths = [path for path in paths if path.lower().endswith((".jpg", ".jpeg"))]
+    count, rows = 512, range(64)
+
+    def decoding():
+        files = tf.data.Dataset.from_tensor_slices(paths).repeat().take(count)
+        sizes = files.map(
+            lambda path: tf.size(tf.io.decode_jpeg(tf.io.read_file(path), channels=3)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        started = time.perf_counter()
+        assert sum(1 for _ in sizes) == count
+        return count / (time.perf_counter() - started)
+
+    def batches():
+        started = time.perf_counter()
+        steps = data.train.batches(0, len(rows), 0, rows, distort=True)
+        for images, _ in itertools.islice(steps, count // len(rows)):
+            assert images.shape[0] == len(rows)
+        return count / (time.perf_counter() - started)
+
+    return {"decoding alone": decoding, "batches": batches}

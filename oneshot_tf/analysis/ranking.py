@@ -72,7 +72,7 @@ def collect(directory, only=()) -> dict[Protocol, list[Net]]:
     if missing:
         raise InputError(
             f"--only={','.join(only)}: {directory.path} has no stand-alone nets called "
-            f"{', '.join(sorted(missing))}; it has {', '.join(r['name'] for r in results) or 'none'}."
+            f"{', '.join(sorted(missing))}."
         )
     space = directory.space()
     candidates = CandidateFile(directory.path / "candidates.csv", space).read()

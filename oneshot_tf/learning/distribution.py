@@ -115,14 +115,18 @@ def of_all_workers(value: int) -> list[int]:
 
 
 def _tpu_strategy():
+    name = os.environ.get("TPU_NAME", "local")
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu="local")
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        if name != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        where = "on this machine" if name == "local" else f"called {name} (TPU_NAME)"
         raise InputError(
-            "--distribution=tpu found no TPU on this machine; run it on a TPU VM with the extra "
-            f"'tpu' installed, or use auto. ({str(error).splitlines()[0]})"
+            f"--distribution=tpu found no TPU {where}; run it on a TPU VM with the extra 'tpu' "
+            f"installed, or use auto. ({plain(error)})"
         ) from None
 
 
