@@ -5,6 +5,7 @@ import io
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -41,7 +42,8 @@ def ranking(groups, x_label: str) -> str:
     axes.set_xlabel(x_label)
     axes.set_ylabel("stand-alone accuracy\n(mean, bars: standard deviation of runs)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    # Below: inside it would cover points.
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _svg(figure)
 
 
@@ -71,6 +73,9 @@ def divergence(values, accuracies) -> str:
     axes.set_ylabel("candidate accuracy\n(shared weights, validation images)")
     if min(values) > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     return _svg(figure)
 
@@ -88,7 +93,11 @@ def tracked(steps, values, accuracies) -> str:
     axes.set_ylabel("symmetrised KL divergence\nfrom nearly all paths on (nats)")
     axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, title="candidate accuracy at the end", title_fontsize=7)
+    title = "candidate accuracy at the end"
+    axes.legend(
+        fontsize=7, title=title, title_fontsize=7, ncols=3,
+        loc="upper center", bbox_to_anchor=(0.5, -0.16),
+    )  # fmt: skip
     return _svg(figure)
 
 
