@@ -129,7 +129,8 @@ class DataSettings(LocationSettings):
     dataset: str = setting(
         "cifar10",
         "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
-        "of tensorflow-datasets, or folder:PATH with one sub-folder of images a class.",
+        "of tensorflow-datasets, folder:PATH with one sub-folder of images a class, or npz:FILE "
+        "with the arrays train_images, train_labels, test_images, test_labels.",
     )
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024

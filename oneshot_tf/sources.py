@@ -15,6 +15,7 @@ from oneshot_tf.data import (
     resize,
 )
 from oneshot_tf.errors import InputError
+from oneshot_tf.files import read_arrays
 from oneshot_tf.streaming import FileReader, StreamedSplit
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
@@ -34,7 +35,7 @@ def load_data(
     """Finds a data set, and reads it whole unless it is to stay on disk.
 
     Args:
-        dataset: "digits", "folder:PATH", or a name that tensorflow-datasets knows.
+        dataset: "digits", "folder:PATH", "npz:FILE", or a name that tensorflow-datasets knows.
         data_dir: folder of prepared tensorflow-datasets; "" for their default.
         image_size: height and width to resize to; 0 keeps the size (folders: 32).
         num_validation: images to hold out of the training set; 0: 5,000 of CIFAR's, else a tenth.
@@ -50,6 +51,10 @@ def load_data(
         if storage == "files":
             raise InputError("--dataset=digits is in memory: give --storage=memory.")
         source = _digits(image_size, fit)
+    elif dataset.startswith("npz:"):
+        if storage == "files":
+            raise InputError(f"--dataset={dataset} is in memory: give --storage=memory.")
+        source = _arrays(dataset.removeprefix("npz:"), image_size, fit)
     elif dataset.startswith("folder:"):
         try:
             path = dataset.removeprefix("folder:")
@@ -81,6 +86,46 @@ def _digits(image_size, fit):
     order = np.random.default_rng(1).permutation(len(images))
     split = Split(images, labels)
     return split.take(order[300:]), lambda: split.take(order[:300]), [str(d) for d in range(10)]
+
+
+def _arrays(path, size, fit):
+    """An .npz file with train_images, train_labels, test_images, test_labels (and class_names)."""
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(f"--dataset=npz:{path}: there is no such file.")
+    arrays, splits = read_arrays(path), {}
+    for name in ("train", "test"):
+        images, labels = (arrays.get(f"{name}_{what}") for what in ("images", "labels"))
+        good = (
+            images is not None and labels is not None
+            and images.dtype == np.uint8 and images.ndim == 4 and images.shape[-1] == 3
+            and labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+            and len(images) > 0 and 0 not in images.shape
+        )  # fmt: skip
+        if not good:
+            found = ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in arrays.items())
+            raise InputError(
+                f"--dataset=npz:{path} has {found or 'nothing'}; needed are {name}_images, uint8 "
+                f"[N, height, width, 3], and {name}_labels, whole numbers [N]."
+            )
+        if size and images.shape[1:3] != (size, size):
+            images = np.concatenate(
+                [
+                    resize(part, size, fit).numpy()
+                    for part in np.array_split(images, max(1, len(images) // 1024))
+                ]
+            )
+        elif images.shape[1] != images.shape[2]:
+            raise InputError(
+                f"--dataset=npz:{path}: {name}_images are of {images.shape[1]}x{images.shape[2]}; "
+                "give --image_size to make them square."
+            )
+        splits[name] = Split(images, labels.astype(np.int32))
+    count = 1 + max(int(split.labels.max()) for split in splits.values())
+    names = arrays.get("class_names", np.arange(count))
+    if names.ndim != 1 or names.dtype.kind not in "Ui":
+        raise InputError(f"--dataset=npz:{path}: class_names are {names.dtype}; needed are texts.")
+    return splits["train"], lambda: splits["test"], [str(name) for name in names]
 
 
 def _folder(path, size, skip, streamed, fit):

@@ -88,7 +88,7 @@ def make_work(arguments):
     return make_step(net, rows, 32 * arguments.ghosts, size, skip)
 
 
-def make_step(net, rows, count, size, skip):
+def make_step(net, rows, count, size, skip, xla=False):
     """Training steps on `count` random images, with the masks of `rows` in turn."""
     import tensorflow as tf
 
@@ -114,6 +114,9 @@ def make_step(net, rows, count, size, skip):
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, [count, size, size, 3]), tf.uint8)
     labels = tf.constant(rng.integers(0, 10, count), tf.int32)
+    if xla:
+        compiled = tf.function(step.dense, autograph=False, jit_compile=True)
+        return lambda i: compiled(images, labels, tf.constant(i))["loss"].numpy()
     return lambda i: step(images, labels, i)["loss"].numpy()
 
 

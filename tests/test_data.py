@@ -180,6 +180,41 @@ def test_more_validation_images_than_there_are():
         ost.load_data("digits", num_validation=2000)
 
 
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    return {"train_images": rng.integers(0, 256, (40, 8, 8, 3), np.uint8),
+            "train_labels": np.arange(40) % 3, "test_labels": np.arange(10) % 3,
+            "test_images": rng.integers(0, 256, (10, 8, 8, 3), np.uint8), **changes}  # fmt: skip
+
+
+def test_arrays_in_a_file(tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays())
+    d = ost.load_data(f"npz:{tmp_path / 'a.npz'}", num_validation=5)
+    assert [len(d.train), len(d.validation), len(d.load_test())] == [35, 5, 10]
+    assert d.class_names == ("0", "1", "2") and d.image_size == 8
+    np.savez(tmp_path / "b.npz", **arrays(class_names=["cat", "dog", "eel"]))
+    d = ost.load_data(f"npz:{tmp_path / 'b.npz'}", image_size=6)
+    assert d.class_names == ("cat", "dog", "eel") and d.load_test().images.shape == (10, 6, 6, 3)
+
+
+@pytest.mark.parametrize(
+    "changes, part",
+    [
+        ({"train_images": np.zeros((40, 8, 8, 3))}, "float64"),
+        ({"train_labels": np.zeros(39, int)}, r"\[39\]"),
+        ({"test_images": np.zeros((10, 8, 9, 3), np.uint8)}, "8x9; give --image_size"),
+        ({"train_labels": np.arange(40) - 1}, "out of range"),
+        ({"class_names": ["one"]}, "1 class"),
+        ({"class_names": np.zeros(3)}, "needed are texts"),
+        ({"train_images": np.array([{}])}, "can't be read"),
+    ],
+)
+def test_arrays_that_cannot_be_used(tmp_path, changes, part):
+    np.savez(tmp_path / "a.npz", **arrays(**changes))
+    with pytest.raises(ost.InputError, match=part):
+        ost.load_data(f"npz:{tmp_path / 'a.npz'}")
+
+
 # ---------------------------------------------------------------------------- tensorflow-datasets
 
 

@@ -30,7 +30,7 @@ ALLOWED = {
     "data": {"errors"},
     "tfds_data": {"errors", "files", "data", "streaming"},
     "streaming": {"errors", "data"},
-    "sources": {"errors", "data", "streaming", "tfds_data"},
+    "sources": {"errors", "files", "data", "streaming", "tfds_data"},
     "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
