@@ -218,8 +218,9 @@ class RunDirectory:
         """
         data = self.group(DataSettings, "data").to_dict()
         data["download"] = location.download
-        if location.data_dir and data["dataset"].startswith("folder:"):
-            data["dataset"] = f"folder:{location.data_dir}"
+        kind = data["dataset"].partition(":")[0]
+        if location.data_dir and kind in ("folder", "npz"):
+            data["dataset"] = f"{kind}:{location.data_dir}"
         data["data_dir"] = location.data_dir or data["data_dir"]
         dataset = load_data(**data)
         self.check_data(dataset)

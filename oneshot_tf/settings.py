@@ -111,7 +111,7 @@ class LocationSettings(Settings):
     data_dir: str = setting(
         "",
         "Folder of prepared tensorflow-datasets (empty: their default, ~/tensorflow_datasets). "
-        "After training: empty for where they were; the folder itself of folder:PATH, if it moved.",
+        "After training: empty for where they were; that of folder:PATH or npz:FILE, if it moved.",
     )
     download: bool = setting(True, "Whether to download and prepare a data set that is missing.")
 

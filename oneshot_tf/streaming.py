@@ -4,7 +4,8 @@ What a batch holds follows from (step, seed), as for images in memory, whichever
 decodes which part of it.
 """
 
-import functools
+import collections
+import itertools
 import os
 import pathlib
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import data
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
@@ -71,16 +72,15 @@ class RecordReader:
         found = [_offsets(path) for path in self._paths]
         self._file = np.repeat(np.arange(len(found)), [len(each) for each in found])
         self._place = np.concatenate(found)  # [N, 2]: offset and length of the content
-        self._open = functools.lru_cache(maxsize=None)(
-            lambda i: os.open(self._paths[i], os.O_RDONLY)
-        )
 
     def __len__(self):
         return len(self._file)
 
     def _content(self, index):
         offset, length = self._place[index]
-        return os.pread(self._open(self._file[index]), length, offset)
+        with open(self._paths[self._file[index]], "rb") as file:
+            file.seek(offset)
+            return file.read(length)
 
     def read(self, index):
         """Encoded image and label, as tensors."""
@@ -170,9 +170,12 @@ class StreamedSplit:
         images = np.zeros((len(self), self.image_size, self.image_size, 3), np.uint8)
         labels, done = np.zeros(len(self), np.int32), 0
         whole = tf.data.Dataset.from_tensor_slices((self._indices, np.zeros(len(self), np.int64)))
-        for part, names in self._decoded(whole, None, 64):
-            images[done : done + len(part)], labels[done : done + len(part)] = part, names
-            done += len(part)
+        try:
+            for part, names in self._decoded(whole, None, 64):
+                images[done : done + len(part)], labels[done : done + len(part)] = part, names
+                done += len(part)
+        except tf.errors.OpError as error:
+            self._name_bad(self._indices[done:], error)
         return data.Split(images, labels)
 
     def batch(self, step, batch_size, seed, distort=False):
@@ -194,17 +197,21 @@ class StreamedSplit:
             InputError: an image can't be decoded; names it.
         """
 
+        asked = collections.deque(maxlen=4 * _AHEAD)  # for, but perhaps not decoded yet
+
         def positions():
-            step = first_step
-            while True:
+            for step in itertools.count(first_step):
                 own = step * batch_size + np.arange(rows.start, rows.stop)
-                yield self._indices[data.places(own, len(self), seed)], own
-                step += 1
+                asked.append(self._indices[data.places(own, len(self), seed)])
+                yield asked[-1], own
 
         spec = tf.TensorSpec([len(rows)], tf.int64)
         steps = tf.data.Dataset.from_generator(positions, output_signature=(spec, spec))
         images = steps.flat_map(lambda *x: tf.data.Dataset.from_tensor_slices(x))
-        yield from self._decoded(images, seed if distort else None, len(rows))
+        try:
+            yield from self._decoded(images, seed if distort else None, len(rows))
+        except tf.errors.OpError as error:
+            self._name_bad(np.concatenate(asked), error)
 
     def _decoded(self, positions, seed, count):
         """Batches of `count` images and labels, of (index, position)s."""
@@ -216,28 +223,22 @@ class StreamedSplit:
             else:
                 key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
                 image = _random_crop(encoded, self.image_size, key)
-            return tf.ensure_shape(image, [self.image_size, self.image_size, 3]), label, index
+            return tf.ensure_shape(image, [self.image_size, self.image_size, 3]), label
 
         images = positions.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        try:
-            yield from (
-                (images, labels)
-                for images, labels, _ in images.batch(count).prefetch(_AHEAD).as_numpy_iterator()
-            )
-        except tf.errors.OpError as error:
-            self._find_bad(error)
+        yield from images.batch(count).prefetch(_AHEAD).as_numpy_iterator()
 
-    def _find_bad(self, error):
-        """Names the images that can't be decoded."""
-        bad = data.BadImages("Images on disk", skip=False)
-        for index in self._indices:
+    def _name_bad(self, indices, error):
+        """Raises InputError with the name of one, of some images, that can't be decoded."""
+        for index in indices:
             try:
                 data.decode(self._reader.read(tf.constant(index))[0])
             except (tf.errors.OpError, OSError, ValueError) as reason:
-                bad.add(self._reader.name(index), reason)
-                break  # there may be millions
-        bad.report(len(self))
-        raise InputError(f"Images on disk can't be read: {error.message.splitlines()[0]}")
+                raise InputError(
+                    f"{self._reader.name(index)} can't be decoded ({plain(reason)}). Repair or "
+                    "remove it, or have all tried and the bad ones left out: --skip_bad_images."
+                ) from None
+        raise InputError(f"Images on disk can't be read: {plain(error)}") from None
 
     def without_bad(self, skip: bool) -> "StreamedSplit":
         """Those that can be decoded: all are tried, which takes a while.

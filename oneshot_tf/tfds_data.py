@@ -96,7 +96,16 @@ def _prepared(name, data_dir, download):
             f"--dataset={name} is not prepared {place}; give --download, or --data_dir with the "
             "folder that has it."
         )
-    _check_reachable(builder, name, place)
+    by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    if by_hand:
+        folder = builder.data_path.parent.parent / "downloads" / "manual"
+        if not folder.exists() or not any(folder.iterdir()):
+            raise InputError(
+                f"--dataset={name} is not prepared {place}, and its files can't be fetched by a "
+                f"program: put them into {folder}, then start again. {' '.join(by_hand.split())}"
+            )
+    else:
+        _check_reachable(builder, name, place)
     try:
         builder.download_and_prepare()
     except Exception as error:  # tensorflow-datasets and its downloads raise many kinds

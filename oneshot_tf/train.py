@@ -24,9 +24,10 @@ from oneshot_tf.strategies import PathDropout
 
 def main(run, data, model, train, one_shot, device) -> None:
     """Trains; each argument is the object of `settings` of that kind."""
-    if data.dataset.startswith("folder:"):  # also found when a later program starts elsewhere
-        folder = pathlib.Path(data.dataset.removeprefix("folder:")).expanduser().resolve()
-        data = dataclasses.replace(data, dataset=f"folder:{folder}")
+    kind, colon, place = data.dataset.partition(":")
+    if kind in ("folder", "npz") and colon:  # also found when a later program starts elsewhere
+        place = pathlib.Path(place).expanduser().resolve()
+        data = dataclasses.replace(data, dataset=f"{kind}:{place}")
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory = RunDirectory(run.run_dir)
     directory.check_settings(groups)

@@ -291,6 +291,11 @@ def test_a_missing_set_is_named_at_once(tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
+def test_files_to_be_fetched_by_hand_are_named(tmp_path):
+    with pytest.raises(ost.InputError, match=r"downloads/manual, .*ILSVRC2012_img_train.tar"):
+        ost.load_data("imagenet2012", str(tmp_path), storage="files")
+
+
 def test_an_unreachable_host_is_named_at_once(tmp_path):
     import requests
 

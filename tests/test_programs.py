@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf import data, interrupts, records, retrain, search, settings, sources
+from oneshot_tf import data, interrupts, predict, records, retrain, search, settings, sources
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """--dataset=digits
@@ -151,6 +151,33 @@ def test_the_saved_model_serves_alone_what_was_retrained(folder):
     np.testing.assert_allclose(one["probabilities"][0], answer["probabilities"][0], atol=1e-5)
     other_size = serve(images=tf.constant(np.zeros((2, 20, 13, 3), np.uint8)))
     assert other_size["probabilities"].shape == (2, 10)
+
+
+def test_images_are_classified_by_the_saved_model(folder, tmp_path):
+    image = ost.load_data("digits", num_validation=100).validation.images[0]
+    (tmp_path / "one.png").write_bytes(tf.io.encode_png(image).numpy())
+    (tmp_path / "grey.jpg").write_bytes(tf.io.encode_jpeg(image[..., :1]).numpy())
+    model = f"--saved_model={folder / 'run' / 'export'}"
+    out, _ = run("predict", "one.png", "grey.jpg", model, "--top=3", "--json", cwd=tmp_path)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["image"] for answer in answers] == ["one.png", "grey.jpg"]
+    serve = tf.saved_model.load(str(folder / "run" / "export")).signatures["serving_default"]
+    probabilities = serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
+    best = np.argsort(-probabilities)[:3]
+    assert list(answers[0]["classes"]) == [str(i) for i in best]
+    np.testing.assert_allclose(list(answers[0]["classes"].values()), probabilities[best], rtol=1e-5)
+
+
+def test_what_cannot_be_classified(folder, tmp_path):
+    model = settings.PredictSettings(saved_model=str(folder / "run" / "export"))
+    (tmp_path / "text.jpg").write_text("no image")
+    for name in ("missing.jpg", "text.jpg", "."):
+        with pytest.raises(ost.InputError, match="can't be read as an image"):
+            predict.main(model, [str(tmp_path / name)])
+    with pytest.raises(ost.InputError, match="No image was given"):
+        predict.main(model, [])
+    with pytest.raises(ost.InputError, match="holds no SavedModel"):
+        predict.main(settings.PredictSettings(saved_model=str(tmp_path)), ["a.jpg"])
 
 
 def test_started_again_nothing_is_done_twice(folder):
@@ -377,12 +404,14 @@ def test_a_bad_command_line_has_code_2(folder):
 
 
 @pytest.mark.parametrize(
-    "program", ["train", "search", "retrain", "export", "analyze", "draw", "tune"]
+    "program",
+    ["train", "search", "retrain", "export", "predict", "analyze", "draw", "tune", "plan"],
 )
 def test_help(program, tmp_path):
     out, _ = run(program, "--help", cwd=tmp_path)
     assert f"python -m oneshot_tf.{program}" in out
-    assert ("--file" if program == "draw" else "--run_dir") in out
+    own = {"draw": "--file", "predict": "--saved_model", "plan": "--topology"}
+    assert own.get(program, "--run_dir") in out
 
 
 # ---------------------------------------------------------------------------- in this process

@@ -1,0 +1,102 @@
+"""Planning: which graphs are compiled, and the arithmetic on what comes back."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf import plan, settings
+from oneshot_tf.devices import accelerators, assumed
+
+GIB = 2**30
+
+
+def groups(topology="v5e:2x2", **changes):
+    kinds = {"data": {"dataset": "digits"},
+             "model": {"num_cells": 1, "filters": 4, "num_blocks": 1},
+             "train": {"batch_size": 128, "ghost_batch_size": 16, "augmentation": "crop"},
+             "one_shot": {}, "device": {}}  # fmt: skip
+    classes = (settings.DataSettings, settings.ModelSettings, settings.TrainSettings,
+               settings.OneShotSettings, settings.DeviceSettings)  # fmt: skip
+    made = [kind(**{**kinds[n], **changes.get(n, {})}) for n, kind in zip(kinds, classes)]
+    return [settings.PlanSettings(topology=topology), *made]
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Answers in the compiler's place: 3 GiB for each 16 images of a step, 1 for an evaluation."""
+    modules = []
+
+    def answer(module, topology, seconds):
+        modules.append((module, topology))
+        return {"hbm_bytes": answer.sizes.pop(0) * GIB, "parts": {"temporaries": GIB},
+                "flops": 197e9, "bytes_accessed": 8.19e9, "seconds": 1.0}  # fmt: skip
+
+    monkeypatch.setattr(plan, "compile_elsewhere", answer)
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: name)
+    answer.sizes, answer.modules = [3, 1], modules
+    return answer
+
+
+def test_a_floor_follows_from_what_the_compiler_says(compiler, capsys):
+    plan.main(*groups())
+    out = capsys.readouterr().out
+    # 8.19 GB at 819 GB/s: 10 ms; the arithmetic would take 1 ms. 32 images each.
+    assert "v5e:2x2: 4 device(s), 32 images each a step." in out
+    assert "at least 10.0 ms, so at most 3,200 images/s a device" in out
+    assert "fits: 3,072 of 16,384 MiB" in out
+    # What was handed over is a module of XLA's, and not that of a CPU.
+    assert all(len(module) > 10_000 and name == "v5e:2x2" for module, name in compiler.modules)
+
+
+def test_a_batch_that_does_not_fit_is_halved(compiler, capsys):
+    compiler.sizes = [17, 9, 1]
+    plan.main(*groups())
+    out = capsys.readouterr().out
+    assert "doesn't fit: 17,408 of 16,384 MiB" in out
+    assert "16 images at once, 2 turn(s)" in out and "at least 20.0 ms" in out
+    assert len(compiler.modules) == 3
+
+
+@pytest.mark.parametrize(
+    "topology, changes, part",
+    [
+        ("v9:2x2", {}, "needed is a TPU's"),
+        ("v5e", {}, "needed is a TPU's"),
+        ("gpu:v5e", {}, "needed is a TPU's"),
+        ("v5e:3x1", {}, "doesn't divide among the 3 devices"),
+        ("cpu", {"data": {"dataset": "folder:x"}}, "--num_classes"),
+    ],
+)
+def test_mistakes(compiler, topology, changes, part):
+    with pytest.raises(ost.InputError, match=part):
+        plan.main(*groups(topology, **changes))
+
+
+def test_without_the_compiler(monkeypatch):
+    monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ost.InputError, match=r"oneshot_tf\[plan\]"):
+        plan.main(*groups())
+
+
+def test_assumptions_end():
+    before = accelerators()
+    with assumed({"TPU"}):
+        assert accelerators() == {"TPU"}
+    assert accelerators() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("jax") and importlib.util.find_spec("libtpu")),
+    reason="needs the extra 'plan'",
+)
+def test_the_real_compiler():
+    flags = ["--flagfile=quickstart.flags", "--num_cells=1", "--topology=v5e:1x1,cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "oneshot_tf.plan", *flags], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("    fits:") == 4
