@@ -405,7 +405,18 @@ def test_a_bad_command_line_has_code_2(folder):
 
 @pytest.mark.parametrize(
     "program",
-    ["train", "search", "retrain", "export", "predict", "analyze", "draw", "tune", "plan"],
+    [
+        "train",
+        "search",
+        "retrain",
+        "export",
+        "predict",
+        "analyze",
+        "draw",
+        "tune",
+        "plan",
+        "reproduce",
+    ],
 )
 def test_help(program, tmp_path):
     out, _ = run(program, "--help", cwd=tmp_path)

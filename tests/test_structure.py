@@ -42,7 +42,18 @@ ALLOWED = {
     "analysis": {"errors", "files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
 }
-PROGRAMS = {"train", "search", "retrain", "export", "analyze", "draw", "tune", "predict", "plan"}
+PROGRAMS = {
+    "train",
+    "search",
+    "retrain",
+    "export",
+    "analyze",
+    "draw",
+    "tune",
+    "predict",
+    "plan",
+    "reproduce",
+}
 
 
 def imports_of(path):

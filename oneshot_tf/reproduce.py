@@ -1,0 +1,150 @@
+"""One experiment of the paper, from training to report: figure 4, 5, 6 or 7, table 1 or 2.
+
+Runs the other programs, one after another, and prints each command before it starts. Killed, it
+goes on with the same command. Results are in RUN_DIR/…/report/report.html:
+python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figure5
+"""
+
+import pathlib
+import shlex
+import subprocess
+import sys
+
+from oneshot_tf import config, settings
+from oneshot_tf.errors import InputError
+from oneshot_tf.interrupts import Interrupted
+
+_SELECTIONS = ("top", "small", "random", "all_on")
+
+
+def main(run, reproduce, location, devices) -> None:
+    """Reproduces; each argument is the object of `settings` of that kind."""
+    todo = commands(pathlib.Path(run.run_dir), reproduce, location, devices)
+    for number, (program, *flags) in enumerate(todo, start=1):
+        print(
+            f"[{number}/{len(todo)}] python -m oneshot_tf.{program} {shlex.join(flags)}", flush=True
+        )
+        code = _run([sys.executable, "-m", f"oneshot_tf.{program}", *flags])
+        if code in (130, 143):
+            raise Interrupted(code - 128, f" in step {number} of {len(todo)}")
+        if code:
+            raise InputError(
+                f"Step {number} of {len(todo)} ({program}) ended with code {code}; its own line "
+                "says why. Once that is put right, the same command goes on."
+            )
+
+
+def _run(command) -> int:
+    """Runs a program to its end, or to ours."""
+    child = subprocess.Popen(command)
+    try:
+        return child.wait()
+    except BaseException:  # Ctrl-C reaches the child by itself, SIGTERM doesn't
+        child.terminate()
+        child.wait()
+        raise
+
+
+def commands(run_dir, reproduce, location, devices) -> list[list[str]]:
+    """Programs with their flags, in order.
+
+    Args:
+        run_dir: folder below which all runs are.
+        reproduce, location, devices: objects of `settings`.
+
+    Raises:
+        InputError: rates, filters or rows that aren't.
+    """
+    if reproduce.experiment == "figure4":
+        return _figure4(run_dir, reproduce, location, devices)
+    run = run_dir / "one_shot"
+    made = [_train(run, reproduce, location, devices)]
+    if reproduce.experiment == "figure7":
+        made[0].append("--track_architectures=6")
+        return [*made, ["analyze", f"--run_dir={run}"]]
+    made.append(_search(run, reproduce, location, devices))
+    if reproduce.experiment == "figure5":
+        made.append(_stratified(run, reproduce, location, devices))
+    if reproduce.experiment.startswith("table"):
+        made += _table(run, reproduce, location, devices)
+    return [*made, ["analyze", f"--run_dir={run}"]]
+
+
+def _figure4(run_dir, reproduce, location, devices):
+    """A one-shot model for each rate; the first one chooses what is trained alone."""
+    made, runs = [], []
+    for rate in _numbers("rates", reproduce.rates, float):
+        run = run_dir / f"rate_{rate:g}"
+        train = _train(run, reproduce, location, devices)
+        made.append([*train, f"--drop_rate={rate}", "--drop_schedule=constant"])
+        if not runs:
+            made.append(_search(run, reproduce, location, devices))
+            made.append(_stratified(run, reproduce, location, devices))
+        else:
+            search = _search(run, reproduce, location, devices)
+            made.append([*search, f"--trained_in={runs[0]}"])
+        runs.append(run)
+    others = ",".join(str(run) for run in runs[1:])
+    return [*made, ["analyze", f"--run_dir={runs[0]}", f"--compare={others}"]]
+
+
+def _table(run, reproduce, location, devices):
+    """A selection of nets for each F and row."""
+    rows = reproduce.rows.split(",")
+    if unknown := set(rows) - set(_SELECTIONS):
+        raise InputError(
+            f"--rows={reproduce.rows}: unknown is {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(_SELECTIONS)}."
+        )
+    return [
+        _retrain(run, reproduce, location, devices, f"--select={row}", f"--name={row}_{filters}",
+                 f"--filters={filters}", f"--count={reproduce.count}", f"--top={reproduce.top}")
+        for filters in _numbers("filters", reproduce.filters, int)
+        for row in rows
+    ]  # fmt: skip
+
+
+def _numbers(name, text, kind):
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{name}={text}; needed are numbers separated by commas.") from None
+
+
+def _common(location, devices):
+    flags = [f"--distribution={devices.distribution}"]
+    flags += [f"--data_dir={location.data_dir}"] if location.data_dir else []
+    return [*flags, "--download" if location.download else "--nodownload"]
+
+
+def _train(run, reproduce, location, devices):
+    steps = [f"--train_steps={reproduce.train_steps}"] if reproduce.train_steps else []
+    flags = ["train", f"--flagfile={reproduce.train_flags}", f"--run_dir={run}"]
+    return [*flags, *_common(location, devices), *steps]
+
+
+def _search(run, reproduce, location, devices):
+    flags = ["search", f"--run_dir={run}", f"--num_candidates={reproduce.num_candidates}"]
+    return [*flags, *_common(location, devices)]
+
+
+def _stratified(run, reproduce, location, devices):
+    more = ("--select=stratified", f"--count={reproduce.count}", "--evaluate_on=validation")
+    return _retrain(run, reproduce, location, devices, *more)
+
+
+def _retrain(run, reproduce, location, devices, *more):
+    flags = ["retrain", f"--flagfile={reproduce.retrain_flags}", f"--run_dir={run}"]
+    epochs = [f"--epochs={reproduce.epochs}"] if reproduce.epochs else []
+    common = _common(location, devices)
+    return [*flags, *common, *epochs, f"--repeats={reproduce.repeats}", *more]
+
+
+if __name__ == "__main__":
+    config.run(
+        main,
+        settings.RunSettings,
+        settings.ReproduceSettings,
+        settings.LocationSettings,
+        settings.DistributionSettings,
+    )
