@@ -121,7 +121,7 @@ def test_each_flag_file_parses_and_explains_itself(path):
     groups = RETRAIN if "retrain" in path.name else TRAIN
     groups = (*TRAIN, settings.TuneSettings) if path.name.startswith("tune") else groups
     if path.name.startswith(("figure", "table")):
-        groups = (settings.ReproduceSettings, settings.LocationSettings)
+        groups = (settings.RunSettings, settings.ReproduceSettings)
     chosen = parse(f"--flagfile={path}", groups=groups)
     assert len(chosen) == len(groups)
     assert f"--flagfile={path.name} " in next(line for line in lines if line.startswith("# Run: "))
