@@ -19,7 +19,7 @@ from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
-_SAMPLE_SEED = 1000003
+_MIRROR_SEED = 1000003
 
 
 class FileReader:
@@ -290,6 +290,6 @@ def _random_crop(encoded, size, key):
         ),
         lambda: tf.slice(whole, begin, tf.concat([extent[:2], [3]], axis=0)),
     )
-    image = tf.image.resize(image, [size, size])
-    image = tf.image.stateless_random_flip_left_right(image, key + _SAMPLE_SEED)
-    return tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+    image = tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)  # a mean: in range
+    mirrored = tf.random.stateless_uniform([], key + _MIRROR_SEED, 0, 2, tf.int32) == 1
+    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)

@@ -100,6 +100,22 @@ def test_advantage_over_parameters():
     assert ranking.advantage(nets(60, 1.0), "divergence (KL)") is None
 
 
+def test_what_runs_and_other_predictors_leave():
+    found = nets(60, 3.0, parameters_too=True)
+    again = ranking.agreement_of_runs(found)
+    assert 0.85 < again.low < again.value < again.high <= 1.0
+    assert ranking.agreement_of_runs(nets(60, 3.0, runs=1)) is None
+    # Size says all there is to know here, up to the noise; candidate accuracy nothing more.
+    rest = ranking.partial(found, "candidate accuracy", "parameters")
+    size = ranking.partial(found, "parameters", "candidate accuracy")
+    assert rest.value < 0.35 < 0.8 < size.value
+    # By hand: the usual formula, of three rank correlations.
+    x, y, z = ([f(net) for net in found] for f in (
+        lambda n: n.candidate_accuracy, lambda n: n.mean, lambda n: n.parameters))  # fmt: skip
+    a, b, c = ranking.spearman(x, y), ranking.spearman(x, z), ranking.spearman(y, z)
+    assert rest.value == pytest.approx((a - b * c) / ((1 - b * b) * (1 - c * c)) ** 0.5)
+
+
 def test_the_papers_rows():
     assert paper.row("cifar10", "top", 32) == (2.7, 0.3, 95.5, 0.1)
     assert paper.row("digits", "top", 32) is None and paper.row("cifar10", "top", 8) is None

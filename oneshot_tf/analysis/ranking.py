@@ -249,6 +249,35 @@ def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
     return measure(difference, f"Spearman less that of {over}", rows, rows, resamples)
 
 
+def agreement_of_runs(nets, resamples: int = 1000) -> Measure | None:
+    """Spearman of one run of each net with another: about what any ranking can reach at most."""
+    pairs = np.array([net.accuracies[:2] for net in nets if len(net.accuracies) > 1])
+    if len(pairs) < FEWEST:
+        return None
+    return measure(spearman, "Spearman of two runs", pairs[:, 0], pairs[:, 1], resamples)
+
+
+def partial(nets, of: str, given: str, resamples: int = 1000) -> Measure | None:
+    """The rank correlation of a predictor with accuracy that another one doesn't explain.
+
+    The correlation of the residuals, after a line, of the ranks.
+    """
+    values = predictors(nets)
+    if of not in values or given not in values or len(nets) < FEWEST:
+        return None
+    columns = np.stack([values[of], values[given], [net.mean for net in nets]])
+
+    def correlation(rows, _):
+        one, other, accuracy = (scipy.stats.rankdata(column) for column in columns[:, rows])
+        if np.ptp(other) == 0:
+            return _quiet(scipy.stats.pearsonr, one, accuracy)
+        residuals = [x - np.polyval(np.polyfit(other, x, 1), other) for x in (one, accuracy)]
+        return _quiet(scipy.stats.pearsonr, *residuals)
+
+    rows = np.arange(len(nets))
+    return measure(correlation, f"{of} given {given}", rows, rows, resamples)
+
+
 def compare_selections(nets, one: str, other: str) -> Measure | None:
     """Mean accuracy of a selection's nets less that of another's, by Welch's t over nets."""
     groups = [[net.mean for net in nets if name in net.selections] for name in (one, other)]

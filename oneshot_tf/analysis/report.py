@@ -86,6 +86,21 @@ class Report:
         self.page.table(
             name, ["ranked by", *titles], rows, "95 % bootstrap intervals over architectures."
         )
+        again = ranking.agreement_of_runs(nets, self.resamples)
+        if again is not None and again.value > 0:
+            count = runs[0]
+            ceiling = np.sqrt(count * again.value / (1 + (count - 1) * again.value))
+            self.page.text(
+                f"Two runs of the same nets have a Spearman correlation of {again} with each "
+                f"other. By Spearman and Brown, even the nets' true accuracies would reach about "
+                f"{ceiling:.2f}, and no more, with the means of {count} run(s)."
+            )
+        for of, given in (
+            ("candidate accuracy", "parameters"), ("parameters", "candidate accuracy")
+        ):  # fmt: skip
+            rest = ranking.partial(nets, of, given, self.resamples)
+            if rest is not None:
+                self.page.text(f"Partial rank correlation with accuracy, {rest.name}: {rest}.")
         known = [net for net in nets if net.candidate_accuracy is not None]
         if known:
             groups = {}
