@@ -4,6 +4,7 @@ The only file that knows absl. A program ends with `config.run(main, groups…)`
 """
 
 import dataclasses
+import os
 import pathlib
 import shlex
 import sys
@@ -131,7 +132,7 @@ def expand_flag_files(args, inside=()) -> list[str]:
 def _find_flag_file(value, inside):
     places = [path.parent for path in inside[-1:]] + [pathlib.Path.cwd(), *FLAG_FILE_FOLDERS]
     for place in places:
-        path = place / pathlib.Path(value).expanduser()
+        path = place / os.path.expanduser(value)
         if value and path.is_file():
             return path.resolve()
     known = sorted({p.name for folder in FLAG_FILE_FOLDERS for p in folder.glob("*.flags")})

@@ -30,6 +30,7 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    on_disk = False
 
     def __len__(self):
         return len(self.images)
@@ -73,13 +74,8 @@ class Split:
             batch_size: of the global batch.
             seed: of the order.
             rows: range of the rows of the global batch that are wanted.
-            distort: not for images in memory, which have one size.
+            distort: means nothing for images in memory, which have one size.
         """
-        if distort:
-            raise InputError(
-                "--augmentation=inception cuts its crops from images in their own size: give "
-                "--storage=files."
-            )
         for step in itertools.count(first_step):
             order = places(step * batch_size + np.arange(rows.start, rows.stop), len(self), seed)
             yield self.images[order], self.labels[order]

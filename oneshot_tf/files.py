@@ -39,6 +39,11 @@ def writing(path):
         ) from None
 
 
+def user_path(path) -> pathlib.Path:
+    """A path that a user typed, `~` replaced where there is such a user."""
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def make_folder(path) -> pathlib.Path:
     """Makes a folder and those above it; returns its path."""
     with writing(path):

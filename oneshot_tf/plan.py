@@ -86,10 +86,10 @@ def _target(text):
     """Name, kind of chip, number of devices."""
     if text == "cpu":
         return text, None, 1
-    match = re.fullmatch(r"gpu:(\w+?)(?:x(\d+))?", text)
+    match = re.fullmatch(r"gpu:(\w+?)(?:x([1-9]\d*))?", text)
     if match and match[1] in CHIPS and match[1][0] != "v":
         return text, match[1], int(match[2] or 1)
-    match = re.fullmatch(r"(v\d\w?):(\d+(?:x\d+){1,2})", text)
+    match = re.fullmatch(r"(v\d\w?):([1-9]\d*(?:x[1-9]\d*){1,2})", text)
     if match and match[1] in CHIPS:
         chips = math.prod(int(n) for n in match[2].split("x"))
         return text, match[1], chips * CHIPS[match[1]].cores

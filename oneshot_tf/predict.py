@@ -4,7 +4,6 @@ Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg …
 """
 
 import json
-import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -12,14 +11,14 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.data import decode
 from oneshot_tf.errors import InputError, plain
-from oneshot_tf.files import check_form, read_json
+from oneshot_tf.files import check_form, read_json, user_path
 
 _FORM = {"class_names": [str]}
 
 
 def main(predict, images) -> None:
     """Prints a line an image; each image is read, and the model checked, before the first one."""
-    folder = pathlib.Path(predict.saved_model).expanduser()
+    folder = user_path(predict.saved_model)
     if not images:
         raise InputError(
             "No image was given: python -m oneshot_tf.predict --saved_model=DIR a.jpg."
@@ -54,7 +53,7 @@ def main(predict, images) -> None:
 
 def _read(image):
     try:
-        return decode(pathlib.Path(image).expanduser().read_bytes())
+        return decode(user_path(image).read_bytes())
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(f"{image} can't be read as an image: {plain(error)}") from None
 

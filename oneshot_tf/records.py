@@ -34,6 +34,7 @@ from oneshot_tf.files import (
     make_folder,
     read_json,
     remove_leftovers,
+    user_path,
     write_atomically,
     write_json,
 )
@@ -80,7 +81,7 @@ class RunDirectory:
     """
 
     def __init__(self, path):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = user_path(path)
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False):

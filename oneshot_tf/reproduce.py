@@ -7,6 +7,7 @@ python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figur
 
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -39,8 +40,9 @@ def _run(command) -> int:
     child = subprocess.Popen(command)
     try:
         return child.wait()
-    except BaseException:  # Ctrl-C reaches the child by itself, SIGTERM doesn't
-        child.terminate()
+    except KeyboardInterrupt as interrupt:  # Ctrl-C reaches the child by itself, SIGTERM doesn't
+        if getattr(interrupt, "number", signal.SIGINT) == signal.SIGTERM:
+            child.terminate()
         child.wait()
         raise
 
@@ -112,7 +114,8 @@ def _numbers(name, text, kind):
 
 
 def _common(location, devices):
-    flags = [f"--distribution={devices.distribution}"]
+    # What the flag files say counts, unless something else was asked for.
+    flags = [] if devices.distribution == "auto" else [f"--distribution={devices.distribution}"]
     flags += [f"--data_dir={location.data_dir}"] if location.data_dir else []
     return [*flags, "--download" if location.download else "--nodownload"]
 

@@ -14,6 +14,7 @@ from oneshot_tf.files import (
     make_folder,
     remove_leftovers,
     replace_folder,
+    user_path,
     write_json,
     writing,
 )
@@ -41,7 +42,7 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
     Raises:
         InputError: it can't be written, or the directory holds something else.
     """
-    directory = pathlib.Path(directory).expanduser().resolve()
+    directory = user_path(directory).resolve()
     if directory.exists():
         if not directory.is_dir():
             raise InputError(f"{directory} is a file; needed is a folder for the SavedModel.")

@@ -1,7 +1,5 @@
 """Where images come from: scikit-learn's digits, folders, tensorflow-datasets."""
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +13,7 @@ from oneshot_tf.data import (
     resize,
 )
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import read_arrays
+from oneshot_tf.files import read_arrays, user_path
 from oneshot_tf.streaming import FileReader, StreamedSplit
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
@@ -90,7 +88,7 @@ def _digits(image_size, fit):
 
 def _arrays(path, size, fit):
     """An .npz file with train_images, train_labels, test_images, test_labels (and class_names)."""
-    path = pathlib.Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise InputError(f"--dataset=npz:{path}: there is no such file.")
     arrays, splits = read_arrays(path), {}
@@ -120,7 +118,7 @@ def _arrays(path, size, fit):
                 f"--dataset=npz:{path}: {name}_images are of {images.shape[1]}x{images.shape[2]}; "
                 "give --image_size to make them square."
             )
-        splits[name] = Split(images, labels.astype(np.int32))
+        splits[name] = Split(np.ascontiguousarray(images), labels.astype(np.int32))
     count = 1 + max(int(split.labels.max()) for split in splits.values())
     names = arrays.get("class_names", np.arange(count))
     if names.ndim != 1 or names.dtype.kind not in "Ui":
@@ -130,7 +128,7 @@ def _arrays(path, size, fit):
 
 def _folder(path, size, skip, streamed, fit):
     """A folder with one sub-folder a class, or two such folders, `train` and `test`."""
-    root = pathlib.Path(path).expanduser()
+    root = user_path(path)
     if not root.is_dir():
         raise InputError(f"--dataset=folder:{path}: there is no folder {root}.")
 

@@ -60,16 +60,18 @@ class RecordReader:
 
     Args:
         paths: of the files.
+        num_classes: labels are less than it.
+        skip: whether what is left of a file that is cut off is taken.
 
     Raises:
-        InputError: a file is cut off.
+        InputError: a file is missing, or cut off.
     """
 
     labels = None  # each is read with its image
 
-    def __init__(self, paths):
-        self._paths = [str(path) for path in paths]
-        found = [_offsets(path) for path in self._paths]
+    def __init__(self, paths, num_classes: int, skip: bool = False):
+        self._paths, self._num_classes = [str(path) for path in paths], num_classes
+        found = [_offsets(path, skip) for path in self._paths]
         self._file = np.repeat(np.arange(len(found)), [len(each) for each in found])
         self._place = np.concatenate(found)  # [N, 2]: offset and length of the content
 
@@ -90,7 +92,10 @@ class RecordReader:
             {"image": tf.io.FixedLenFeature([], tf.string),
              "label": tf.io.FixedLenFeature([], tf.int64)},
         )  # fmt: skip
-        return parsed["image"], tf.cast(parsed["label"], tf.int32)
+        label = parsed["label"]
+        known = tf.logical_and(label >= 0, label < self._num_classes)
+        with tf.control_dependencies([tf.debugging.Assert(known, ["label out of range", label])]):
+            return parsed["image"], tf.cast(label, tf.int32)
 
     def name(self, index) -> str:
         """For messages."""
@@ -102,18 +107,30 @@ class RecordReader:
         return self._place[indices].tobytes()
 
 
-def _offsets(path) -> np.ndarray:
+def _offsets(path, skip) -> np.ndarray:
     """Where the contents of a TFRecord file are: int64 `[N, 2]`, offset and length."""
-    found, place, size = [], 0, os.path.getsize(path)
-    with open(path, "rb") as file:
-        while place < size:
-            file.seek(place)
-            header = file.read(12)  # length, and its checksum
-            length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else size
-            if place + length + 16 > size:
-                raise InputError(f"{path} is cut off after {len(found):,} examples.")
-            found.append((place + 12, length))
-            place += length + 16
+    found, place = [], 0
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            while place < size:
+                file.seek(place)
+                header = file.read(12)  # length, and its checksum
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else size
+                if place + length + 16 > size:
+                    break
+                found.append((place + 12, length))
+                place += length + 16
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read ({error.strerror or error}); --storage=files needs the files "
+            "on a disk of this machine."
+        ) from None
+    if place < size:
+        what = f"{path} is cut off after {len(found):,} examples"
+        if not skip:
+            raise InputError(f"{what}. Prepare it anew, or use what is there: --skip_bad_images.")
+        print(f"{what}. What follows is left out.", flush=True)
     return np.array(found, np.int64).reshape(-1, 2)
 
 
@@ -126,6 +143,8 @@ class StreamedSplit:
         image_size: height and width that they are brought to.
         fit: how, see `data.resize`.
     """
+
+    on_disk = True
 
     def __init__(self, reader, indices, image_size: int, fit: str):
         self._reader, self._indices = reader, np.asarray(indices, np.int64)

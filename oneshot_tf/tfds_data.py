@@ -1,7 +1,8 @@
 """Image classification sets of tensorflow-datasets."""
 
+import contextlib
+import itertools
 import os
-import pathlib
 import re
 
 import numpy as np
@@ -11,7 +12,6 @@ import tensorflow_datasets as tfds
 
 from oneshot_tf import data
 from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import read_text
 from oneshot_tf.streaming import RecordReader, StreamedSplit
 
 _RECORDS = ".tfrecord"
@@ -39,7 +39,7 @@ def load(
     if "train" not in splits:
         raise InputError(f"--dataset={name} has the splits {', '.join(splits)}; needed is 'train'.")
     size = image_size or (image.shape[0] if image.shape and image.shape[0] else 32)
-    test = next((s for s in ("test", "validation") if s in splits), None)
+    test = next((s for s in ("test", "validation") if _has_labels(builder, s)), None)
     for split in filter(None, ("train", test)):
         _check_files(builder, split, skip)
 
@@ -47,7 +47,7 @@ def load(
         if not streamed:
             return _read(builder, split, size, skip, fit)
         paths = [str(path) for path in builder.info.splits[split].filepaths]
-        reader = RecordReader(paths)
+        reader = RecordReader(paths, label.num_classes, skip)
         found = StreamedSplit(reader, np.arange(len(reader)), size, fit)
         return found.without_bad(skip) if skip else found
 
@@ -65,6 +65,16 @@ def load(
     full = read("train")
     held = np.arange(len(full)) % 6 == 0
     return full.take(~held), lambda: full.take(held), label.names
+
+
+def _has_labels(builder, split) -> bool:
+    """Whether there is such a split, and its labels aren't withheld, as those of some test sets."""
+    if split not in builder.info.splits:
+        return False
+    with contextlib.suppress(tf.errors.OpError, StopIteration):  # what is wrong is found later
+        first = next(iter(builder.as_dataset(split=split, shuffle_files=False).take(1)))
+        return int(first["label"]) >= 0
+    return True
 
 
 def _prepared(name, data_dir, download):
@@ -121,9 +131,11 @@ def _check_features(name, data_dir):
 
     It would import their modules.
     """
-    folder = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR) / re.split("[/:]", name)[0]
-    for path in folder.glob("**/features.json"):
-        for module in re.findall(r'"(?:pythonClassName|type)"\s*:\s*"([^"]*)"', read_text(path)):
+    folder = f"{data_dir or tfds.core.constants.DATA_DIR}/{re.split('[/:]', name)[0]}"
+    found = [tf.io.gfile.glob(f"{folder}/{place}/features.json") for place in ("*", "*/*")]
+    for path in itertools.chain(*found):
+        text = tf.io.gfile.GFile(path).read()
+        for module in re.findall(r'"(?:pythonClassName|type)"\s*:\s*"([^"]*)"', text):
             if "." in module and not module.startswith("tensorflow_datasets."):
                 raise InputError(
                     f"{path} names {short(module)}, which is not a feature of tensorflow-datasets."

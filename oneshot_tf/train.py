@@ -6,12 +6,12 @@ python -m oneshot_tf.search --run_dir=DIR.
 
 import contextlib
 import dataclasses
-import pathlib
 
 import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.evaluation import Tracker
+from oneshot_tf.files import user_path
 from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
@@ -26,7 +26,7 @@ def main(run, data, model, train, one_shot, device) -> None:
     """Trains; each argument is the object of `settings` of that kind."""
     kind, colon, place = data.dataset.partition(":")
     if kind in ("folder", "npz") and colon:  # also found when a later program starts elsewhere
-        place = pathlib.Path(place).expanduser().resolve()
+        place = user_path(place).resolve()
         data = dataclasses.replace(data, dataset=f"{kind}:{place}")
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory = RunDirectory(run.run_dir)

@@ -109,14 +109,21 @@ def _worker() -> str:
     return worker
 
 
-def _check_same(path, groups):
-    """Trials of other settings don't count."""
+def _check_same(path, groups, write=True):
+    """Trials of other settings don't count.
+
+    Args:
+        path: of settings.json.
+        groups: settings by name.
+        write: False in workers, which may be there before it is.
+    """
     now = {name: group.to_dict() for name, group in groups.items()}
     if path.exists():
         before = read_json(path)
         check_form(path, before, dict.fromkeys(now, dict))
         check_same(path.parent, before, now, "Give another --run_dir.", free=["max_trials"])
-    write_json(path, now)
+    if write:
+        write_json(path, now)
 
 
 def _oracle(tune, trials, seed):
@@ -217,6 +224,7 @@ class _Trials:
 
     def score(self, values) -> float:
         """The objective for values of what is tuned; its least value if training diverges."""
+        _check_same(self.folder.parent / "settings.json", self.groups, write=False)
         values = {k: v for k, v in values.items() if k != "tuner/trial_id"}
         key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / key

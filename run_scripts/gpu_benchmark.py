@@ -3,8 +3,8 @@
     python run_scripts/gpu_benchmark.py --json=gpu.json
     python run_scripts/gpu_benchmark.py --npz=cifar.npz --steps=10000 --out=runs/gpu
 
-Needs TensorFlow, Keras, absl-py and NumPy: no network, no tensorflow-datasets. In this order, what
-is most wanted first, each as soon as it is known:
+Needs TensorFlow, Keras, absl-py, psutil and NumPy: no network, no tensorflow-datasets. In this
+order, what is most wanted first, each as soon as it is known:
 
 1. the rates of the machine: copying (bytes), matrix products (float32, TF32, bfloat16);
 2. a training step at the paper's size, at the start and the end of the dropout ramp: everything
@@ -141,11 +141,8 @@ def make_work(arguments, task, precision, way):
             autograph=False, jit_compile=way == "xla",
         )  # fmt: skip
         moved = traffic(space, rows[:, 0], net.stack, size)
-        return (
-            lambda i: logits(images, tf.constant(rows[i % len(rows)])),
-            count,
-            moved * count * width,
-        )
+        work = functools.partial(evaluate_row, logits, images, rows)
+        return work, count, moved * count * width
     rows = rows_of(task, space, arguments.batch // 32)
     work = make_step(net, rows, arguments.batch, size, way == "skip", xla=way == "xla")
     moved = traffic(space, rows.reshape(-1, space.num_paths), net.stack, size)

@@ -214,7 +214,7 @@ def test_runs_of_several_folders_count_once_each(run, space):
         ranking.collect(run, ["less"])
     (found,) = ranking.collect(run).values()
     assert [len(net.accuracies) for net in found] == [4, 4, 4]
-    assert set(found[0].selections) == {"stratified", "more", "top"}
+    assert set(found[0].selections) == {"stratified", "top"}
 
 
 class Page(html.parser.HTMLParser):

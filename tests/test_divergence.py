@@ -113,18 +113,20 @@ class AllOn:
 def test_rolling_back(digits, tmp_path, monkeypatch):
     """Another data order, half the rate; killed afterwards it is still the same run."""
     seen = []
-    original, original_check = Split.batch, Loop._check
+    original, original_check = Split.batches, Loop._check
 
-    def batch(self, step, batch_size, seed):
-        seen.append((step, seed))
-        return original(self, step, batch_size, seed)
+    def batches(self, first_step, batch_size, seed, *arguments):
+        every = original(self, first_step, batch_size, seed, *arguments)
+        for step, batch in enumerate(every, start=first_step):
+            seen.append((step, seed))
+            yield batch
 
     def check(self, number, sums):
         original_check(self, number, sums)
         if number == 6 and not len(self.rollbacks):
             raise Diverged(number, float("nan"))
 
-    monkeypatch.setattr(Split, "batch", batch)
+    monkeypatch.setattr(Split, "batches", batches)
     monkeypatch.setattr(Loop, "_check", check)
     net = make()
     fit(net, digits, tmp_path / "run", nan_policy="rollback", log_steps=1)

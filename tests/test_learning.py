@@ -185,14 +185,15 @@ def test_killed_and_resumed_is_uninterrupted_to_the_bit(digits, whole, tmp_path,
     device = DeviceSettings(checkpoint_steps=2, log_steps=1)
     uninterrupted, _ = train(digits, tmp_path / "whole", device=device)
     np.testing.assert_array_equal(weights(uninterrupted), weights(whole[0]))
-    original = ost.Split.batch
+    original = ost.Split.batches
 
-    def killed(self, step, *arguments):
-        if step == 3:
-            raise Killed
-        return original(self, step, *arguments)
+    def killed(self, first_step, *arguments):
+        for step, batch in enumerate(original(self, first_step, *arguments), start=first_step):
+            if step == 3:
+                raise Killed
+            yield batch
 
-    monkeypatch.setattr(ost.Split, "batch", killed)
+    monkeypatch.setattr(ost.Split, "batches", killed)
     with pytest.raises(Killed):
         train(digits, tmp_path / "killed", device=device)
     monkeypatch.undo()

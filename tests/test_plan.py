@@ -65,6 +65,7 @@ def test_a_batch_that_does_not_fit_is_halved(compiler, capsys):
     [
         ("v9:2x2", {}, "needed is a TPU's"),
         ("v5e", {}, "needed is a TPU's"),
+        ("v5e:0x4", {}, "needed is a TPU's"),
         ("gpu:v5e", {}, "needed is a TPU's"),
         ("v5e:3x1", {}, "doesn't divide among the 3 devices"),
         ("cpu", {"data": {"dataset": "folder:x"}}, "--num_classes"),

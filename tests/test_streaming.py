@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf import data
+from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.streaming import FileReader, RecordReader, StreamedSplit
 
 
@@ -95,15 +96,18 @@ def test_examples_in_tfrecords(tmp_path):
                 }
                 example = tf.train.Example(features=tf.train.Features(feature=features))
                 writer.write(example.SerializeToString())
-    reader = RecordReader(paths)
+    reader = RecordReader(paths, 3)
     split = StreamedSplit(reader, [6, 0, 3], 6, "stretch")
     assert len(reader) == 7 and reader.name(5) == f"{paths[1]}, example 1"
     whole = split.in_memory()
     np.testing.assert_array_equal(whole.labels, [0, 0, 0])
     np.testing.assert_array_equal(whole.images[1], data.resize(pixels[0], 6).numpy())
+    with pytest.raises(ost.InputError, match="label out of range|can't be decoded"):
+        StreamedSplit(RecordReader(paths, 2), [1, 2], 6, "stretch").in_memory()
     paths[1].write_bytes(paths[1].read_bytes()[:-5])
+    assert len(RecordReader(paths, 3, skip=True)) == 6
     with pytest.raises(ost.InputError, match=r"two.tfrecord is cut off after 2 examples"):
-        RecordReader(paths)
+        RecordReader(paths, 3)
 
 
 def test_a_prepared_set_is_streamed(prepared):
@@ -134,8 +138,9 @@ def test_training_from_files_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
 
 
 def test_what_does_not_go_together(digits, folder):
+    settings = ost.TrainSettings(augmentation="inception")
     with pytest.raises(ost.InputError, match="--storage=files"):
-        digits.train.batch(0, 8, 0, distort=True)
+        check_batch_size(settings, digits)
     with pytest.raises(ost.InputError, match="--storage=memory"):
         ost.load_data("digits", storage="files")
     assert FileReader([folder / "a" / "00.png"], [0]).name(0).endswith("a/00.png")

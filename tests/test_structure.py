@@ -28,7 +28,7 @@ ALLOWED = {
     "config": {"errors", "interrupts"},
     "space": {"errors"},
     "data": {"errors"},
-    "tfds_data": {"errors", "files", "data", "streaming"},
+    "tfds_data": {"errors", "data", "streaming"},
     "streaming": {"errors", "data"},
     "sources": {"errors", "files", "data", "streaming", "tfds_data"},
     "nn": {"errors", "devices", "space"},

@@ -1,6 +1,7 @@
 """How well something known before training ranks stand-alone accuracy: numbers with intervals."""
 
 import dataclasses
+import json
 import warnings
 
 import numpy as np
@@ -21,7 +22,7 @@ class Net:
     Args:
         architecture: its text.
         accuracies: stand-alone, one a run.
-        selections: names of the folders of RUN_DIR/retrain that have it.
+        selections: by which it was chosen (--select); a folder's name where it was given.
         candidate_accuracy: with the shared weights; None if not measured.
         divergence: from the references, in nats; None if not measured.
         parameters, multiply_adds: of the net that was trained.
@@ -49,12 +50,21 @@ class Protocol:
     num_cells: int
     num_steps: int
     evaluated_on: str
+    training: str
 
     def __str__(self):
         return (
             f"F = {self.filters}, {self.num_cells} cells, {self.num_steps:,} steps, on "
             f"{self.evaluated_on} images"
         )
+
+
+def _training(result) -> str:
+    """The settings of a training that change what comes of it."""
+    settings = result.get("train")
+    settings = settings if isinstance(settings, dict) else {}
+    free = ("device_batch_size", "skip_paths")
+    return json.dumps({k: v for k, v in sorted(settings.items()) if k not in free})
 
 
 def collect(directory, only=()) -> dict[Protocol, list[Net]]:
@@ -84,8 +94,11 @@ def collect(directory, only=()) -> dict[Protocol, list[Net]]:
             continue
         settings = result["retrain"]
         protocol = Protocol(
-            settings["filters"], settings["num_cells"], result["num_steps"], result["evaluated_on"]
-        )
+            settings["filters"], settings["num_cells"], result["num_steps"],
+            result["evaluated_on"], _training(result),
+        )  # fmt: skip
+        # A given architecture wasn't selected; otherwise folders may have any name.
+        selection = result["name"] if settings.get("architecture") else settings["select"]
         nets = found.setdefault(protocol, {})
         for entry in result["nets"]:
             text = str(Architecture.from_text(entry["architecture"]))
@@ -100,7 +113,7 @@ def collect(directory, only=()) -> dict[Protocol, list[Net]]:
             nets[text] = Net(
                 text,
                 tuple(runs.values()),
-                (*(old.selections if old else ()), result["name"]),
+                tuple(dict.fromkeys((*(old.selections if old else ()), selection))),
                 candidate.candidate_accuracy if candidate else entry["candidate_accuracy"],
                 candidate.divergence if candidate else None,
                 entry["parameters"],

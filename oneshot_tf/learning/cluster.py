@@ -95,7 +95,12 @@ class Cluster:
         """A server at this process's own address, where TensorFlow's will be."""
         host, port = _host_and_port(self.addresses[self.index])
         try:
-            return socket.create_server((host, port))
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as mine:
+                mine.bind((address[0], 0))  # only this machine's addresses can be
+            # On all interfaces, as TensorFlow's: a name may mean the local one only.
+            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+            return socket.create_server(("", port), family=family, dualstack_ipv6=both)
         except OSError as error:
             raise InputError(
                 f"TF_CONFIG gives this process the address {self.addresses[self.index]}, but it "
@@ -109,6 +114,8 @@ class Cluster:
         server.settimeout(1.0)
         with contextlib.ExitStack() as open_connections:
             while len(met) < len(self.addresses):
+                for index in [i for i in met if i and _is_closed(met[i][1])]:
+                    del met[index]  # it died while others were waited for
                 missing = [a for i, a in enumerate(self.addresses) if i not in met]
                 waiting.report(f"for {len(missing)} of {len(self.addresses)} processes", missing)
                 try:
@@ -162,6 +169,19 @@ class _Waiting:
         if now - self._said > _REPORT:
             print(f"Waiting {whom} of TF_CONFIG ({where}) …", flush=True)
             self._said = now
+
+
+def _is_closed(connection) -> bool:
+    """Whether the process at the other end has gone."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False  # there, and silent
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(5.0)
 
 
 def _host_and_port(address):

@@ -75,7 +75,12 @@ def fit_standalone(net, data, num_steps, settings=None, seed=0, directory=None, 
 
 
 def check_batch_size(settings: TrainSettings, data) -> None:
-    """Raises InputError if the data set has fewer training images than a batch."""
+    """Raises InputError if the data set has too few images for a batch, or none to cut crops of."""
+    if settings.augmentation == "inception" and not data.train.on_disk:
+        raise InputError(
+            "--augmentation=inception cuts its crops from images in their own size: train the "
+            "one-shot model with --storage=files, or choose another --augmentation."
+        )
     if settings.batch_size > len(data.train):
         raise InputError(
             f"--batch_size={settings.batch_size}, but {data.name} has only {len(data.train):,} "
@@ -161,7 +166,7 @@ class Loop:
         )
         progress = Progress(self.title, self.num_steps, "steps")
         entry, device = {}, self.device
-        self._done = self._saved = start
+        self._done, self._saved, self._whole = start, start, True
         self._sums, self._since = [], time.monotonic()
         self._remember()
         if self.checkpoints and device.nan_policy == "rollback" and start == 0:
@@ -181,7 +186,7 @@ class Loop:
         except KeyboardInterrupt as interrupt:
             with contextlib.suppress(Diverged):  # which isn't saved
                 # Several processes save together or not at all.
-                if self._done > self._saved and num_workers() == 1:
+                if self._whole and self._done > self._saved and num_workers() == 1:
                     self._look()
                     self._save()
             number = getattr(interrupt, "number", signal.SIGINT)
@@ -209,8 +214,10 @@ class Loop:
         return self.data.train.batch(number, self.batch_size, seed, self.distort)
 
     def _step(self, batch, number):
+        self._whole = False  # a second signal may end it when weights have changed, but not `_done`
         self._sums.append((number, self.step(*batch, number)))
         self._done = number + 1
+        self._whole = True
         # The step before: an accelerator that works ahead isn't kept waiting.
         if len(self._sums) > 1:
             self._check(*self._sums[-2])
