@@ -47,6 +47,11 @@ _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 pa
 
 def main(run, tune, data, model, train, one_shot, device) -> None:
     """Tunes; each argument is the object of `settings` of that kind."""
+    if device.distribution not in ("auto", "cpu"):
+        raise InputError(
+            f"--distribution={device.distribution}: a trial takes one device. To use more, start "
+            "several workers, by KerasTuner's variables, each with a device of its own."
+        )
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
     worker = _worker()

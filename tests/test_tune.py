@@ -208,6 +208,7 @@ def test_chief_and_two_workers(whole, tmp_path):
         (["--objective=stand_alone", "--tune=learning_rate", "--of_run=x"], 1, "holds no run"),
         (["--objective=stand_alone"], 2, "has no drop_rate"),
         (["--dataset=nothing_like_it"], 1, "nothing_like_it"),
+        (["--distribution=mirrored"], 1, "a trial takes one device"),
     ],
 )
 def test_mistakes(tmp_path, flags, code, part):
