@@ -44,7 +44,7 @@ class Settings:
         for kind, (holds, words) in tests.items():
             bound = bounds.get(kind)
             if bound is not None and not holds(bound):  # NaN fails every bound
-                shown = ", ".join(bound) if kind == "choices" else bound
+                shown = ", ".join(map(str, bound)) if kind == "choices" else bound
                 raise InputError(f"--{name}={value}: needed is {words.format(shown)}.")
 
     def to_dict(self) -> dict:
