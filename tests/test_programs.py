@@ -403,26 +403,29 @@ def test_a_bad_command_line_has_code_2(folder):
     assert not (folder / "new").exists()
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        "train",
-        "search",
-        "retrain",
-        "export",
-        "predict",
-        "analyze",
-        "draw",
-        "tune",
-        "plan",
-        "reproduce",
-    ],
-)
-def test_help(program, tmp_path):
-    out, _ = run(program, "--help", cwd=tmp_path)
-    assert f"python -m oneshot_tf.{program}" in out
-    own = {"draw": "--file", "predict": "--saved_model", "plan": "--topology"}
-    assert own.get(program, "--run_dir") in out
+HELP = """
+import runpy, sys
+for program in sys.argv[1:]:
+    sys.argv = [program, "--help"]
+    try:
+        runpy.run_module(f"oneshot_tf.{program}", run_name="__main__", alter_sys=True)
+    except SystemExit as done:
+        print("code", done.code)
+"""
+
+
+def test_help(tmp_path):
+    own = dict.fromkeys(("train", "search", "retrain", "export", "analyze", "tune", "reproduce"),
+                        "--run_dir")  # fmt: skip
+    own |= {"draw": "--file", "predict": "--saved_model", "plan": "--topology"}
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, *own], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    texts = done.stdout.split("code 0\n")
+    assert len(texts) == len(own) + 1, done.stderr
+    for text, (program, flag) in zip(texts, own.items()):
+        assert f"Usage: python -m oneshot_tf.{program} " in text and f"  {flag}: " in text
 
 
 # ---------------------------------------------------------------------------- in this process
