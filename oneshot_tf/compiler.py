@@ -105,8 +105,6 @@ def _compile(path, topology) -> dict:
         "code": memory.generated_code_size_in_bytes,
     }
     return {
-        "kind": devices[0].device_kind,
-        "cores": len(devices),
         "parts": parts,
         "hbm_bytes": sum(parts.values()),
         "flops": cost.get("flops"),

@@ -99,15 +99,6 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
     return filled_up
 
 
-def candidate_graph(supernet, ghosts: int):
-    """A function of normalised images and a mask `[1, P]`, everything computed: logits."""
-
-    def logits(images, mask):
-        return supernet(images, mask, num_ghosts=ghosts, skip=False)
-
-    return logits
-
-
 class CandidateEvaluator:
     """Scores architectures with the shared weights (section 3.3).
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.compiler import compile_elsewhere
+from oneshot_tf.data import augment, normalize
 from oneshot_tf.devices import assumed
 from oneshot_tf.errors import InputError, plain
-from oneshot_tf.evaluation import candidate_graph
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
@@ -31,13 +31,12 @@ _SIZES = {"cifar10": 32, "digits": 8, "cifar100": 32, "imagenet2012": 224}
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What its maker says of one device, as programs see it (a core, or a whole chip).
+    """Peak figures of one device, as programs see it (a core, or a whole chip).
 
     Args:
         cores: devices a chip.
         memory, bandwidth: of a device, in bytes and bytes a second.
-        flops: of a device a second, multiplying in bfloat16 (TPU, GPU), as float32 there does
-            too by default, or in TF32 where given.
+        flops: of a device a second, multiplying in bfloat16, its fastest: a floor for float32.
     """
 
     cores: int
@@ -155,10 +154,9 @@ def _training_module(net, train, one_shot, turn, size) -> bytes:
     )
 
     def prepare(images, first, batch_size, step):
-        from oneshot_tf.data import augment, normalize
-
         if train.augmentation in ("crop", "crop_flip"):
-            images = augment(images, first, batch_size, flip=True, seed=0, step=step)
+            flip = train.augmentation == "crop_flip"
+            images = augment(images, first, batch_size, flip=flip, seed=0, step=step)
         return normalize(images, np.float32(0.5), np.float32(0.25))
 
     step = TrainStep(net, optimizer, sampler, prepare, train, 0, size)
@@ -171,9 +169,11 @@ def _training_module(net, train, one_shot, turn, size) -> bytes:
 
 def _evaluation_module(net, train, images, size) -> bytes:
     """One architecture on `images` images."""
-    graph = candidate_graph(net, images // train.ghost_batch_size)
-    shape = tf.zeros([images, size, size, 3], tf.float32)
-    return _module(graph, shape, tf.ones([1, net.space.num_paths]))
+    ghosts = images // train.ghost_batch_size
+    return _module(
+        lambda images, mask: net(images, mask, num_ghosts=ghosts, skip=False),
+        tf.zeros([images, size, size, 3]), tf.ones([1, net.space.num_paths]),
+    )  # fmt: skip
 
 
 def _module(function, *arguments) -> bytes:

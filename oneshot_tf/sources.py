@@ -136,7 +136,7 @@ def _folder(path, size, skip, streamed, fit):
         if not streamed:
             return _read_images(name, files, labels, names, size, skip, fit)
         split = StreamedSplit(FileReader(files, labels), np.arange(len(files)), size, fit)
-        return split.without_bad(skip) if skip else split
+        return split.without_bad() if skip else split
 
     if (root / "train").is_dir() and (root / "test").is_dir():
         files, labels, names = _list_folder(root / "train")

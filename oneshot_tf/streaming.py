@@ -259,13 +259,13 @@ class StreamedSplit:
                 ) from None
         raise InputError(f"Images on disk can't be read: {plain(error)}") from None
 
-    def without_bad(self, skip: bool) -> "StreamedSplit":
-        """Those that can be decoded: all are tried, which takes a while.
+    def without_bad(self) -> "StreamedSplit":
+        """Those that can be decoded: all are tried, which takes a while; the others are printed.
 
         Raises:
-            InputError: some can't be, and they aren't to be skipped.
+            InputError: none is left.
         """
-        bad, good = data.BadImages("Images on disk", skip), np.ones(len(self), bool)
+        bad, good = data.BadImages("Images on disk", skip=True), np.ones(len(self), bool)
 
         def works(encoded):
             return tf.size(_decode(encoded)) > 0

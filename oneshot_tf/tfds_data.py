@@ -49,7 +49,7 @@ def load(
         paths = [str(path) for path in builder.info.splits[split].filepaths]
         reader = RecordReader(paths, label.num_classes, skip)
         found = StreamedSplit(reader, np.arange(len(reader)), size, fit)
-        return found.without_bad(skip) if skip else found
+        return found.without_bad() if skip else found
 
     if streamed and not all(
         path.suffix.startswith(_RECORDS)

@@ -12,5 +12,6 @@ tpu="--distribution=tpu"
 # On 8 cores: 128 images each, four ghost batches of 32, all at once.
 $python.train --flagfile=cifar.flags $tpu --device_batch_size=128 --mixed_precision --run_dir="$run"
 $python.search --run_dir="$run" $tpu --num_candidates=20000
+# 256 images a step, the fewest that eight cores share in ghost batches of 32; the paper has 64.
 $python.retrain --flagfile=cifar_retrain.flags $tpu --batch_size=256 --run_dir="$run" --filters=32
 $python.export --run_dir="$run"

@@ -1,8 +1,8 @@
 """Several processes, one a machine, that train together: they meet before TensorFlow starts.
 
-TensorFlow would wait for its peers in silence, for an hour, and train on when they were
-started with other flags. So the first process collects what each was started with, and
-sends it to all: either all go on, or each says what differs.
+TensorFlow's own start knows nothing of our flags. So the first process collects what each
+was started with, and sends it to all: either all go on, or each says what differs. Whoever
+waits says for whom, and hears Ctrl-C.
 """
 
 import contextlib
