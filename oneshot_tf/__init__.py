@@ -53,6 +53,7 @@ from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.cost import multiply_adds, parameters
+from oneshot_tf.space.stacking import Stack
 from oneshot_tf.strategies import PathDropout, RandomSearch
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "RandomSearch",
     "Score",
     "Split",
+    "Stack",
     "Standalone",
     "Supernet",
     "TrainSettings",

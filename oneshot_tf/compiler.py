@@ -6,8 +6,10 @@ own: it needs JAX and libtpu, which can't be in a process that has TensorFlow.
 """
 
 import json
+import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,8 @@ def compile_elsewhere(module: bytes, topology: str, seconds: float) -> dict:
         seconds: to wait at most.
 
     Returns:
-        hbm_bytes and its parts, flops, bytes_accessed, seconds; or error.
+        hbm_bytes and its parts, flops, bytes_accessed (by XLA's count, on-chip memory
+        included), memory_bytes (`memory_traffic`; None for a CPU), seconds; or error.
     """
     environment = {
         **os.environ,
@@ -49,6 +52,70 @@ def compile_elsewhere(module: bytes, topology: str, seconds: float) -> dict:
         reason = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         return {"error": f"the compiler ended with code {done.returncode}: {reason[0]}"}
     return json.loads(lines[-1])
+
+
+_WIDTHS = {
+    "pred": 1,
+    "bf16": 2,
+    "f16": 2,
+    **{f"{k}{8 * n}": n for k in "suf" for n in (1, 2, 4, 8)},
+}
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
+_INSTRUCTION = re.compile(
+    r"^\s*(?:ROOT )?%([\w.-]+) = (\(.*?\)(?= [a-z])|\S+) ([a-z-]+)\((.*)$", re.MULTILINE
+)
+_FREE = (
+    "parameter",
+    "get-tuple-element",
+    "tuple",
+    "bitcast",
+    "constant",
+    "copy-done",
+    "slice-done",
+)
+
+
+def memory_traffic(text: str) -> int:
+    """Bytes that a compiled module reads from and writes to a TPU's main memory.
+
+    Arrays that the compiler placed on the chip (memory spaces other than the first, `S(1)`) count
+    only when they are copied in or out. XLA's own count of bytes makes no such difference. Arrays
+    are as large as their tiles make them.
+
+    Args:
+        text: the optimized module, as XLA prints it. Its entry computation is counted.
+    """
+    types, total = {}, 0
+    entry = text[text.rindex("\nENTRY ") :]
+    for name, kind, operation, rest in _INSTRUCTION.findall(entry):
+        types[name] = kind
+        if operation in _FREE:
+            continue
+        operands = [
+            array
+            for operand in re.findall(r"%([\w.-]+)", rest.split("), ")[0])
+            for array in _arrays(types.get(operand, ""))
+        ]
+        if operation in ("copy-start", "slice-start"):  # (target, source, …), ((source), target, …)
+            size, written = _arrays(kind)[0 if operation == "copy-start" else 1]
+            total += size * (written + operands[0][1])
+        else:
+            total += sum(size for size, outside in operands + _arrays(kind) if outside)
+    return total
+
+
+def _arrays(kind):
+    """Of each array of a type: its bytes, and whether it lies in main memory."""
+    found = []
+    for element, axes, layout in _ARRAY.findall(kind):
+        sizes = [int(size) for size in axes.split(",") if size]
+        order = [int(axis) for axis in layout.split(":")[0].split(",") if axis]  # fastest first
+        tile = re.search(r"T\(([\d,]+)\)", layout)
+        if tile:
+            for unit, axis in zip(reversed(tile[1].split(",")), order):
+                sizes[axis] = -(-sizes[axis] // int(unit)) * int(unit)
+        found.append((_WIDTHS.get(element, 0) * math.prod(sizes), "S(" not in layout))
+    return found
 
 
 def _devices(topology):
@@ -109,8 +176,14 @@ def _compile(path, topology) -> dict:
         "hbm_bytes": sum(parts.values()),
         "flops": cost.get("flops"),
         "bytes_accessed": cost.get("bytes accessed"),
+        "memory_bytes": None if topology == "cpu" else memory_traffic(_text(compiled)),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _text(compiled):
+    """The module that runs, with the places of its arrays."""
+    return compiled.get_hlo_modules()[0].to_string()
 
 
 if __name__ == "__main__":

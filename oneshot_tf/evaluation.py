@@ -307,14 +307,13 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
     Either is cut down to what fits into `max_memory_gb`.
     """
     size = split.image_size
-    ghost = ghost_batch_size * cost.activation_bytes(
-        supernet.space, image_size=size, **supernet.stack
-    )
+    stack = supernet.stack
+    ghost = ghost_batch_size * cost.activation_bytes(supernet.space, stack, size)
     if accelerators():
         ghosts, in_flight = _ACCELERATOR_IMAGES // ghost_batch_size, 1
     else:
-        inside = -(-size // supernet.stack["stem_stride"])
-        ghosts = _CPU_ELEMENTS // (ghost_batch_size * inside * inside * supernet.filters)
+        inside = -(-size // stack.stem_stride)
+        ghosts = _CPU_ELEMENTS // (ghost_batch_size * inside * inside * stack.filters)
         in_flight = os.cpu_count() or 1
     ghosts = max(1, min(ghosts, -(-len(split) // ghost_batch_size)))
     if max_memory_gb is None:

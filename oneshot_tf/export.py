@@ -112,8 +112,8 @@ def _restore(directory, folder):
     net = Standalone(
         directory.space(),
         Architecture.from_text(entry["architecture"]),
+        model.stack(),
         num_classes=len(directory.facts()["class_names"]),
-        **model.stack(),
     )
     Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)
     accuracy = entry["accuracies"][entry["folder"].index(place)]

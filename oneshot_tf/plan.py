@@ -123,9 +123,7 @@ def _plan(target, model, train, one_shot, device, classes, size):
     print(f"{name}: {devices} device(s), {share} images each a step.", flush=True)
     rows = []
     with assumed(accelerators):
-        net = Supernet(
-            bender2018(model.num_blocks), num_classes=classes, dtype=device.dtype, **model.stack()
-        )
+        net = Supernet(bender2018(model.num_blocks), model.stack(), classes, dtype=device.dtype)
         while True:
             rows.append(_Row(name, kind, "training step", turn, share // turn))
             module = _training_module(net, train, one_shot, turn, size)
@@ -213,7 +211,8 @@ class _Row:
         if self.chip is None or self.error:
             return None
         arithmetic = self.answer["flops"] / self.chip.flops
-        traffic = self.answer["bytes_accessed"] / self.chip.bandwidth
+        # What XLA's count for a CPU says of a GPU's traffic is no lower bound.
+        traffic = (self.answer["memory_bytes"] or 0) / self.chip.bandwidth
         return self.turns * max(arithmetic, traffic)
 
     def report(self):
@@ -227,10 +226,13 @@ class _Row:
         parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in a["parts"].items())
         of = "" if self.chip is None else f" of {self.chip.memory / 2**20:,.0f}"
         verdict = "fits" if self.fits else "doesn't fit"
+        outside = ""
+        if a["memory_bytes"] is not None:
+            outside = f", {a['memory_bytes'] / 1e9:,.2f} GB of it in main memory"
         print(
             f"    {verdict}: {a['hbm_bytes'] / 2**20:,.0f}{of} MiB a device ({parts}); "
-            f"{a['flops'] / 1e9:,.1f} GFLOP and {a['bytes_accessed'] / 1e9:,.2f} GB moved a turn; "
-            f"compiled in {a['seconds']} s",
+            f"{a['flops'] / 1e9:,.1f} GFLOP, {a['bytes_accessed'] / 1e9:,.2f} GB read and written"
+            f"{outside}, a turn; compiled in {a['seconds']} s",
             flush=True,
         )
         if self.floor:
@@ -243,7 +245,7 @@ class _Row:
 
 def _print_table(rows):
     print(
-        "topology      graph          images  MiB a device  GFLOP  GB moved  at least ms",
+        "topology      graph          images  MiB a device  GFLOP  GB moved  at least ms a step",
         flush=True,
     )
     for row in rows:
@@ -251,9 +253,10 @@ def _print_table(rows):
             cells = "doesn't fit" if row.too_large else "isn't compiled"
         else:
             floor = "-" if row.floor is None else f"{1e3 * row.floor:,.1f}"
+            moved = row.answer["memory_bytes"] or row.answer["bytes_accessed"]
             cells = (
                 f"{row.answer['hbm_bytes'] / 2**20:12,.0f}  {row.answer['flops'] / 1e9:5,.0f}  "
-                f"{row.answer['bytes_accessed'] / 1e9:8,.2f}  {floor:>11}"
+                f"{moved / 1e9:8,.2f}  {floor:>18}"
             )
         print(f"{row.name:12s}  {row.what:13s}  {row.images:6d}  {cells}", flush=True)
 

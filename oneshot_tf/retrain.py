@@ -185,15 +185,12 @@ class _Jobs:
             checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
             checkpoints.restore_step(self.num_steps, net.variables)
             accuracies.append(evaluate_standalone(net, split, self.dataset.normalize).accuracy)
-        counted = (self.space, [architecture])
-        stack = {"num_classes": net.num_classes, **net.stack}
+        counted = (self.space, [architecture], net.stack, net.num_classes)
         return {
             **candidate,
             "architecture": str(architecture),
-            "parameters": int(cost.parameters(*counted, **stack)[0]),
-            "multiply_adds": int(
-                cost.multiply_adds(*counted, image_size=self.dataset.image_size, **stack)[0]
-            ),
+            "parameters": int(cost.parameters(*counted)[0]),
+            "multiply_adds": int(cost.multiply_adds(*counted, self.dataset.image_size)[0]),
             "folder": [
                 str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
             ],
@@ -205,11 +202,8 @@ class _Jobs:
         # The same run of the same architecture in whatever selection.
         entropy = [self.retrain.seed, zlib.crc32(str(architecture).encode()), repeat]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
-        net = Standalone(
-            self.space, architecture, num_classes=self.dataset.num_classes, seed=seed,
-            dtype=self.device.dtype, **self.stack,
-        )  # fmt: skip
-        return net, seed
+        classes, dtype = self.dataset.num_classes, self.device.dtype
+        return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 
     def _folder(self, index, repeat):
         return self.folder / f"net_{index:02d}" / f"run_{repeat}"

@@ -1,5 +1,6 @@
 """Writing a stand-alone net as a SavedModel that needs nothing of this package."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -72,7 +73,7 @@ def _write(net, dataset, directory, facts):
             "text": str(net.architecture),
             "architecture": json.loads(net.architecture.to_json()),
             "space": net.space.to_dict(),
-            **net.stack,
+            **dataclasses.asdict(net.stack),
             "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
             "image_size": dataset.image_size,
             "fit": dataset.fit,

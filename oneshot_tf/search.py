@@ -106,7 +106,7 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
             f"--flagfile={directory.path}/flags.txt --run_dir={directory.path}."
         )
     classes = len(directory.facts()["class_names"])
-    supernet = Supernet(directory.space(), num_classes=classes, dtype=device.dtype, **model.stack())
+    supernet = Supernet(directory.space(), model.stack(), classes, dtype=device.dtype)
     try:
         checkpoints.restore_step(steps, supernet.variables)
     except InputError as error:
@@ -270,15 +270,14 @@ class _Search:
             self.file.append(candidate)
 
     def _candidates(self, architectures, accuracies, entropies, images, divergences=None):
-        net = {"num_classes": self.supernet.num_classes, **self.supernet.stack}
-        size = self.dataset.image_size
+        net = (self.space, architectures, self.supernet.stack, self.supernet.num_classes)
         columns = zip(
             architectures,
             accuracies,
             entropies,
             images,
-            cost.parameters(self.space, architectures, **net).tolist(),
-            cost.multiply_adds(self.space, architectures, image_size=size, **net).tolist(),
+            cost.parameters(*net).tolist(),
+            cost.multiply_adds(*net, self.dataset.image_size).tolist(),
             divergences or [None] * len(architectures),
         )
         return {a: Candidate(a, *values, divergence=value) for a, *values, value in columns}

@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 from oneshot_tf.errors import InputError
+from oneshot_tf.space.stacking import Stack
 
 _LARGEST = 2**31 - 1  # numbers of steps are int32 in the graph
 
@@ -180,10 +181,9 @@ class ModelSettings(Settings):
         choices=(1, 2, 4),
     )
 
-    def stack(self) -> dict:
+    def stack(self) -> Stack:
         """What nets and `space.cost` take besides the space and the number of classes."""
-        names = ("num_cells", "filters", "num_reductions", "stem_stride")
-        return {name: getattr(self, name) for name in names}
+        return Stack(self.num_cells, self.filters, self.num_reductions, self.stem_stride)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,10 +66,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
         flush=True,
     )
     with strategy.scope():
-        supernet = Supernet(
-            space, num_classes=dataset.num_classes, seed=one_shot.seed, dtype=device.dtype,
-            **model.stack(),
-        )  # fmt: skip
+        supernet = Supernet(space, model.stack(), dataset.num_classes, one_shot.seed, device.dtype)
         sampler = PathDropout(
             space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
         )

@@ -258,12 +258,13 @@ class _Trials:
         model, classes = self.groups["model"], self.dataset.num_classes
         share = values.get("tuner/epochs", _LONGEST) / _LONGEST
         steps = max(1, round(one_shot.train_steps * share))
-        stack = {"num_classes": classes, "seed": one_shot.seed, "dtype": self.device.dtype,
-                 **model.stack()}  # fmt: skip
+        rest = (model.stack(), classes, one_shot.seed, self.device.dtype)
         alone = self.tune.objective == "stand_alone"
-        net = Standalone(self.space, self.architecture, **stack) if alone else Supernet(
-            self.space, **stack
-        )  # fmt: skip
+        net = (
+            Standalone(self.space, self.architecture, *rest)
+            if alone
+            else Supernet(self.space, *rest)
+        )
         try:
             if alone:
                 fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)

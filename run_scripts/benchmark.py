@@ -166,7 +166,7 @@ def measure_floor(arguments):
     """Multiply-adds, forward; a step is three times that: forward, and two gradients."""
     import tensorflow as tf
 
-    from oneshot_tf import bender2018
+    from oneshot_tf import Stack, bender2018
     from oneshot_tf.space import cost
 
     space = bender2018()
@@ -182,12 +182,12 @@ def measure_floor(arguments):
     rate = 1024**3 / np.median(times)
     print(f"\nfloor: a matrix product does {rate / 1e9:.0f} billion multiply-adds a second")
     table = {"multiply_adds_per_second": rate}
+    stack = Stack(arguments.cells, arguments.filters)
     for task in ("evaluate", *RAMPS):
         rows = rows_of(task, space, arguments.ghosts)
         each = cost.multiply_adds_of_masks(
-            space, rows.reshape(-1, space.num_paths), arguments.cells, arguments.filters, 10,
-            arguments.image_size,
-        )  # fmt: skip
+            space, rows.reshape(-1, space.num_paths), stack, 10, arguments.image_size
+        )
         images = 32 * each.mean() * rows.shape[1] * (1 if task == "evaluate" else 3)
         table[task] = {"multiply_adds": images, "seconds": images / rate}
         print(f"{task:24}{images / 1e9:8.2f} billion {1e3 * images / rate:8.0f} ms", flush=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from oneshot_tf.space.stacking import plan_cells
+from oneshot_tf.space.stacking import Stack
 
 KERNELS = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
 
@@ -21,7 +21,7 @@ class TorchSupernet:
         self.space, self.parameters = space, []
         self._rng = np.random.default_rng(0)
         self.stem = self._weight(filters, 3, 3, 3)
-        self.plans = plan_cells(space, num_cells, filters)
+        self.plans = Stack(num_cells, filters).plans(space)
         self.cells = [self._cell(plan) for plan in self.plans]
         features = space.num_blocks * self.plans[-1].width
         self.last = self._bias(features)

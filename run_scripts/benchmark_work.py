@@ -80,7 +80,7 @@ def make_work(arguments):
             arguments.task, space, arguments.cells, arguments.filters, size, rows,
             arguments.threads,
         )  # fmt: skip
-    net = ost.Supernet(space, arguments.cells, arguments.filters, 10)
+    net = ost.Supernet(space, ost.Stack(arguments.cells, arguments.filters), 10)
     if arguments.task == "evaluate":
         images = tf.random.stateless_normal([32, size, size, 3], [1, 2])
         logits = tf.function(lambda images, mask: net(images, mask, skip=skip), autograph=False)
@@ -131,7 +131,7 @@ def candidates(arguments) -> dict:
     from oneshot_tf.space import cost
 
     size, ghosts, in_flight = arguments.image_size, arguments.ghosts, arguments.in_flight
-    net = ost.Supernet(ost.bender2018(), arguments.cells, arguments.filters, 10)
+    net = ost.Supernet(ost.bender2018(), ost.Stack(arguments.cells, arguments.filters), 10)
     rng = np.random.default_rng(0)
     split = Split(
         rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
@@ -148,7 +148,7 @@ def candidates(arguments) -> dict:
         evaluator.outcomes(every)
         seconds.append(time.perf_counter() - started)
     images = 32 * ghosts * in_flight
-    each = cost.activation_bytes(net.space, arguments.cells, arguments.filters, size)
+    each = cost.activation_bytes(net.space, net.stack, size)
     return {
         "rate": (len(every) * len(split) / np.array(seconds)).tolist(),
         "activations_mb": (peak_bytes() - before) / 1e6,

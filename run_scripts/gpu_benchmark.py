@@ -103,10 +103,8 @@ def traffic(space, masks, stack, size) -> float:
 
     Each convolution, pool and BN-ReLU reads its input and writes its output, once.
     """
-    from oneshot_tf.space.stacking import plan_cells
-
     per_row = np.zeros(len(masks))
-    for plan in plan_cells(space, **stack):
+    for plan in stack.plans(space):
         pixels = (-(-size // plan.divisor)) ** 2
         outer = sum(i.width for i in plan.inputs)
         per_row += 2 * pixels * (outer + (space.num_blocks - 1) * plan.width)  # BN-ReLUs
@@ -130,7 +128,7 @@ def make_work(arguments, task, precision, way):
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     space, size = ost.bender2018(), arguments.image_size
     dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
-    net = ost.Supernet(space, arguments.cells, arguments.filters, 10, dtype=dtype)
+    net = ost.Supernet(space, ost.Stack(arguments.cells, arguments.filters), 10, dtype=dtype)
     width = 2 if precision == "bfloat16" else 4
     if task == "evaluate":
         count = arguments.evaluate

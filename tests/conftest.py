@@ -33,7 +33,7 @@ def small_space():
 @pytest.fixture(scope="session")
 def small_supernet(small_space):
     """Three cells, so that inputs are joined in every way; random weights and offsets."""
-    supernet = ost.Supernet(small_space, num_cells=3, filters=4, num_classes=5, seed=1)
+    supernet = ost.Supernet(small_space, ost.Stack(3, 4), num_classes=5, seed=1)
     randomize_offsets(supernet)
     return supernet
 

@@ -5,12 +5,12 @@ import pytest
 
 import oneshot_tf as ost
 from oneshot_tf.space.cost import usage
-from oneshot_tf.space.stacking import num_units, reducing_cells
+from oneshot_tf.space.stacking import num_units
 
 
 @pytest.mark.parametrize("filters, millions", [(16, 1.3), (32, 4.8), (64, 18.5), (128, 72.7)])
 def test_all_on_has_the_papers_parameters(space, filters, millions):
-    count = int(ost.parameters(space, [space.all_on()], 6, filters, 10)[0])
+    count = int(ost.parameters(space, [space.all_on()], ost.Stack(6, filters), 10)[0])
     assert count / 1e6 == pytest.approx(millions, rel=0.02)
     assert round(count / 1e6, 1) == millions  # to the digit that table 1 prints
 
@@ -19,23 +19,24 @@ def test_all_on_has_the_papers_parameters(space, filters, millions):
 def test_random_architectures_have_the_papers_parameters(space, filters, mean, std):
     """Table 1's Random row is of ten models: its mean has a standard error of std / sqrt(10)."""
     rng = np.random.default_rng(0)
-    counts = ost.parameters(space, [space.sample(rng) for _ in range(1000)], 6, filters, 10) / 1e6
+    architectures = [space.sample(rng) for _ in range(1000)]
+    counts = ost.parameters(space, architectures, ost.Stack(6, filters), 10) / 1e6
     assert abs(counts.mean() - mean) < 2 * std / np.sqrt(10)
     assert 0.6 < counts.std() / std < 1.4
 
 
 def test_built_all_on_supernet_has_the_counted_parameters(space):
-    supernet = ost.Supernet(space, num_cells=6, filters=16)
-    assert supernet.count_params() == ost.parameters(space, [space.all_on()], 6, 16, 10)[0]
+    supernet = ost.Supernet(space, ost.Stack(6, 16))
+    assert supernet.count_params() == ost.parameters(space, [space.all_on()], supernet.stack, 10)[0]
 
 
 def test_built_standalone_nets_have_the_counted_parameters(small_space):
     rng = np.random.default_rng(3)
     for cells in (1, 2, 3, 6):
         architectures = [small_space.sample(rng) for _ in range(4)] + [small_space.all_on()]
-        counted = ost.parameters(small_space, architectures, cells, 3, 5)
+        counted = ost.parameters(small_space, architectures, ost.Stack(cells, 3), 5)
         for a, count in zip(architectures, counted):
-            net = ost.Standalone(small_space, a, num_cells=cells, filters=3, num_classes=5)
+            net = ost.Standalone(small_space, a, ost.Stack(cells, 3), num_classes=5)
             built = sum(int(np.prod(v.shape)) for v in net.trainable_variables)
             assert built == count, (cells, str(a))
 
@@ -45,12 +46,12 @@ def test_multiply_adds_by_hand():
     space = ost.bender2018(num_blocks=1)
     a = ost.Architecture.from_text("prev1:sep3x3")
     expected = 64 * (27 * 4 + 4 * 4 + 2 * (9 * 4 + 4 * 4)) + 4 * 5
-    assert ost.multiply_adds(space, [a], 1, 4, 5, 8)[0] == expected
+    assert ost.multiply_adds(space, [a], ost.Stack(1, 4), 5, 8)[0] == expected
 
 
 def test_reductions():
-    assert [sorted(reducing_cells(n)) for n in (1, 2, 3, 6)] == [[], [1], [1, 2], [2, 4]]
-    assert sorted(reducing_cells(8, 3)) == [2, 4, 6]
+    assert [sorted(ost.Stack(n).reducing_cells) for n in (1, 2, 3, 6)] == [[], [1], [1, 2], [2, 4]]
+    assert sorted(ost.Stack(8, num_reductions=3).reducing_cells) == [2, 4, 6]
 
 
 def test_cells_that_nothing_reads_are_not_used(small_space):
@@ -80,17 +81,17 @@ def test_random_architectures_for_imagenet_have_the_papers_parameters(space, fil
     """Table 2, of ten architectures: within two standard errors."""
     rng = np.random.default_rng(0)
     architectures = [space.sample(rng) for _ in range(1000)]
-    counts = ost.parameters(space, architectures, 8, filters, 1000, 3, 4) / 1e6
+    counts = ost.parameters(space, architectures, ost.Stack(8, filters, 3, 4), 1000) / 1e6
     assert abs(counts.mean() - mean) < 2 * std / 10**0.5
 
 
 @pytest.mark.parametrize("reductions, stride", [(0, 1), (1, 2), (3, 4)])
 def test_built_nets_of_other_stacks_have_the_counted_parameters(small_space, reductions, stride):
-    stack = {"num_cells": 4, "filters": 4, "num_reductions": reductions, "stem_stride": stride}
+    stack = ost.Stack(4, 4, reductions, stride)
     rng = np.random.default_rng(1)
     for architecture in [small_space.all_on(), small_space.sample(rng)]:
-        net = ost.Standalone(small_space, architecture, num_classes=5, **stack)
-        counted = ost.parameters(small_space, [architecture], num_classes=5, **stack)[0]
+        net = ost.Standalone(small_space, architecture, stack, num_classes=5)
+        counted = ost.parameters(small_space, [architecture], stack, num_classes=5)[0]
         assert (
             net.count_params() - sum(int(np.prod(v.shape)) for v in net.non_trainable_variables)
             == counted
@@ -100,6 +101,7 @@ def test_built_nets_of_other_stacks_have_the_counted_parameters(small_space, red
 
 def test_multiply_adds_of_a_stem_that_divides(space):
     """Of two convolutions, on 112x112 and on 56x56 pixels."""
-    few = ost.multiply_adds(space, [space.all_on()], 1, 16, 10, 224, 0, 4)[0]
-    cell = ost.multiply_adds(space, [space.all_on()], 1, 16, 10, 56, 0, 1)[0] - 27 * 16 * 56**2
+    few = ost.multiply_adds(space, [space.all_on()], ost.Stack(1, 16, 0, 4), 10, 224)[0]
+    cell = ost.multiply_adds(space, [space.all_on()], ost.Stack(1, 16, 0, 1), 10, 56)[0]
+    cell -= 27 * 16 * 56**2
     assert few - cell == 27 * 16 * 112**2 + 9 * 16 * 16 * 56**2

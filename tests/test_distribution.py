@@ -115,15 +115,19 @@ def test_retraining_on_two_devices(trained):
     assert_close(weights(nets[0], 5), weights(nets[1], 5), 1e-4)
 
 
-def test_two_processes_are_one(trained, tmp_path):
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_are_one(trained, tmp_path, count):
     run = tmp_path / "run"
     flags = [*DATA, *MODEL, *TRAIN, "--train_steps=4", "--checkpoint_steps=2"]
-    finish(in_processes(2, "train", f"--run_dir={run}", *flags))
+    finish(in_processes(count, "train", f"--run_dir={run}", *flags))
     assert_close(weights(trained, 4), weights(run, 4), 2e-5)
     assert len((run / "provenance.jsonl").read_text().splitlines()) == 1
-    copy = without_candidates(trained, tmp_path / "copy")
-    finish(in_processes(2, "search", f"--run_dir={copy}", "--num_candidates=7"))
-    assert accuracies(copy) == accuracies(trained)
+
+
+def test_a_search_by_two_processes(trained, tmp_path):
+    run = without_candidates(trained, tmp_path)
+    finish(in_processes(2, "search", f"--run_dir={run}", "--num_candidates=7"))
+    assert accuracies(run) == accuracies(trained)
 
 
 def test_three_processes_one_of_which_dies(trained, tmp_path):

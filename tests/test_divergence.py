@@ -30,7 +30,7 @@ class Poisoned:
 
 
 def make(seed=3):
-    return ost.Supernet(ost.bender2018(num_blocks=1), 3, 4, 10, seed=seed)
+    return ost.Supernet(ost.bender2018(num_blocks=1), ost.Stack(3, 4), 10, seed=seed)
 
 
 def fit(net, digits, directory, settings=SETTINGS, sampler=None, steps=STEPS, **device):

@@ -11,7 +11,7 @@ from oneshot_tf.space.cost import activation_bytes
 
 @pytest.fixture(scope="module")
 def supernet(small_space):
-    return ost.Supernet(small_space, num_cells=2, filters=4, num_classes=10, seed=3)
+    return ost.Supernet(small_space, ost.Stack(2, 4), num_classes=10, seed=3)
 
 
 @pytest.mark.parametrize("count, size", [(100, 32), (64, 32), (20, 32), (300, 16)])
@@ -44,7 +44,7 @@ def test_a_score_does_not_depend_on_what_else_is_evaluated(supernet, small_space
 
 def test_a_standalone_net_is_scored_image_by_image(small_space, digits):
     a = small_space.sample(np.random.default_rng(6))
-    net = ost.Standalone(small_space, a, num_cells=2, filters=4, num_classes=10)
+    net = ost.Standalone(small_space, a, ost.Stack(2, 4), num_classes=10)
     split = digits.train.take(slice(0, 300))
     score = ost.evaluate_standalone(net, split, digits.normalize)
     logits = np.concatenate([net(digits.normalize(i[None])) for i in split.images[:20]])
@@ -60,8 +60,8 @@ def test_no_images(supernet, digits):
 
 def test_memory_bounds_the_parts_and_what_is_in_flight(small_space, digits):
     """More memory, larger calls; never above it; too little is said before anything is tried."""
-    net = ost.Supernet(small_space, num_cells=3, filters=16, num_classes=10)
-    ghost = 32 * activation_bytes(small_space, 3, 16, 8)
+    net = ost.Supernet(small_space, ost.Stack(3, 16), num_classes=10)
+    ghost = 32 * activation_bytes(small_space, net.stack, 8)
     plans = [plan_parts(net, digits.train, 32, ghosts * ghost / 1e9) for ghosts in (1, 2, 5, 1000)]
     assert plans[0] == (1, 1)
     for (ghosts, in_flight), fitting in zip(plans, (1, 2, 5, 1000)):
@@ -73,7 +73,7 @@ def test_memory_bounds_the_parts_and_what_is_in_flight(small_space, digits):
 
 def test_scores_do_not_depend_on_the_memory(supernet, small_space, digits):
     every = [small_space.sample(np.random.default_rng(s)) for s in range(3)]
-    ghost = 32 * activation_bytes(small_space, 2, 4, 8) / 1e9
+    ghost = 32 * activation_bytes(small_space, ost.Stack(2, 4), 8) / 1e9
     small = ost.evaluate(supernet, every, digits, max_memory_gb=1.01 * ghost)
     for a, b in zip(small, ost.evaluate(supernet, every, digits)):
         assert a.accuracy == b.accuracy

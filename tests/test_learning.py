@@ -23,7 +23,7 @@ def train(
 ):
     """Trains a small one-shot model for a few steps of 32 images in 4 ghost batches."""
     space = ost.bender2018(num_blocks=1)
-    supernet = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
+    supernet = ost.Supernet(space, ost.Stack(2, 4), num_classes=10, seed=3)
     settings = ost.TrainSettings(
         batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size, **settings
     )
@@ -61,7 +61,7 @@ def test_steps_against_steps_by_hand(digits):
     num_steps, batch, ghosts, rate, decay, smoothing = 3, 32, 4, 0.05, 0.01, 0.1
     space = ost.bender2018(num_blocks=2)
     sampler = ost.PathDropout(space, 0.3, "constant")
-    nets = [ost.Supernet(space, num_cells=2, filters=3, num_classes=10, seed=2) for _ in range(2)]
+    nets = [ost.Supernet(space, ost.Stack(2, 3), num_classes=10, seed=2) for _ in range(2)]
     settings = ost.TrainSettings(
         batch_size=batch, ghost_batch_size=8, learning_rate=rate, weight_decay=decay,
         label_smoothing=smoothing, augmentation="none",
@@ -125,7 +125,7 @@ def test_a_training_may_change_from_dense_to_skipping(digits):
     space = ost.bender2018(num_blocks=1)
 
     def run(skip_paths):
-        net = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
+        net = ost.Supernet(space, ost.Stack(2, 4), num_classes=10, seed=3)
         sampler = ost.PathDropout(space, 0.5, "linear", num_steps=4)
         settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8, skip_paths=skip_paths)
         step = TrainStep(net, None, sampler, None, settings, 0, image_size=8)
@@ -160,7 +160,7 @@ def test_a_standalone_net_trains_the_same_on_two_devices_and_in_turns(digits, tw
             batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size,
             learning_rate_schedule="constant",
         )  # fmt: skip
-        net = ost.Standalone(space, a, num_cells=2, filters=4, num_classes=10)
+        net = ost.Standalone(space, a, ost.Stack(2, 4), num_classes=10)
         ost.fit_standalone(net, digits, STEPS, settings, seed=1)
         return weights(net)  # moving averages too
 
@@ -277,7 +277,7 @@ def test_a_full_disk_leaves_what_was_there(digits, tmp_path, monkeypatch):
 def test_training_learns(digits):
     """Far above chance, 0.1, after 100 steps; and so do candidates with the shared weights."""
     space = ost.bender2018(num_blocks=2)
-    supernet = ost.Supernet(space, num_cells=2, filters=8, num_classes=10)
+    supernet = ost.Supernet(space, ost.Stack(2, 8), num_classes=10)
     sampler = ost.PathDropout(space, 0.1, "linear", num_steps=100)
     settings = ost.TrainSettings(batch_size=64, ghost_batch_size=16, augmentation="none")
     last = ost.fit_supernet(supernet, digits, sampler, 100, settings)
@@ -309,7 +309,7 @@ def test_the_papers_model_trains_in_turns_at_full_size():
     """Six cells, F = 16, 32x32, turns of 64: the step of cifar.flags, with 2 turns for 16."""
     space = ost.bender2018()
     digits = ost.load_data("digits", image_size=32)
-    supernet = ost.Supernet(space, num_cells=6, filters=16, num_classes=10)
+    supernet = ost.Supernet(space, ost.Stack(6, 16), num_classes=10)
     sampler = ost.PathDropout(space, 0.1, "linear", num_steps=10_000)
     settings = ost.TrainSettings(
         batch_size=128, ghost_batch_size=32, device_batch_size=64, augmentation="none"

@@ -19,7 +19,7 @@ space = ost.bender2018(num_blocks=1)
 settings = ost.TrainSettings(batch_size=32, ghost_batch_size=4)
 
 def train():
-    net = ost.Supernet(space, num_cells=2, filters=4, num_classes=10, seed=3)
+    net = ost.Supernet(space, ost.Stack(2, 4), num_classes=10, seed=3)
     last = ost.fit_supernet(net, digits, ost.PathDropout(space, 0.3, "constant"), 4, settings, 5)
     return np.concatenate([np.ravel(v.numpy()) for v in net.variables]), last["loss"]
 
@@ -44,7 +44,7 @@ def memory():
 
 digits = ost.load_data("digits", num_validation=64)
 space = ost.bender2018(num_blocks=2)
-net = ost.Supernet(space, num_cells=2, filters=4, num_classes=10)
+net = ost.Supernet(space, ost.Stack(2, 4), num_classes=10)
 settings = ost.TrainSettings(batch_size=32)
 found = {"training": [], "search": []}
 original = Loop._step

@@ -28,7 +28,7 @@ def test_supernet_under_masks_is_the_plainly_written_net(small_space, small_supe
 
 
 def test_six_cells_of_the_papers_space_are_the_plainly_written_net(space):
-    supernet = ost.Supernet(space, num_cells=6, filters=2, num_classes=5, seed=4)
+    supernet = ost.Supernet(space, ost.Stack(6, 2), num_classes=5, seed=4)
     randomize_offsets(supernet)
     a = space.sample(np.random.default_rng(2))
     images = random_images(8, size=16)
@@ -41,7 +41,7 @@ def test_supernet_under_masks_is_the_standalone_net(small_space, small_supernet,
     """Nothing is retrained: the shared weights are copied. Two ghost batches."""
     images = random_images(16)
     for a in architectures(small_space, 5, seed=1):
-        net = ost.Standalone(small_space, a, num_cells=3, filters=4, num_classes=5)
+        net = ost.Standalone(small_space, a, ost.Stack(3, 4), num_classes=5)
         copy_weights(small_supernet, net)
         masks = small_space.masks([a, a])
         np.testing.assert_allclose(
@@ -221,7 +221,7 @@ def test_batch_statistics_are_those_of_the_ghost_batch(small_space, small_supern
 
 def test_a_standalone_net_classifies_one_image_as_in_a_batch(small_space):
     a = small_space.sample(np.random.default_rng(8))
-    net = ost.Standalone(small_space, a, num_cells=3, filters=4, num_classes=5)
+    net = ost.Standalone(small_space, a, ost.Stack(3, 4), num_classes=5)
     randomize_offsets(net)
     images = random_images(8)
     for _ in range(10):
@@ -232,7 +232,7 @@ def test_a_standalone_net_classifies_one_image_as_in_a_batch(small_space):
 
 
 def test_same_seed_same_weights(small_space):
-    nets = [ost.Supernet(small_space, 2, 4, 5, seed=seed) for seed in (0, 0, 1)]
+    nets = [ost.Supernet(small_space, ost.Stack(2, 4), 5, seed=seed) for seed in (0, 0, 1)]
     first, second, other = ([v.numpy() for v in net.trainable_variables] for net in nets)
     assert all((a == b).all() for a, b in zip(first, second))
     assert any((a != b).any() for a, b in zip(first, other))
@@ -246,8 +246,8 @@ def test_names_of_variables_are_distinct(small_supernet):
 def test_mixed_precision_is_close_to_float32(small_space):
     a = small_space.sample(np.random.default_rng(9))
     masks, images = small_space.masks([a]), random_images(32)
-    exact = ost.Supernet(small_space, 2, 8, 5)(images, masks)
-    mixed = ost.Supernet(small_space, 2, 8, 5, dtype="mixed_bfloat16")(images, masks)
+    exact = ost.Supernet(small_space, ost.Stack(2, 8), 5)(images, masks)
+    mixed = ost.Supernet(small_space, ost.Stack(2, 8), 5, dtype="mixed_bfloat16")(images, masks)
     assert mixed.dtype == tf.float32
     error = np.abs(exact - mixed)
     assert 0 < error.max() < 0.15 * np.abs(exact).max()
@@ -264,8 +264,9 @@ def test_bad_masks(small_supernet, images, masks, part):
 
 @pytest.mark.parametrize("setting", ["num_cells", "filters", "num_classes"])
 def test_bad_sizes(small_space, setting):
+    sizes = {"num_cells": 1, "filters": 2, "num_classes": 3, setting: 0}
     with pytest.raises(ost.InputError, match=setting):
-        ost.Supernet(small_space, **{"num_cells": 1, "filters": 2, "num_classes": 3, setting: 0})
+        ost.Supernet(small_space, num_classes=sizes.pop("num_classes"), stack=ost.Stack(**sizes))
 
 
 # ---------------------------------------------------------------------------- masked L2

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import oneshot_tf as ost
+from oneshot_tf import compiler as compiler_program
 from oneshot_tf import plan, settings
 from oneshot_tf.devices import accelerators, assumed
 
@@ -31,8 +32,14 @@ def compiler(monkeypatch):
 
     def answer(module, topology, seconds):
         modules.append((module, topology))
-        return {"hbm_bytes": answer.sizes.pop(0) * GIB, "parts": {"temporaries": GIB},
-                "flops": 197e9, "bytes_accessed": 8.19e9, "seconds": 1.0}  # fmt: skip
+        return {
+            "hbm_bytes": answer.sizes.pop(0) * GIB,
+            "parts": {"temporaries": GIB},
+            "flops": 197e9,
+            "bytes_accessed": 50e9,  # mostly on the chip
+            "memory_bytes": 8.19e9,
+            "seconds": 1.0,
+        }
 
     monkeypatch.setattr(plan, "compile_elsewhere", answer)
     monkeypatch.setattr(plan.importlib.util, "find_spec", lambda name: name)
@@ -46,6 +53,7 @@ def test_a_floor_follows_from_what_the_compiler_says(compiler, capsys):
     # 8.19 GB at 819 GB/s: 10 ms; the arithmetic would take 1 ms. 32 images each.
     assert "v5e:2x2: 4 device(s), 32 images each a step." in out
     assert "at least 10.0 ms, so at most 3,200 images/s a device" in out
+    assert "50.00 GB read and written, 8.19 GB of it in main memory" in out
     assert "fits: 3,072 of 16,384 MiB" in out
     # What was handed over is a module of XLA's, and not that of a CPU.
     assert all(len(module) > 10_000 and name == "v5e:2x2" for module, name in compiler.modules)
@@ -87,6 +95,28 @@ def test_assumptions_end():
     with assumed({"TPU"}):
         assert accelerators() == {"TPU"}
     assert accelerators() == before
+
+
+def test_traffic_counts_what_leaves_and_enters_the_chip():
+    """By hand, on lines as the TPU's compiler prints them; S(1) is the memory on the chip."""
+    text = """HloModule m
+%fused (p: f32[4]) -> f32[4] {
+  ROOT %inside = f32[1000,128]{1,0:T(8,128)} add(%a, %b)
+}
+
+ENTRY %main (a: f32[60,130], b: bf16[8,128]) -> f32[60,130] {
+  %a = f32[60,130]{1,0:T(8,128)} parameter(0)
+  %b = bf16[8,128]{1,0:T(8,128)(2,1)} parameter(1)
+  %copy-start = (f32[60,130]{1,0:T(8,128)S(1)}, f32[60,130]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%a), cross_program_prefetch_index=0
+  %copy-done = f32[60,130]{1,0:T(8,128)S(1)} copy-done(%copy-start)
+  %slice-start = ((f32[60,130]{1,0:T(8,128)}), f32[8,130]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:8], [0:130]}
+  %slice-done = f32[8,130]{1,0:T(8,128)S(1)} slice-done(%slice-start)
+  %on_chip = f32[60,130]{1,0:T(8,128)S(1)} fusion(%copy-done, %slice-done), kind=kLoop, calls=%fused
+  ROOT %sum = f32[60,130]{1,0:T(8,128)} fusion(%on_chip, /*index=1*/%b), kind=kLoop, calls=%fused
+}
+"""  # noqa: E501
+    whole, part, b = 64 * 256 * 4, 8 * 256 * 4, 8 * 128 * 2  # in tiles of 8 x 128
+    assert compiler_program.memory_traffic(text) == whole + part + (b + whole)
 
 
 @pytest.mark.slow

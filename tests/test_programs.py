@@ -117,8 +117,8 @@ def test_candidates_are_ranked_and_counted_whole(folder):
     assert {row["num_images"] for row in rows} == {"100"}
     space = ost.bender2018(num_blocks=1)
     a = ost.Architecture.from_text(rows[0]["architecture"])
-    assert int(rows[0]["parameters"]) == ost.parameters(space, [a], 2, 2, 10)[0]
-    assert int(rows[0]["multiply_adds"]) == ost.multiply_adds(space, [a], 2, 2, 10, 8)[0]
+    assert int(rows[0]["parameters"]) == ost.parameters(space, [a], ost.Stack(2, 2), 10)[0]
+    assert int(rows[0]["multiply_adds"]) == ost.multiply_adds(space, [a], ost.Stack(2, 2), 10, 8)[0]
 
 
 def test_stand_alone_results(folder):
@@ -500,7 +500,7 @@ def test_changed_data_are_noticed(folder, digits):
 
 def test_a_saved_model_does_not_replace_something_else(tmp_path, small_space, digits):
     a = small_space.sample(np.random.default_rng(0))
-    net = ost.Standalone(small_space, a, num_cells=1, filters=2, num_classes=10)
+    net = ost.Standalone(small_space, a, ost.Stack(1, 2), num_classes=10)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     with pytest.raises(ost.InputError, match="something else"):

@@ -24,7 +24,7 @@ ALLOWED = {
     "progress": set(),
     "devices": set(),
     "compiler": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "space"},
     "config": {"errors", "interrupts"},
     "space": {"errors"},
     "data": {"errors"},

@@ -116,8 +116,8 @@ class TrainStep:
             return True
         if not hasattr(self.sampler, "kept_share"):
             return False
-        size = -(-self.image_size // self.net.stack["stem_stride"])
-        elements = self.ghost_batch_size * size**2 * self.net.filters
+        size = -(-self.image_size // self.net.stack.stem_stride)
+        elements = self.ghost_batch_size * size**2 * self.net.stack.filters
         return skipping_pays(self.sampler.kept_share(number), elements)
 
     def _distributed(self, skip, images, labels, number):

@@ -8,7 +8,8 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.nn.cell import Cell
 from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import num_reads, num_units, plan_cells
+from oneshot_tf.space.cost import usage
+from oneshot_tf.space.stacking import Stack, num_reads, num_units
 
 
 class Network(keras.Model):
@@ -19,9 +20,9 @@ class Network(keras.Model):
 
     Args:
         space: its cells.
-        units: bool `[U]`, which units to build, see `space.stacking.unit_usage`.
+        stack: how many, how wide, and where they shrink.
+        architecture: whose units to build; None for all.
         num_classes: K.
-        stack: `num_cells`, `filters`, `num_reductions` and `stem_stride`, see `plan_cells`.
         parts: see `Parts`.
 
     Attributes:
@@ -29,21 +30,22 @@ class Network(keras.Model):
         kernel_units: the unit of each of `kernels`.
     """
 
-    def __init__(self, space: CellSpace, units, num_classes: int, stack: dict, parts, name: str):
+    def __init__(self, space: CellSpace, stack: Stack, architecture, num_classes, parts, name):
         super().__init__(name=name, dtype=parts.dtype)
-        for setting, value in {**stack, "num_classes": num_classes}.items():
-            least = {"num_classes": 2, "num_reductions": 0}.get(setting, 1)
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise InputError(f"{setting}={value!r}; needed is a whole number from {least}.")
-        if stack["stem_stride"] not in (1, 2, 4):
-            raise InputError(f"stem_stride={stack['stem_stride']}; needed is 1, 2 or 4.")
-        self.space, self.num_classes, self.stack = space, num_classes, dict(stack)
-        self.num_cells, self.filters = num_cells, filters = stack["num_cells"], stack["filters"]
-        plans = plan_cells(space, **stack)
+        if not isinstance(stack, Stack):
+            raise InputError(f"{stack!r} in place of a stack, such as Stack(num_cells=6).")
+        if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
+            raise InputError(f"num_classes={num_classes!r}; needed is a whole number from 2.")
+        self.space, self.stack, self.num_classes = space, stack, num_classes
+        plans = stack.plans(space)
+        units = np.ones(num_units(space, stack.num_cells), bool)
+        if architecture is not None:
+            units = usage(space, stack.num_cells, [architecture])[0] > 0
         per_cell = space.num_paths + num_reads(space)
+        stem_unit, head_unit = len(units) - 2, len(units) - 1
 
-        self.stem = _Stem(parts, filters, stack["stem_stride"], name="stem")
-        kernels = [(kernel, num_units(space, num_cells) - 2) for kernel in self.stem.kernels]
+        self.stem = _Stem(parts, stack.filters, stack.stem_stride, name="stem")
+        kernels = [(kernel, stem_unit) for kernel in self.stem.kernels]
         self.cells = []
         for index, plan in enumerate(plans):
             present = units[index * per_cell : (index + 1) * per_cell]
@@ -63,7 +65,7 @@ class Network(keras.Model):
             name="classifier",
         )
         self.classifier.build((None, features))
-        kernels.append((self.classifier.kernel, num_units(space, num_cells) - 1))
+        kernels.append((self.classifier.kernel, head_unit))
         self.kernels = [variable for variable, _ in kernels]
         self.kernel_units = [int(unit) for _, unit in kernels]
         self.built = True

@@ -1,12 +1,10 @@
 """A stand-alone net: one architecture, built alone and trained from scratch."""
 
-import numpy as np
-
 from oneshot_tf.nn.network import Network, new_parts
 from oneshot_tf.nn.paths import AllPaths
-from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.stacking import Stack
 
 
 class Standalone(Network):
@@ -20,11 +18,9 @@ class Standalone(Network):
     Args:
         space: the space of the architecture.
         architecture: what to build; All On too.
-        num_cells: cells in the stack.
-        filters: channels of the first convolution (the paper's F), to scale by.
+        stack: how many cells, how wide (the paper's F, to scale by), and where they shrink.
         num_classes: K.
         seed: of the initial weights.
-        num_reductions, stem_stride: as those of `Supernet`.
         dtype: a Keras dtype policy, such as "mixed_bfloat16".
 
     Call arguments:
@@ -41,19 +37,13 @@ class Standalone(Network):
         self,
         space: CellSpace,
         architecture: Architecture,
-        num_cells=6,
-        filters=16,
+        stack: Stack,
         num_classes=10,
         seed=0,
         dtype=None,
-        num_reductions=2,
-        stem_stride=1,
     ):
-        units = cost.usage(space, num_cells, [architecture])[0] > 0
         parts = new_parts(True, dtype, seed)
-        stack = {"num_cells": num_cells, "filters": filters, "num_reductions": num_reductions,
-                 "stem_stride": stem_stride}  # fmt: skip
-        super().__init__(space, np.asarray(units), num_classes, stack, parts, name="standalone")
+        super().__init__(space, stack, architecture, num_classes, parts, name="standalone")
         self.architecture = architecture
 
     def __call__(self, images, training=False, num_ghosts=1, turn=(0, 1)):

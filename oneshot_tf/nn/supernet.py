@@ -1,13 +1,12 @@
 """The one-shot model: one net that holds every architecture of a space."""
 
-import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.nn.network import Network, new_parts
 from oneshot_tf.nn.paths import MaskedPaths, SkippedPaths
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import num_units, unit_usage
+from oneshot_tf.space.stacking import Stack, unit_usage
 
 
 class Supernet(Network):
@@ -19,12 +18,9 @@ class Supernet(Network):
 
     Args:
         space: the cells it can be.
-        num_cells: cells in the stack; the paper's 6 for CIFAR-10.
-        filters: channels of the first convolution (the paper's F).
+        stack: how many cells, how wide, and where they shrink.
         num_classes: K.
         seed: of the initial weights.
-        num_reductions: how often height and width are halved and the channels doubled.
-        stem_stride: by what the stem divides height and width: 1, 2 or 4.
         dtype: a Keras dtype policy, such as "mixed_bfloat16".
 
     Call arguments:
@@ -44,22 +40,9 @@ class Supernet(Network):
         Logits, float32 `[B, K]`.
     """
 
-    def __init__(
-        self,
-        space: CellSpace,
-        num_cells=6,
-        filters=16,
-        num_classes=10,
-        seed=0,
-        dtype=None,
-        num_reductions=2,
-        stem_stride=1,
-    ):
-        every = np.ones(num_units(space, num_cells), bool)
+    def __init__(self, space: CellSpace, stack: Stack, num_classes=10, seed=0, dtype=None):
         parts = new_parts(False, dtype, seed)
-        stack = {"num_cells": num_cells, "filters": filters, "num_reductions": num_reductions,
-                 "stem_stride": stem_stride}  # fmt: skip
-        super().__init__(space, every, num_classes, stack, parts, name="supernet")
+        super().__init__(space, stack, None, num_classes, parts, name="supernet")
 
     def __call__(self, images, masks, training=False, **options):
         # Keras takes only tensors by position; `training` may be given so here.
@@ -99,5 +82,5 @@ class Supernet(Network):
         "Preventing Over-regularization").
         """
         used = tf.cast(tf.not_equal(masks, 0), tf.float32)
-        units = tf.concat(unit_usage(self.space, self.num_cells, used), axis=1)
+        units = tf.concat(unit_usage(self.space, self.stack.num_cells, used), axis=1)
         return tf.gather(units, self.kernel_units, axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import num_reads, plan_cells, unit_usage
+from oneshot_tf.space.stacking import Stack, num_reads, unit_usage
 
 _SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
 
@@ -22,51 +22,43 @@ def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture
 def parameters(
     space: CellSpace,
     architectures: Iterable[Architecture],
-    num_cells: int,
-    filters: int,
+    stack: Stack,
     num_classes: int,
-    num_reductions: int = 2,
-    stem_stride: int = 1,
 ) -> np.ndarray:
     """Trainable parameters of stand-alone nets, BN offsets among them: int64 `[A]`."""
-    units = _units(space, num_cells, filters, num_classes, 1, num_reductions, stem_stride)
-    return _total(usage(space, num_cells, architectures), [u[0] for u in units])
+    units = _units(space, stack, num_classes, 1)
+    return _total(usage(space, stack.num_cells, architectures), [u[0] for u in units])
 
 
 def multiply_adds(
     space: CellSpace,
     architectures: Iterable[Architecture],
-    num_cells: int,
-    filters: int,
+    stack: Stack,
     num_classes: int,
     image_size: int,
-    num_reductions: int = 2,
-    stem_stride: int = 1,
 ) -> np.ndarray:
     """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`."""
-    units = _units(space, num_cells, filters, num_classes, image_size, num_reductions, stem_stride)
-    return _total(usage(space, num_cells, architectures), [u[1] for u in units])
+    units = _units(space, stack, num_classes, image_size)
+    return _total(usage(space, stack.num_cells, architectures), [u[1] for u in units])
 
 
 def multiply_adds_of_masks(
-    space: CellSpace, masks: np.ndarray, num_cells: int, filters: int, num_classes: int, size: int
+    space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
     """As `multiply_adds`, of rows of masks, such as path dropout's: int64 `[A]`."""
-    used = np.concatenate(unit_usage(space, num_cells, (masks != 0).astype(np.float32)), axis=1)
-    units = _units(space, num_cells, filters, num_classes, size)
-    return _total(used, [u[1] for u in units])
+    used = unit_usage(space, stack.num_cells, (masks != 0).astype(np.float32))
+    units = _units(space, stack, num_classes, image_size)
+    return _total(np.concatenate(used, axis=1), [u[1] for u in units])
 
 
 def _total(used: np.ndarray, costs: list[int]) -> np.ndarray:
     return used.astype(np.int64) @ np.asarray(costs, np.int64)
 
 
-def _units(
-    space, num_cells, filters, num_classes, image_size, num_reductions=2, stem_stride=1
-) -> list[tuple[int, int]]:
+def _units(space, stack, num_classes, image_size) -> list[tuple[int, int]]:
     """(parameters, multiply-adds an image) of each unit, in the order of `unit_usage`."""
     units = []
-    cells = plan_cells(space, num_cells, filters, num_reductions, stem_stride)
+    cells = stack.plans(space)
     for cell in cells:
         width = cell.width
         pixels = (-(-image_size // cell.divisor)) ** 2
@@ -84,7 +76,7 @@ def _units(
                 weights = offsets * width
             units.append((weights + offsets + read_width, weights * pixels))
     features = space.num_blocks * cells[-1].width
-    units.append(_stem(filters, stem_stride, image_size))
+    units.append(_stem(stack.filters, stack.stem_stride, image_size))
     units.append((features + features * num_classes + num_classes, features * num_classes))
     return units
 
@@ -108,14 +100,7 @@ def _operation(name: str, width: int) -> tuple[int, int]:
     return 0, 0
 
 
-def activation_bytes(
-    space: CellSpace,
-    num_cells: int,
-    filters: int,
-    image_size: int,
-    num_reductions: int = 2,
-    stem_stride: int = 1,
-) -> int:
+def activation_bytes(space: CellSpace, stack: Stack, image_size: int) -> int:
     """A bound on what the activations of one image take while an architecture is evaluated.
 
     Counted at the widest moment of the largest cell: both inputs, what is read of
@@ -123,8 +108,8 @@ def activation_bytes(
     in float32.
     """
     # A stem of stride 4 holds its middle, before and after BN-ReLU.
-    most = 4 * 3 * filters * (-(-image_size // 2)) ** 2 if stem_stride == 4 else 0
-    for plan in plan_cells(space, num_cells, filters, num_reductions, stem_stride):
+    most = 4 * 3 * stack.filters * (-(-image_size // 2)) ** 2 if stack.stem_stride == 4 else 0
+    for plan in stack.plans(space):
         outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)
         inner = (3 * space.num_blocks + 4) * plan.width
         size = -(-image_size // plan.divisor)

@@ -6,8 +6,61 @@ settle what its text leaves open.
 """
 
 import dataclasses
+import numbers
 
+from oneshot_tf.errors import InputError
 from oneshot_tf.space.cell_space import CellSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """What makes a net of a cell, but for its classifier (sections 3.1 and 4).
+
+    Args:
+        num_cells: cells in the stack; the paper's 6 for CIFAR-10, 8 for ImageNet.
+        filters: channels of the stem and of the first cells' blocks (the paper's F).
+        num_reductions: how often height and width are halved and the channels doubled.
+        stem_stride: by what the stem divides height and width: 1, 2 or 4.
+
+    Raises:
+        InputError: a value that isn't one of these.
+    """
+
+    num_cells: int = 6
+    filters: int = 16
+    num_reductions: int = 2
+    stem_stride: int = 1
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            least = 0 if name == "num_reductions" else 1
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise InputError(f"{name}={value!r}; needed is a whole number from {least}.")
+        if self.stem_stride not in (1, 2, 4):
+            raise InputError(f"stem_stride={self.stem_stride}; needed is 1, 2 or 4.")
+
+    @property
+    def reducing_cells(self) -> frozenset[int]:
+        """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4, 6 of 8."""
+        parts = self.num_reductions + 1
+        return frozenset(i * self.num_cells // parts for i in range(1, parts)) - {0}
+
+    def plans(self, space: CellSpace) -> tuple["CellPlan", ...]:
+        """The cells, from the stem on."""
+        width, divisor = self.filters, self.stem_stride
+        sources = [(width, divisor)] * 2  # channels and divisor of prev2 and prev1: the stem
+        cells = []
+        for index in range(self.num_cells):
+            reduces = index in self.reducing_cells
+            if reduces:
+                width, divisor = 2 * width, 2 * divisor
+            inputs = tuple(
+                InputPlan(channels, width if reduces else channels, divisor // source, reduces)
+                for channels, source in sources
+            )
+            cells.append(CellPlan(width, divisor, inputs))
+            sources = [sources[1], (space.num_blocks * width, divisor)]
+        return tuple(cells)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,40 +94,6 @@ class CellPlan:
     width: int
     divisor: int
     inputs: tuple[InputPlan, InputPlan]
-
-
-def reducing_cells(num_cells: int, num_reductions: int = 2) -> frozenset[int]:
-    """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4 and 6 of 8."""
-    parts = num_reductions + 1
-    return frozenset(i * num_cells // parts for i in range(1, parts)) - {0}
-
-
-def plan_cells(
-    space: CellSpace, num_cells: int, filters: int, num_reductions: int = 2, stem_stride: int = 1
-) -> tuple[CellPlan, ...]:
-    """The stack of cells.
-
-    Args:
-        space: of the cells.
-        num_cells: how many.
-        filters: channels of the stem and of the first cells' blocks (the paper's F).
-        num_reductions: how often height and width are halved and the channels doubled.
-        stem_stride: by what the stem divides height and width: 1, 2 or 4.
-    """
-    width, divisor = filters, stem_stride
-    sources = [(filters, divisor)] * 2  # channels and divisor of prev2 and prev1: the stem
-    cells = []
-    for index in range(num_cells):
-        reduces = index in reducing_cells(num_cells, num_reductions)
-        if reduces:
-            width, divisor = 2 * width, 2 * divisor
-        inputs = tuple(
-            InputPlan(channels, width if reduces else channels, divisor // source, reduces)
-            for channels, source in sources
-        )
-        cells.append(CellPlan(width, divisor, inputs))
-        sources = [sources[1], (space.num_blocks * width, divisor)]
-    return tuple(cells)
 
 
 # A *unit* is a set of weights that is in use or not as a whole. Units of a net, in order:
