@@ -183,7 +183,7 @@ def _compile(path, topology) -> dict:
 
 def _text(compiled):
     """The module that runs, with the places of its arrays."""
-    return compiled.get_hlo_modules()[0].to_string()
+    return compiled.hlo_modules()[0].to_string()
 
 
 if __name__ == "__main__":
