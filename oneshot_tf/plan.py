@@ -75,10 +75,8 @@ def main(plan, data, model, train, one_shot, device) -> None:
             "Planning needs the TPU's compiler: pip install 'oneshot_tf[plan]' (JAX and libtpu, "
             "1.1 GB; Python 3.11 or newer)."
         )
-    rows = []
-    for target in targets:
-        rows += _plan(target, model, train, one_shot, device, classes, size)
-    _print_table(rows)
+    graphs = _Graphs(model, train, one_shot, device, classes, size)
+    _print_table([row for target in targets for row in _plan(target, train, graphs)])
 
 
 def _target(text):
@@ -112,37 +110,55 @@ def _share(target, train) -> int:
     return train.batch_size // devices
 
 
-def _plan(target, model, train, one_shot, device, classes, size):
+def _plan(target, train, graphs):
+    """Compiles a step, with fewer images at once as long as it doesn't fit, and an evaluation."""
     name, kind, devices = target
     share = _share(target, train)
-    turn = max(train.ghost_batch_size, min(train.device_batch_size, share))
-    while share % turn or turn % train.ghost_batch_size:
-        turn -= 1
-    accelerators = {"TPU"} if kind and kind[0] == "v" else {"GPU"} if kind else set()
-    compiler = name if "TPU" in accelerators else "cpu"
+    most = max(train.ghost_batch_size, min(train.device_batch_size, share))
+    turns = [n for n in range(train.ghost_batch_size, most + 1, train.ghost_batch_size)]
+    kinds = frozenset() if kind is None else {"TPU"} if kind[0] == "v" else {"GPU"}
+    compiler = name if "TPU" in kinds else "cpu"
     print(f"{name}: {devices} device(s), {share} images each a step.", flush=True)
     rows = []
-    with assumed(accelerators):
-        net = Supernet(bender2018(model.num_blocks), model.stack(), classes, dtype=device.dtype)
-        while True:
-            rows.append(_Row(name, kind, "training step", turn, share // turn))
-            module = _training_module(net, train, one_shot, turn, size)
-            rows[-1].measure(compile_elsewhere(module, compiler, _PATIENCE))
-            rows[-1].report()
-            smaller = turn // 2
-            if rows[-1].fits or not rows[-1].too_large or smaller % train.ghost_batch_size:
-                break
-            if not smaller:
-                break
-            turn = smaller
-        rows.append(_Row(name, kind, "evaluation", turn, 1))
-        module = _evaluation_module(net, train, turn, size)
-        rows[-1].measure(compile_elsewhere(module, compiler, _PATIENCE))
+    for turn in reversed([n for n in turns if share % n == 0]):
+        rows.append(_Row(name, kind, "training step", turn, share // turn))
+        rows[-1].measure(compile_elsewhere(graphs.step(turn, kinds), compiler, _PATIENCE))
         rows[-1].report()
+        if rows[-1].fits or not rows[-1].too_large:
+            break
+    rows.append(_Row(name, kind, "evaluation", turn, 1))
+    rows[-1].measure(compile_elsewhere(graphs.evaluation(turn, kinds), compiler, _PATIENCE))
+    rows[-1].report()
     return rows
 
 
-def _training_module(net, train, one_shot, turn, size) -> bytes:
+class _Graphs:
+    """What is compiled, as serialized modules, each made once for all machines of a kind."""
+
+    def __init__(self, model, train, one_shot, device, classes, size):
+        self.train, self.one_shot, self.size = train, one_shot, size
+        self.made = {}
+        self.net = Supernet(
+            bender2018(model.num_blocks), model.stack(), classes, dtype=device.dtype
+        )
+
+    def step(self, turn, accelerators) -> bytes:
+        """The training step of one device, of one turn."""
+        return self._once(_training_module, turn, accelerators, self.one_shot)
+
+    def evaluation(self, images, accelerators) -> bytes:
+        """The evaluation of one architecture."""
+        return self._once(_evaluation_module, images, accelerators)
+
+    def _once(self, make, images, accelerators, *rest):
+        key = (make, images, *accelerators)
+        if key not in self.made:
+            with assumed(accelerators):
+                self.made[key] = make(self.net, self.train, images, self.size, *rest)
+        return self.made[key]
+
+
+def _training_module(net, train, turn, size, one_shot) -> bytes:
     """The step of one device for one turn: masks, augmentation, gradients, L2, the update."""
     train = dataclasses.replace(train, batch_size=turn, device_batch_size=turn)
     optimizer = NesterovSGD(train.learning_rate, momentum=train.momentum, nesterov=True)

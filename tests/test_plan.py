@@ -59,13 +59,31 @@ def test_a_floor_follows_from_what_the_compiler_says(compiler, capsys):
     assert all(len(module) > 10_000 and name == "v5e:2x2" for module, name in compiler.modules)
 
 
-def test_a_batch_that_does_not_fit_is_halved(compiler, capsys):
+def test_the_largest_batch_that_fits_is_found(compiler, capsys):
     compiler.sizes = [17, 9, 1]
     plan.main(*groups())
     out = capsys.readouterr().out
     assert "doesn't fit: 17,408 of 16,384 MiB" in out
     assert "16 images at once, 2 turn(s)" in out and "at least 20.0 ms" in out
     assert len(compiler.modules) == 3
+
+
+def test_several_machines_share_graphs_and_a_table(compiler, capsys):
+    """48 images a device in ghost batches of 16: after 48 come 16, as 32 doesn't divide them."""
+    compiler.sizes = [17, 1, 1, 17, 17, 1]
+    plan.main(*groups("v5e:2x2,v3:1x2", train={"batch_size": 192}))
+    out = capsys.readouterr().out
+    table = [line.split() for line in out[out.index("topology") :].splitlines()[1:]]
+    assert [(line[0], line[-5], line[-4], line[-1]) for line in table] == [
+        ("v5e:2x2", "48", "17,408", "10.0"),
+        ("v5e:2x2", "16", "1,024", "30.0"),  # three turns
+        ("v5e:2x2", "16", "1,024", "10.0"),  # an evaluation
+        ("v3:1x2", "48", "17,408", "18.2"),
+        ("v3:1x2", "16", "17,408", "54.6"),
+        ("v3:1x2", "16", "1,024", "18.2"),
+    ]
+    steps = [module for module, _ in compiler.modules]
+    assert steps[0] is steps[3] and steps[1] is steps[4] and steps[2] is steps[5]
 
 
 @pytest.mark.parametrize(
