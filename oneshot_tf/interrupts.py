@@ -1,7 +1,10 @@
 """Ctrl-C and SIGTERM: what must not be cut in two is finished first."""
 
 import contextlib
+import os
 import signal
+import sys
+import threading
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -56,3 +59,29 @@ def held():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
     if asked:
         raise Interrupted(asked[0])
+
+
+@contextlib.contextmanager
+def ending_after(seconds, message):
+    """Around a call that hears no signal and may never return.
+
+    Signals end the program at once, and so does the time, with `message`. Only for what is
+    called before anything is written.
+    """
+
+    def end():
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer, before = threading.Timer(seconds, end), {}
+    timer.daemon = True
+    timer.start()
+    try:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number in _SIGNALS:
+                before[number] = signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

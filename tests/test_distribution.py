@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 import oneshot_tf as ost
 from oneshot_tf.learning.cluster import Cluster
+from oneshot_tf.learning.distribution import make_strategy
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "run_scripts" / "multi_worker_local.sh"
@@ -165,12 +167,37 @@ def test_three_processes_one_of_which_dies(trained, tmp_path):
     assert_close(expected, weights(run, 6), 0.0)
 
 
+# -------------------------------------------------------------------------- no such TPU
+
+
+@pytest.mark.parametrize("name", ["local", "no_such_tpu", "grpc://127.0.0.1:1"])
+def test_a_tpu_that_cannot_be_reached(name, monkeypatch):
+    monkeypatch.setenv("TPU_NAME", name)
+    with pytest.raises(ost.InputError, match="found no TPU"):
+        make_strategy("tpu", 1)
+
+
+def test_a_tpu_that_does_not_answer():
+    """It takes the connection and says nothing; TensorFlow alone would wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = (
+            "from oneshot_tf.learning import distribution\n"
+            "distribution._TPU_STARTS = 2.0\n"
+            "distribution.make_strategy('tpu', 1)"
+        )
+        name = f"grpc://127.0.0.1:{server.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={**ENVIRONMENT, "TPU_NAME": name},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"found no TPU called '{name}'" in done.stderr and "didn't answer in 2 s" in done.stderr
+
+
 # ---------------------------------------------------------------------------- meeting
 
 
 def free_addresses(count):
-    import socket
-
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
     for server in servers:

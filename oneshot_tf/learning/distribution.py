@@ -2,15 +2,18 @@
 
 import contextlib
 import os
+import socket
 from importlib import metadata
 
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError, plain
+from oneshot_tf.errors import InputError, plain, short
+from oneshot_tf.interrupts import ending_after
 from oneshot_tf.learning.cluster import Cluster
 
 _LOCAL = {"run_dir", "data_dir", "download"}  # may differ between machines
+_TPU_ANSWERS, _TPU_STARTS = 20.0, 600.0  # seconds that a TPU may take
 _SAME = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -116,18 +119,25 @@ def of_all_workers(value: int) -> list[int]:
 
 def _tpu_strategy():
     name = os.environ.get("TPU_NAME", "local")
+    where = "on this machine" if name == "local" else f"called {short(name)} (TPU_NAME)"
+    message = (
+        f"--distribution=tpu found no TPU {where}; run it on a TPU VM with the extra 'tpu' "
+        "installed, or use auto."
+    )
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
         if name != "local":
-            tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
+            for address in resolver.cluster_spec().as_dict().get("worker", []):
+                host, port = address.rsplit(":", 1)
+                socket.create_connection((host, int(port)), timeout=_TPU_ANSWERS).close()
+        # TensorFlow waits for a TPU without end.
+        with ending_after(_TPU_STARTS, f"{message} (It didn't answer in {_TPU_STARTS:.0f} s.)"):
+            if name != "local":
+                tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        where = "on this machine" if name == "local" else f"called {name} (TPU_NAME)"
-        raise InputError(
-            f"--distribution=tpu found no TPU {where}; run it on a TPU VM with the extra 'tpu' "
-            f"installed, or use auto. ({plain(error)})"
-        ) from None
+        raise InputError(f"{message} ({plain(error)})") from None
 
 
 def is_chief(strategy=None) -> bool:
