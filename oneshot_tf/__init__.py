@@ -33,7 +33,8 @@ if _backend != "tensorflow":
         "KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
     )
 
-from oneshot_tf.data import Dataset, Split, make_dataset
+from oneshot_tf.data.dataset import Dataset, Split, make_dataset
+from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import (
     CandidateEvaluator,
@@ -49,7 +50,6 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.saved_model import write_saved_model
 from oneshot_tf.settings import TrainSettings
-from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.cost import multiply_adds, parameters

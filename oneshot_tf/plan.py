@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.compiler import compile_elsewhere
-from oneshot_tf.data import augment, normalize
+from oneshot_tf.data.dataset import augment, normalize
 from oneshot_tf.devices import assumed
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.learning.optimizers import NesterovSGD

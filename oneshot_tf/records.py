@@ -26,7 +26,8 @@ import sys
 import time
 from importlib import metadata
 
-from oneshot_tf.data import Dataset
+from oneshot_tf.data.dataset import Dataset
+from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import (
     append_line,
@@ -40,7 +41,6 @@ from oneshot_tf.files import (
 )
 from oneshot_tf.locks import locked
 from oneshot_tf.settings import DataSettings, ModelSettings
-from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import normalize, resize
+from oneshot_tf.data.dataset import normalize, resize
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import (
     beside_of,

@@ -10,6 +10,7 @@ import dataclasses
 import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.data.sources import load_data
 from oneshot_tf.evaluation import Tracker
 from oneshot_tf.files import user_path
 from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
@@ -17,7 +18,6 @@ from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.sources import load_data
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 

@@ -26,6 +26,7 @@ import numpy as np
 from oneshot_tf import config, settings
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.candidates import CandidateFile, ranked
+from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
 from oneshot_tf.files import check_form, read_json, write_atomically, write_json
@@ -35,7 +36,6 @@ from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.records import RunDirectory, check_same
-from oneshot_tf.sources import load_data
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch

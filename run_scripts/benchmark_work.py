@@ -127,7 +127,7 @@ def candidates(arguments) -> dict:
 
     import oneshot_tf as ost
     from oneshot_tf import evaluation
-    from oneshot_tf.data import Split
+    from oneshot_tf.data.dataset import Split
     from oneshot_tf.space import cost
 
     size, ghosts, in_flight = arguments.image_size, arguments.ghosts, arguments.in_flight

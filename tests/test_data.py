@@ -9,7 +9,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 import oneshot_tf as ost
-from oneshot_tf import data
+from oneshot_tf.data import dataset as data
 
 
 def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):

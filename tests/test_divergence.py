@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf.data import Split
+from oneshot_tf.data.dataset import Split
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Diverged
 from oneshot_tf.learning.loop import Loop

@@ -16,7 +16,9 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf import data, interrupts, predict, records, retrain, search, settings, sources
+from oneshot_tf import interrupts, predict, records, retrain, search, settings
+from oneshot_tf.data import dataset as data
+from oneshot_tf.data import sources
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """--dataset=digits

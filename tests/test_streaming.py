@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf import data
+from oneshot_tf.data import dataset as data
+from oneshot_tf.data.streaming import FileReader, RecordReader, StreamedSplit
 from oneshot_tf.learning.loop import check_batch_size
-from oneshot_tf.streaming import FileReader, RecordReader, StreamedSplit
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,7 @@ ALLOWED = {
     "settings": {"errors", "space"},
     "config": {"errors", "interrupts"},
     "space": {"errors"},
-    "data": {"errors"},
-    "tfds_data": {"errors", "data", "streaming"},
-    "streaming": {"errors", "data"},
-    "sources": {"errors", "files", "data", "streaming", "tfds_data"},
+    "data": {"errors", "files"},
     "nn": {"errors", "devices", "space"},
     "strategies": {"errors", "space"},
     "learning": BOTTOM,
@@ -40,7 +37,7 @@ ALLOWED = {
     "candidates": {"errors", "files", "space"},
     "results": {"errors", "files"},
     "analysis": {"errors", "files", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "settings", "space", "data", "sources"},
+    "records": {"errors", "files", "locks", "settings", "space", "data"},
 }
 PROGRAMS = {
     "train",

@@ -10,9 +10,9 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from oneshot_tf import data
+from oneshot_tf.data import dataset
+from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError, short
-from oneshot_tf.streaming import RecordReader, StreamedSplit
 
 _RECORDS = ".tfrecord"
 
@@ -175,7 +175,7 @@ def _check_files(builder, split, skip):
 def _read(builder, split, size, skip, fit):
     """A whole split, in the fixed order of its files."""
     count = builder.info.splits[split].num_examples
-    data.check_memory(count, size, f"{builder.name}'s {split} split")
+    dataset.check_memory(count, size, f"{builder.name}'s {split} split")
     images = np.zeros((count, size, size, 3), np.uint8)
     labels = np.zeros(count, np.int32)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
@@ -185,7 +185,7 @@ def _read(builder, split, size, skip, fit):
         image = example["image"]
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
         if image.shape[:2] != (size, size):
-            image = data.resize(image, size, fit)
+            image = dataset.resize(image, size, fit)
         return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
@@ -196,14 +196,14 @@ def _read(builder, split, size, skip, fit):
     except (tf.errors.OpError, ValueError):
         done = -1
     if done == count and (labels >= 0).all() and (labels < classes).all():
-        return data.Split(images, labels)
+        return dataset.Split(images, labels)
     return _read_one_by_one(builder, split, size, skip, fit)
 
 
 def _read_one_by_one(builder, split, size, skip, fit):
     """A split of which something can't be used: finds out what."""
     info, features = builder.info.splits[split], builder.info.features
-    bad = data.BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
+    bad = dataset.BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
     images, labels = [], []
     for path, expected in zip(info.filepaths, info.shard_lengths):
         records = iter(tf.data.TFRecordDataset(str(path)))
@@ -221,9 +221,9 @@ def _read_one_by_one(builder, split, size, skip, fit):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(data.resize(data.decode(example["image"]), size, fit).numpy())
+                images.append(dataset.resize(dataset.decode(example["image"]), size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)
     bad.report(info.num_examples)
-    return data.Split(np.stack(images), np.array(labels, np.int32))
+    return dataset.Split(np.stack(images), np.array(labels, np.int32))

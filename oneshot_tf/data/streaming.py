@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf import data
+from oneshot_tf.data import dataset
 from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
@@ -135,13 +135,13 @@ def _offsets(path, skip) -> np.ndarray:
 
 
 class StreamedSplit:
-    """As a `data.Split`, of images that stay on disk.
+    """As a `dataset.Split`, of images that stay on disk.
 
     Args:
         reader: a `FileReader` or `RecordReader`.
         indices: which of its images, in order.
         image_size: height and width that they are brought to.
-        fit: how, see `data.resize`.
+        fit: how, see `dataset.resize`.
     """
 
     on_disk = True
@@ -174,7 +174,7 @@ class StreamedSplit:
         labels = b"" if self.labels is None else self.labels
         return [len(self), zlib.crc32(self._reader.facts(self._indices)), zlib.crc32(labels)]
 
-    def in_memory(self) -> data.Split:
+    def in_memory(self) -> dataset.Split:
         """All images at their one size; decoded once.
 
         Raises:
@@ -185,7 +185,7 @@ class StreamedSplit:
         return self._whole
 
     def _read_whole(self):
-        data.check_memory(len(self), self.image_size, f"{len(self):,} images")
+        dataset.check_memory(len(self), self.image_size, f"{len(self):,} images")
         images = np.zeros((len(self), self.image_size, self.image_size, 3), np.uint8)
         labels, done = np.zeros(len(self), np.int32), 0
         whole = tf.data.Dataset.from_tensor_slices((self._indices, np.zeros(len(self), np.int64)))
@@ -195,7 +195,7 @@ class StreamedSplit:
                 done += len(part)
         except tf.errors.OpError as error:
             self._name_bad(self._indices[done:], error)
-        return data.Split(images, labels)
+        return dataset.Split(images, labels)
 
     def batch(self, step, batch_size, seed, distort=False):
         """The global batch of a step; see `batches`."""
@@ -221,7 +221,7 @@ class StreamedSplit:
         def positions():
             for step in itertools.count(first_step):
                 own = step * batch_size + np.arange(rows.start, rows.stop)
-                asked.append(self._indices[data.places(own, len(self), seed)])
+                asked.append(self._indices[dataset.places(own, len(self), seed)])
                 yield asked[-1], own
 
         spec = tf.TensorSpec([len(rows)], tf.int64)
@@ -238,7 +238,7 @@ class StreamedSplit:
         def decode(index, position):
             encoded, label = self._reader.read(index)
             if seed is None:
-                image = data.resize(_decode(encoded), self.image_size, self.fit)
+                image = dataset.resize(_decode(encoded), self.image_size, self.fit)
             else:
                 key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
                 image = _random_crop(encoded, self.image_size, key)
@@ -251,7 +251,7 @@ class StreamedSplit:
         """Raises InputError with the name of one, of some images, that can't be decoded."""
         for index in indices:
             try:
-                data.decode(self._reader.read(tf.constant(index))[0])
+                dataset.decode(self._reader.read(tf.constant(index))[0])
             except (tf.errors.OpError, OSError, ValueError) as reason:
                 raise InputError(
                     f"{self._reader.name(index)} can't be decoded ({plain(reason)}). Repair or "
@@ -265,7 +265,7 @@ class StreamedSplit:
         Raises:
             InputError: none is left.
         """
-        bad, good = data.BadImages("Images on disk", skip=True), np.ones(len(self), bool)
+        bad, good = dataset.BadImages("Images on disk", skip=True), np.ones(len(self), bool)
 
         def works(encoded):
             return tf.size(_decode(encoded)) > 0

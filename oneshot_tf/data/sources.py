@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import (
+from oneshot_tf.data.dataset import (
     BadImages,
     Dataset,
     Split,
@@ -12,9 +12,9 @@ from oneshot_tf.data import (
     make_dataset,
     resize,
 )
+from oneshot_tf.data.streaming import FileReader, StreamedSplit
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, user_path
-from oneshot_tf.streaming import FileReader, StreamedSplit
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 _DEFAULT_SIZE = 32
@@ -61,12 +61,10 @@ def load_data(
         except OSError as error:
             raise InputError(f"--dataset={dataset} can't be read: {error}.") from None
     else:
-        from oneshot_tf import tfds_data  # takes seconds to import
+        from oneshot_tf.data import tfds  # takes seconds to import
 
         streamed = storage == "files"
-        source = tfds_data.load(
-            dataset, data_dir, image_size, download, skip_bad_images, streamed, fit
-        )
+        source = tfds.load(dataset, data_dir, image_size, download, skip_bad_images, streamed, fit)
     full, load_test, class_names = source
     return make_dataset(dataset, full, load_test, class_names, num_validation, fit)
 

@@ -1,0 +1,1 @@
+"""What is learnt from: images in memory or on disk."""
