@@ -219,7 +219,8 @@ class _Row:
         memory = answer.get("hbm_bytes")
         fits = memory is not None and (self.chip is None or memory <= self.chip.memory)
         self.fits = fits
-        self.too_large = not fits and (self.error is None or "xceeds available" in self.error)
+        # Of its main memory, or of that on the chip, which a kernel can be too large for.
+        self.too_large = not fits and (self.error is None or "RESOURCE_EXHAUSTED" in self.error)
 
     @property
     def floor(self) -> float | None:
@@ -236,7 +237,7 @@ class _Row:
         print(f"  {self.what}, {self.images} images at once, {self.turns} turn(s):", flush=True)
         if self.error:
             reason = "doesn't fit" if self.too_large else "isn't compiled"
-            print(f"    {reason}: {self.error.splitlines()[0][:300]}", flush=True)
+            print(f"    {reason}: {' '.join(self.error.split())[:300]}", flush=True)
             return
         a = self.answer
         parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in a["parts"].items())

@@ -68,6 +68,23 @@ def test_the_largest_batch_that_fits_is_found(compiler, capsys):
     assert len(compiler.modules) == 3
 
 
+def test_what_the_compiler_refuses_for_size_is_tried_smaller(compiler, monkeypatch, capsys):
+    """And another of its errors is printed, on one line, and not tried again."""
+    errors = [
+        "JaxRuntimeError: RESOURCE_EXHAUSTED: E1000: Ran out of memory (56.19G) exceeds available",
+        "JaxRuntimeError: RESOURCE_EXHAUSTED: E1001:\nScoped allocation",
+        "JaxRuntimeError: INTERNAL: no such thing\nas that",
+    ]
+    answers = [{"error": error} for error in errors] + [compiler(b"", "", 0)]
+    monkeypatch.setattr(plan, "compile_elsewhere", lambda *_: answers.pop(0))
+    plan.main(*groups("v5e:1x1", train={"batch_size": 128, "device_batch_size": 128}))
+    out = capsys.readouterr().out
+    assert "128 images at once, 1 turn(s):\n    doesn't fit: JaxRuntimeError" in out
+    assert "64 images at once, 2 turn(s):\n    doesn't fit" in out
+    assert "32 images at once, 4 turn(s):\n    isn't compiled" in out and "thing as that" in out
+    assert not answers
+
+
 def test_several_machines_share_graphs_and_a_table(compiler, capsys):
     """48 images a device in ghost batches of 16: after 48 come 16, as 32 doesn't divide them."""
     compiler.sizes = [17, 1, 1, 17, 17, 1]
