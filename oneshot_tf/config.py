@@ -52,7 +52,10 @@ def run(main, *groups, positional=(), files=False) -> None:
     except Interrupted as interrupt:
         again = f"What was done is kept; to go on, the same command: {shlex.join(sys.orig_argv)}"
         _fail(program, f"{interrupt}. {again}", 128 + interrupt.number)
-    except MemoryError:
+    except Exception as error:
+        # By name: TensorFlow's error, of which this file needn't know.
+        if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
+            raise
         _fail(
             program,
             "There is not enough memory; give smaller --filters, --image_size or "

@@ -50,6 +50,7 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
     skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
     def outcomes(images, masks):
@@ -67,15 +68,15 @@ def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_f
         count = tf.shape(masks)[0] // replicas if block is None else block // replicas
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
         own = masks[first : first + count]
-        return outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
+        found = outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
+        return tf.distribute.get_replica_context().all_gather(found, axis=0) if several else found
 
     def of_all(images, masks):
         return strategy.run(of_replica, args=(images, masks))
 
     def together(results):
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            return strategy.gather(results, axis=0)
-        return tf.concat(strategy.experimental_local_results(results), axis=0)
+        results = strategy.experimental_local_results(results)
+        return results[0] if several else tf.concat(results, axis=0)
 
     # A TPU wants one shape; elsewhere any multiple of the replicas will do.
     block = None if skip else _TPU_BLOCK * replicas

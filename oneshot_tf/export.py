@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import writing
+from oneshot_tf.errors import InputError, plain
+from oneshot_tf.files import user_path, writing
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
@@ -51,9 +51,10 @@ def main(run, export, location) -> None:
 
 
 def _export(directory, export, location):
+    names = _class_names(export.class_names, directory.facts()["class_names"])
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
-    dataset = directory.load_data(location)
+    dataset = dataclasses.replace(directory.load_data(location), class_names=tuple(names))
     images = dataset.validation.take(slice(_IMAGES)).in_memory().images
     with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
         live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
@@ -69,6 +70,27 @@ def _export(directory, export, location):
     target = export.export_dir or directory.path / "export"
     target = write_saved_model(net, dataset, target, facts, check)
     print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
+
+
+def _class_names(path, known) -> list[str]:
+    """What to call the classes that the data set calls `known`."""
+    if not path:
+        return known
+    try:
+        lines = user_path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--class_names={path} can't be read: {plain(error)}") from None
+    called = dict(line.split(maxsplit=1) for line in lines if len(line.split(maxsplit=1)) == 2)
+    missing = [name for name in known if name not in called]
+    if missing:
+        raise InputError(
+            f"--class_names={path} has no line for {len(missing)} of the {len(known)} classes, "
+            f"such as {missing[0]}; needed is a line a class: the data set's name of it, a space, "
+            "and what to call it."
+        )
+    names = [called[name].strip() for name in known]
+    # ImageNet has two cranes.
+    return [f"{n} ({k})" if names.count(n) > 1 else n for n, k in zip(names, known)]
 
 
 def _chosen_folder(directory, net) -> pathlib.Path:

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-import threading
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,6 +61,21 @@ def held():
         raise Interrupted(asked[0])
 
 
+# A process of its own: the one that waits may not even let other threads run.
+_WATCH = """
+import os, signal, sys, time
+parent, seconds, message = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    if os.getppid() != parent:
+        sys.exit()
+    time.sleep(0.2)
+print("error: " + message, file=sys.stderr, flush=True)
+if os.getppid() == parent:
+    os.kill(parent, signal.SIGTERM)
+"""
+
+
 @contextlib.contextmanager
 def ending_after(seconds, message):
     """Around a call that hears no signal and may never return.
@@ -68,20 +83,15 @@ def ending_after(seconds, message):
     Signals end the program at once, and so does the time, with `message`. Only for what is
     called before anything is written.
     """
-
-    def end():
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    timer, before = threading.Timer(seconds, end), {}
-    timer.daemon = True
-    timer.start()
+    command = [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message]
+    watch, before = subprocess.Popen(command), {}
     try:
         with contextlib.suppress(ValueError):  # not the main thread
             for number in _SIGNALS:
                 before[number] = signal.signal(number, signal.SIG_DFL)
         yield
     finally:
-        timer.cancel()
+        watch.kill()
+        watch.wait()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

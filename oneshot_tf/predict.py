@@ -61,7 +61,7 @@ def _read(image):
 def _load(folder):
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]
-    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
         raise InputError(f"{folder} can't be loaded: {plain(error)}") from None
 
 

@@ -21,7 +21,7 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
+from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
@@ -69,6 +69,8 @@ def main(run, retrain, train, device, location) -> None:
             write_json(folder / "settings.json", made_with)
             directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
         with strategy.scope():
+            shared = f"{directory.path} (--run_dir is a folder that all of them share)"
+            check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])
             stack = dataclasses.replace(
                 model, filters=retrain.filters, num_cells=retrain.num_cells
             ).stack()

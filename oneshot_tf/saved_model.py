@@ -93,10 +93,7 @@ class _Served(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
         def classify(images):
-            shape = tf.shape(images)
-            fits = tf.logical_and(tf.equal(shape[1], size), tf.equal(shape[2], size))
-            images = tf.cond(fits, lambda: images, lambda: resize(images, size, fit))
-            images = tf.ensure_shape(images, [None, size, size, 3])
+            images = resize(images, size, fit)
             logits = net(normalize(images, mean, std), training=False)
             probabilities = tf.nn.softmax(logits)
             index = tf.argmax(probabilities, axis=1, output_type=tf.int32)

@@ -9,6 +9,7 @@ python -m oneshot_tf.retrain --run_dir=DIR.
 import contextlib
 import dataclasses
 import time
+import zlib
 
 import tensorflow as tf
 
@@ -19,6 +20,7 @@ from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
 from oneshot_tf.files import read_json, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import (
+    check_alike,
     is_chief,
     make_strategy,
     num_workers,
@@ -59,9 +61,14 @@ def _search(directory, search, location):
     made_with |= {"budget": search.budget, "trained_in": search.trained_in}
     if search.budget == "race":
         made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
+    race = directory.path / "race.npz"
+    check_alike(
+        f"candidates in {directory.path} (--run_dir is a folder that all of them share)",
+        sorted(map(repr, done.values())),
+        zlib.crc32(race.read_bytes()) if race.exists() else None,
+    )
     listed = _trained_in(search.trained_in, space) if search.trained_in else None
-    racing = (directory.path / "race.npz").exists()
-    _check_same_search(directory, made_with, bool(done) or racing)
+    _check_same_search(directory, made_with, bool(done) or race.exists())
     wanted = len(listed) if listed else min(search.num_candidates, space.num_architectures)
     if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")

@@ -372,6 +372,11 @@ class ExportSettings(Settings):
         "the one with the best candidate accuracy, else the one with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
+    class_names: str = setting(
+        "",
+        "File with what to call the classes, a line each: its name in the data set, a space, and "
+        "what to call it, such as ImageNet's LOC_synset_mapping.txt; empty: the data set's names.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from oneshot_tf import config, settings
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.evaluation import Tracker
 from oneshot_tf.files import user_path
-from oneshot_tf.learning.distribution import is_chief, make_strategy, watching
+from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
@@ -55,6 +55,8 @@ def _train(directory, strategy, space, dataset, turns, groups):
         "std": dataset.std.tolist(),
         "fingerprint": dataset.fingerprint(),
     }
+    with strategy.scope():
+        check_alike("images (--data_dir)", facts)
     if is_chief(strategy):
         directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
         directory.check_data(dataset)

@@ -221,6 +221,10 @@ def main():
     if arguments.batch % 32 or arguments.evaluate % 32:
         raise SystemExit("--batch and --evaluate are multiples of 32, the ghost batch.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if arguments.npz:  # in turn: a process keeps the memory of a GPU until it ends
+        code = subprocess.run([sys.executable, *sys.argv, "--npz="]).returncode
+        protocol(arguments)
+        raise SystemExit(code)
     import tensorflow as tf
 
     devices = [device.name for device in tf.config.list_logical_devices()]
@@ -232,8 +236,6 @@ def main():
         measure(arguments, task, rates, results)
         if arguments.json:
             pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
-    if arguments.npz:
-        protocol(arguments)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
+from oneshot_tf.learning import distribution
 from oneshot_tf.learning.cluster import Cluster
 from oneshot_tf.learning.distribution import make_strategy
 
@@ -190,8 +191,46 @@ def test_a_tpu_that_does_not_answer():
             [sys.executable, "-c", code], cwd=ROOT, env={**ENVIRONMENT, "TPU_NAME": name},
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == -signal.SIGTERM
     assert f"found no TPU called '{name}'" in done.stderr and "didn't answer in 2 s" in done.stderr
+
+
+def test_a_wait_ends_that_lets_no_thread_run():
+    """As TensorFlow's for other processes: it keeps Python's lock, and hears no signal."""
+    code = (
+        "import ctypes\nfrom oneshot_tf.interrupts import ending_after\n"
+        "with ending_after(1.0, 'Nobody came.'):\n    ctypes.PyDLL(None).sleep(100)"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == -signal.SIGTERM and "error: Nobody came." in done.stderr
+    assert time.monotonic() - started < 60
+
+
+def test_a_loss_that_is_not_finite_on_two_devices(tmp_path):
+    """Where it begins is found, and training goes back, as on one device."""
+    flags = [*DATA, *MODEL, *TRAIN, "--train_steps=40", "--checkpoint_steps=2", "--log_steps=1",
+             "--learning_rate=100", "--momentum=0.99", "--weight_decay=1", "--max_rollbacks=1",
+             "--nan_policy=rollback"]  # fmt: skip
+    code = DEVICES.format(count=2)
+    command = [sys.executable, "-c", code, "oneshot_tf.train", "--distribution=mirrored"]
+    out = finish(start([*command, f"--run_dir={tmp_path / 'run'}", *flags]), 1)
+    assert "Rolling back to step" in out and "First not finite: " in out
+    assert "Traceback" not in out
+    report = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    assert report["first_not_finite"] and report["step"] >= 1
+
+
+def test_processes_that_find_different_things(monkeypatch):
+    """All of them stop, before anything is mixed."""
+    found = []
+    monkeypatch.setattr(distribution, "of_all_workers", lambda value: [*found, value])
+    distribution.check_alike("candidates", ["a"], None)
+    found.append(5)
+    with pytest.raises(ost.InputError, match="find different candidates"):
+        distribution.check_alike("candidates", ["a"], None)
 
 
 # ---------------------------------------------------------------------------- meeting
@@ -241,6 +280,17 @@ def test_a_process_that_does_not_come_is_named(missing):
     facts[missing] = None
     (said,) = filter(None, meet(facts, patience=2.0))
     assert "Waited 2 s" in said and "127.0.0.1:" in said
+
+
+def test_processes_with_other_clusters_say_so():
+    said = meet([{"the addresses of": {"worker": ["a:1", "b:2"]}}, {"the addresses of": {}}])
+    assert all("Process 1 of TF_CONFIG has the addresses of worker" in s for s in said)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_a_host_that_is_no_name(host):
+    with pytest.raises(ost.InputError, match="can't listen there"):
+        Cluster((f"{host}:2222", "192.0.2.2:2222"), 0).meet({})
 
 
 def test_an_address_of_another_machine():

@@ -182,6 +182,33 @@ def test_what_cannot_be_classified(folder, tmp_path):
         predict.main(settings.PredictSettings(saved_model=str(tmp_path)), ["a.jpg"])
 
 
+def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
+    shutil.copytree(folder / "run" / "export", tmp_path / "export")
+    (weights,) = (tmp_path / "export" / "variables").glob("variables.data*")
+    weights.write_bytes(weights.read_bytes()[:1])
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
+    with pytest.raises(ost.InputError, match="can't be loaded"):
+        predict.main(
+            settings.PredictSettings(saved_model=str(tmp_path / "export")),
+            [str(tmp_path / "a.png")],
+        )
+
+
+def test_classes_are_called_as_a_file_says(folder, tmp_path):
+    """Lines of other classes don't matter; two of one name are told apart; none may be missing."""
+    names = tmp_path / "names.txt"
+    lines = [f"{i} number {i % 9}, a digit" for i in range(12)]
+    names.write_text("\n".join(["", *lines]))
+    flags = ["--run_dir=run", f"--class_names={names}", f"--export_dir={tmp_path / 'served'}"]
+    run("export", *flags, cwd=folder)
+    called = json.loads((tmp_path / "served" / "architecture.json").read_text())["class_names"]
+    assert called[:2] == ["number 0, a digit (0)", "number 1, a digit"]
+    assert called[9] == "number 0, a digit (9)"
+    names.write_text("\n".join(lines[:9]))
+    _, error = run("export", *flags, cwd=folder, code=1)
+    assert "no line for 1 of the 10 classes, such as 9" in error
+
+
 def test_started_again_nothing_is_done_twice(folder):
     before = (folder / "run" / "candidates.csv").read_bytes()
     result = (folder / "run" / "retrain" / "top" / "result.json").read_bytes()

@@ -1,11 +1,15 @@
 """Images that stay on disk give the batches that a step and a seed ask for, and no others."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.data import dataset as data
+from oneshot_tf.data import streaming
 from oneshot_tf.data.streaming import FileReader, RecordReader, StreamedSplit
 from oneshot_tf.learning.loop import check_batch_size
 
@@ -67,9 +71,60 @@ def test_the_middle_of_an_image():
     np.testing.assert_array_equal(many, np.full((2, 7, 7, 3), 200))
 
 
-def test_a_bad_image_is_named(folder, tmp_path, capsys):
-    import shutil
+def test_images_of_that_size_are_left_as_they_are():
+    """So that a SavedModel does with them what evaluation did, whoever cut them."""
+    images = np.random.default_rng(0).integers(0, 255, (2, 9, 9, 3), np.uint8)
+    for fit in ("stretch", "center"):
+        np.testing.assert_array_equal(data.resize(images, 9, fit), images)
+        np.testing.assert_array_equal(data.resize(images[0], 9, fit), images[0])
+        graph = tf.function(lambda x, fit=fit: data.resize(x, 9, fit))
+        unknown = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
+        np.testing.assert_array_equal(unknown(tf.constant(images)), images)
+        assert unknown(tf.zeros([3, 12, 20, 3], tf.uint8)).shape == (3, 9, 9, 3)
 
+
+def test_crops_are_as_small_as_inceptions():
+    """8 to 100 % of the area, of any place: seen on an image whose pixels say where they are."""
+    rows, columns = np.meshgrid(np.arange(200), np.arange(200), indexing="ij")
+    pixels = np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
+    encoded, shares = tf.io.encode_png(pixels), []
+    for i in range(400):
+        crop = streaming._random_crop(encoded, 40, tf.constant([3, i], tf.int64)).numpy()
+        sides = crop[..., :2].reshape(-1, 2)
+        shares.append(np.prod(1.02 * (sides.max(axis=0) - sides.min(axis=0).astype(float)) / 200))
+    assert 0.06 < min(shares) < 0.1 and max(shares) > 0.85
+
+
+def test_a_class_of_bad_images_alone(folder, tmp_path):
+    root = tmp_path / "images"
+    shutil.copytree(folder, root)
+    (root / "c").mkdir()
+    (root / "c" / "0.jpg").write_bytes(b"not an image")
+    for storage in ("memory", "files"):
+        with pytest.raises(ost.InputError, match="of class c no image is left"):
+            load(root, storage=storage, skip_bad_images=True)
+
+
+def test_a_file_name_that_is_no_text(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "images")
+    name = os.fsencode(tmp_path / "images" / "a" / "00")
+    os.rename(name + b".png", name + b"\xff.png")
+    streamed, memory = (load(tmp_path / "images", storage=s) for s in ("files", "memory"))
+    for one, other in zip(streamed.train.batch(0, 32, 0), memory.train.batch(0, 32, 0)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_damaged_example(tmp_path):
+    """A record whose checksum is right and whose content is nonsense: TensorFlow quotes it."""
+    with tf.io.TFRecordWriter(str(tmp_path / "bad.tfrecord")) as writer:
+        writer.write(b"\xff\xfe\x80 nonsense")
+    split = StreamedSplit(RecordReader([tmp_path / "bad.tfrecord"], 3), [0], 6, "stretch")
+    for read in (split.in_memory, lambda: split.batch(0, 1, 0)):
+        with pytest.raises(ost.InputError, match=r"bad.tfrecord, example 0 can't be decoded"):
+            read()
+
+
+def test_a_bad_image_is_named(folder, tmp_path, capsys):
     root = tmp_path / "images"
     shutil.copytree(folder, root)
     (root / "b" / "05.jpg").write_bytes(b"not an image")

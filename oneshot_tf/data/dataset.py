@@ -250,10 +250,16 @@ def resize(images, size: int, fit: str = "stretch"):
         images: `[h, w, 3]` or `[N, h, w, 3]`.
         size: height and width.
         fit: "stretch" the whole image, or of it the square in the middle: "center", whose side
-            is 7/8 of the shorter one.
+            is 7/8 of the shorter one. Images of that size are left as they are.
     """
+    shape = tf.shape(images)[-3:-1]
+    fits = tf.reduce_all(tf.equal(shape, size))
+    resized = tf.cond(fits, lambda: images, lambda: _resized(images, shape, size, fit))
+    return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
+
+
+def _resized(images, shape, size, fit):
     if fit == "center":
-        shape = tf.shape(images)[-3:-1]
         side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
         top, left = tf.unstack((shape - side) // 2)
         images = images[..., top : top + side, left : left + side, :]

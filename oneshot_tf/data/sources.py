@@ -134,7 +134,11 @@ def _folder(path, size, skip, streamed, fit):
         if not streamed:
             return _read_images(name, files, labels, names, size, skip, fit)
         split = StreamedSplit(FileReader(files, labels), np.arange(len(files)), size, fit)
-        return split.without_bad() if skip else split
+        if not skip:
+            return split
+        kept = split.without_bad()
+        _check_classes(name, labels, kept.labels, names)
+        return kept
 
     if (root / "train").is_dir() and (root / "test").is_dir():
         files, labels, names = _list_folder(root / "train")
@@ -194,10 +198,13 @@ def _read_images(name, files, labels, class_names, size, skip, fit):
             kept[i] = False
             bad.add(str(file), error)
     bad.report(len(files))
-    if bad.found:
-        lost = np.setdiff1d(labels, labels[kept])
-        if lost.size:
-            raise InputError(
-                f"{name}: of class {class_names[lost[0]]} no image is left; remove it or add some."
-            )
+    _check_classes(name, labels, labels[kept], class_names)
     return Split(images[kept], labels[kept])
+
+
+def _check_classes(name, labels, kept, class_names):
+    lost = np.setdiff1d(labels, kept)
+    if lost.size:
+        raise InputError(
+            f"{name}: of class {class_names[lost[0]]} no image is left; remove it or add some."
+        )

@@ -20,6 +20,8 @@ from oneshot_tf.errors import InputError, plain
 _AHEAD = 2  # batches decoded before they are asked for
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
 _MIRROR_SEED = 1000003
+# TensorFlow quotes the bytes of a record that it can't parse.
+_UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
 
 
 class FileReader:
@@ -33,7 +35,7 @@ class FileReader:
     def __init__(self, paths, labels):
         self._paths = [str(path) for path in paths]
         self.labels = np.asarray(labels, np.int32)
-        self._tensors = tf.constant(self._paths), tf.constant(self.labels)
+        self._tensors = tf.constant([os.fsencode(path) for path in paths]), tf.constant(self.labels)
 
     def __len__(self):
         return len(self._paths)
@@ -193,7 +195,7 @@ class StreamedSplit:
             for part, names in self._decoded(whole, None, 64):
                 images[done : done + len(part)], labels[done : done + len(part)] = part, names
                 done += len(part)
-        except tf.errors.OpError as error:
+        except _UNREADABLE as error:
             self._name_bad(self._indices[done:], error)
         return dataset.Split(images, labels)
 
@@ -229,7 +231,7 @@ class StreamedSplit:
         images = steps.flat_map(lambda *x: tf.data.Dataset.from_tensor_slices(x))
         try:
             yield from self._decoded(images, seed if distort else None, len(rows))
-        except tf.errors.OpError as error:
+        except _UNREADABLE as error:
             self._name_bad(np.concatenate(asked), error)
 
     def _decoded(self, positions, seed, count):
@@ -299,6 +301,7 @@ def _random_crop(encoded, size, key):
         seed=key,
         area_range=_AREA,
         aspect_ratio_range=_ASPECT,
+        min_object_covered=0.0,  # the object is the whole image: any part of it will do
         use_image_if_no_bounding_boxes=True,
     )
     window = tf.concat([begin[:2], extent[:2]], axis=0)

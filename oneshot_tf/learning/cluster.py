@@ -101,11 +101,11 @@ class Cluster:
             # On all interfaces, as TensorFlow's: a name may mean the local one only.
             both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
             return socket.create_server(("", port), family=family, dualstack_ipv6=both)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise InputError(
                 f"TF_CONFIG gives this process the address {self.addresses[self.index]}, but it "
-                f"can't listen there ({error.strerror or error}): the address is another "
-                "machine's, or the port is taken."
+                f"can't listen there ({getattr(error, 'strerror', None) or error}): the address "
+                "is another machine's, or the port is taken."
             ) from None
 
     def _collect(self, server, mine, patience):

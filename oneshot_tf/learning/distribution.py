@@ -1,8 +1,10 @@
 """Which devices train: strategies by name, and each replica's part of a batch."""
 
 import contextlib
+import json
 import os
 import socket
+import zlib
 from importlib import metadata
 
 import numpy as np
@@ -14,6 +16,9 @@ from oneshot_tf.learning.cluster import Cluster
 
 _LOCAL = {"run_dir", "data_dir", "download"}  # may differ between machines
 _TPU_ANSWERS, _TPU_STARTS = 20.0, 600.0  # seconds that a TPU may take
+_PROCESSES_START = 120.0  # seconds, once all have met
+_ENDS = ("AbortedError", "CancelledError", "DeadlineExceededError", "InternalError",
+         "UnavailableError")  # of TensorFlow, when a process is gone  # fmt: skip
 _SAME = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -59,9 +64,23 @@ def _multi_worker_strategy(started_with):
         for name, value in settings.to_dict().items()
         if name not in _LOCAL
     }
-    cluster.meet({"the flag": flags, "the package": _versions()})
+    addresses = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    gpus = {"GPUs": len(tf.config.list_physical_devices("GPU"))}
+    cluster.meet(
+        {
+            "the flag": flags,
+            "the package": _versions(),
+            "the addresses of": addresses,
+            "the number of": gpus,
+        }
+    )
+    message = (
+        f"Another process of TF_CONFIG went away, or can't be reached: after "
+        f"{_PROCESSES_START:.0f} s TensorFlow still waits for it. Start all of them again."
+    )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with ending_after(_PROCESSES_START, message):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise InputError(f"The processes of TF_CONFIG can't be joined: {plain(error)}") from None
 
@@ -84,12 +103,12 @@ def watching(strategy):
     try:
         yield
     except tf.errors.OpError as error:
-        if num_workers(strategy) == 1:
+        if num_workers(strategy) == 1 or type(error).__name__ not in _ENDS:
             raise
         raise InputError(
-            f"Another process of TF_CONFIG has stopped, or can't be reached "
-            f"({type(error).__name__}). What was saved is kept; to go on, start all of them again "
-            "with the same commands."
+            "Another process of TF_CONFIG has stopped, or can't be reached. What was saved is "
+            "kept; to go on, start all of them again with the same commands. "
+            f"({type(error).__name__}: {plain(error)})"
         ) from None
 
 
@@ -115,6 +134,25 @@ def of_all_workers(value: int) -> list[int]:
     )
     replicas = strategy.num_replicas_in_sync // num_workers(strategy)
     return np.asarray(strategy.gather(own, axis=0))[::replicas].tolist()
+
+
+def check_alike(what: str, *values) -> None:
+    """Makes sure that the processes of the strategy in force found the same.
+
+    A collective operation: all of them call it.
+
+    Args:
+        what: they found, for the message.
+        values: that JSON can hold.
+
+    Raises:
+        InputError: in all processes alike.
+    """
+    text = json.dumps(values, sort_keys=True)
+    if len(set(of_all_workers(zlib.crc32(text.encode()) >> 1))) > 1:
+        raise InputError(
+            f"The processes of TF_CONFIG find different {what}; needed are the same for all."
+        )
 
 
 def _tpu_strategy():

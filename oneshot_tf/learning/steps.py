@@ -149,19 +149,28 @@ class TrainStep:
 
     @functools.partial(tf.function, autograph=False)
     def look(self, images, labels, number):
-        """What a step would do, on one device, without doing it: its metrics and gradients.
+        """What a step would do, on each device for itself, without doing it.
 
         Args:
             images, labels: the whole global batch.
             number: of the step.
+
+        Returns:
+            Its metrics and gradients.
         """
-        images = self.prepare(images, 0, self.batch_size, number)
-        settings = self.settings
         turns = count_turns(
-            self.batch_size, self.ghost_batch_size, settings.device_batch_size, num_replicas=1
+            self.batch_size, self.ghost_batch_size, self.settings.device_batch_size, num_replicas=1
         )
-        gradients, metrics = self._gradients(images, labels, self.masks(number), turns, False, 1)
-        return metrics, gradients
+
+        def alone(images, labels, number):
+            images = self.prepare(images, 0, self.batch_size, number)
+            masks = self.masks(number)
+            gradients, metrics = self._gradients(images, labels, masks, turns, False, 1)
+            return metrics, gradients
+
+        metrics, gradients = self.strategy.run(alone, args=(images, labels, number))
+        first = lambda x: self.strategy.experimental_local_results(x)[0]  # noqa: E731
+        return {name: first(value) for name, value in metrics.items()}, [*map(first, gradients)]
 
     def _gradients(self, images, labels, masks, turns, skip, replicas):
         """Of the loss, L2 included, in the order of `variables`; and the metrics."""
