@@ -224,12 +224,11 @@ class _Row:
 
     @property
     def floor(self) -> float | None:
-        """Seconds that a step takes at least."""
-        if self.chip is None or self.error:
+        """Seconds that a step takes at least; XLA's counts for a CPU bound nothing elsewhere."""
+        if self.error or self.answer["memory_bytes"] is None:
             return None
         arithmetic = self.answer["flops"] / self.chip.flops
-        # What XLA's count for a CPU says of a GPU's traffic is no lower bound.
-        traffic = (self.answer["memory_bytes"] or 0) / self.chip.bandwidth
+        traffic = self.answer["memory_bytes"] / self.chip.bandwidth
         return self.turns * max(arithmetic, traffic)
 
     def report(self):

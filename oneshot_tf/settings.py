@@ -426,7 +426,7 @@ class PlanSettings(Settings):
         "v5e:2x4",
         "Machines, separated by commas: a TPU's kind and chips (v2, v3, v4, v5e, v5p, v6e: "
         "v5e:2x4, v4:2x2x1), GPUs (gpu:a100, gpu:h100, gpu:h200, gpu:h200x8) or cpu. For GPUs and "
-        "the CPU, memory is what XLA's analysis for a CPU says.",
+        "the CPU there is no least time, and memory is what XLA's analysis for a CPU says.",
     )
     num_classes: int = setting(
         0, "Classes, for a data set that isn't read for this; 0: known by its name.", least=0

@@ -103,6 +103,16 @@ def test_several_machines_share_graphs_and_a_table(compiler, capsys):
     assert steps[0] is steps[3] and steps[1] is steps[4] and steps[2] is steps[5]
 
 
+def test_for_a_gpu_there_is_memory_and_no_floor(compiler, monkeypatch, capsys):
+    """What comes back then is XLA's count for a CPU."""
+    answer = {**compiler(b"", "cpu", 0), "memory_bytes": None}
+    monkeypatch.setattr(plan, "compile_elsewhere", lambda *_: answer)
+    plan.main(*groups("gpu:h200x4"))
+    out = capsys.readouterr().out
+    assert "gpu:h200x4: 4 device(s), 32 images each a step." in out
+    assert "fits: 3,072 of 134,468 MiB" in out and "at least 1" not in out
+
+
 @pytest.mark.parametrize(
     "topology, changes, part",
     [
