@@ -72,7 +72,7 @@ while time.monotonic() < end:
     time.sleep(0.2)
 print("error: " + message, file=sys.stderr, flush=True)
 if os.getppid() == parent:
-    os.kill(parent, signal.SIGTERM)
+    os.kill(parent, signal.SIGKILL)  # TensorFlow takes SIGTERM for a notice
 """
 
 

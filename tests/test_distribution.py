@@ -191,7 +191,7 @@ def test_a_tpu_that_does_not_answer():
             [sys.executable, "-c", code], cwd=ROOT, env={**ENVIRONMENT, "TPU_NAME": name},
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
-    assert done.returncode == -signal.SIGTERM
+    assert done.returncode == -signal.SIGKILL
     assert f"found no TPU called '{name}'" in done.stderr and "didn't answer in 2 s" in done.stderr
 
 
@@ -205,8 +205,33 @@ def test_a_wait_ends_that_lets_no_thread_run():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=90
     )
-    assert done.returncode == -signal.SIGTERM and "error: Nobody came." in done.stderr
+    assert done.returncode == -signal.SIGKILL and "error: Nobody came." in done.stderr
     assert time.monotonic() - started < 60
+
+
+def test_a_process_that_goes_between_meeting_and_start(tmp_path):
+    """TensorFlow in the other one would wait for it without end."""
+    first, second = free_addresses(2)
+    program = (
+        "import os, runpy, sys, tensorflow as tf\n"
+        "from oneshot_tf.learning import distribution\n"
+        "distribution._PROCESSES_START = 5.0\n"
+        "if '\"index\": 1' in os.environ['TF_CONFIG']:\n"
+        "    tf.distribute.MultiWorkerMirroredStrategy = lambda: os._exit(5)\n"
+        "runpy.run_module('oneshot_tf.train', run_name='__main__', alter_sys=True)"
+    )
+    flags = [*DATA, *MODEL, *TRAIN, f"--run_dir={tmp_path / 'run'}"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, "--distribution=multi_worker", *flags],
+            cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**ENVIRONMENT, "TF_CONFIG": config({"worker": [first, second]}, index=index)},
+        )
+        for index in (0, 1)
+    ]  # fmt: skip
+    finish(started[1], 5)
+    out = finish(started[0], -signal.SIGKILL)
+    assert "Another process of TF_CONFIG went away" in out and not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_on_two_devices(tmp_path):
