@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: what must not be cut in two is finished first."""
+"""Ctrl-C and SIGTERM: what must not be cut in two is finished first; what hears neither is ended.
+
+Knows nothing of what is interrupted.
+"""
 
 import contextlib
 import os

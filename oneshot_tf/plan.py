@@ -51,7 +51,7 @@ CHIPS = {
     "v4": Chip(1, 32 * 2**30, 1200e9, 275e12),
     "v5e": Chip(1, 16 * 2**30, 819e9, 197e12),
     "v5p": Chip(1, 95 * 2**30, 2765e9, 459e12),
-    "v6e": Chip(1, 32 * 2**30, 1640e9, 918e12),
+    "v6e": Chip(1, 32 * 2**30, 1638e9, 918e12),
     "a100": Chip(1, 80e9, 2039e9, 312e12),
     "h100": Chip(1, 80e9, 3350e9, 989e12),
     "h200": Chip(1, 141e9, 4800e9, 989e12),
@@ -115,7 +115,7 @@ def _plan(target, train, graphs):
     name, kind, devices = target
     share = _share(target, train)
     most = max(train.ghost_batch_size, min(train.device_batch_size, share))
-    turns = [n for n in range(train.ghost_batch_size, most + 1, train.ghost_batch_size)]
+    turns = range(train.ghost_batch_size, most + 1, train.ghost_batch_size)
     kinds = frozenset() if kind is None else {"TPU"} if kind[0] == "v" else {"GPU"}
     compiler = name if "TPU" in kinds else "cpu"
     print(f"{name}: {devices} device(s), {share} images each a step.", flush=True)
@@ -261,7 +261,8 @@ class _Row:
 
 def _print_table(rows):
     print(
-        "topology      graph          images  MiB a device  GFLOP  GB moved  at least ms a step",
+        "topology      graph          images  MiB a device  GFLOP  GB of main memory  "
+        "at least ms a step",
         flush=True,
     )
     for row in rows:
@@ -269,10 +270,11 @@ def _print_table(rows):
             cells = "doesn't fit" if row.too_large else "isn't compiled"
         else:
             floor = "-" if row.floor is None else f"{1e3 * row.floor:,.1f}"
-            moved = row.answer["memory_bytes"] or row.answer["bytes_accessed"]
+            moved = row.answer["memory_bytes"]
+            moved = "-" if moved is None else f"{moved / 1e9:,.2f}"
             cells = (
                 f"{row.answer['hbm_bytes'] / 2**20:12,.0f}  {row.answer['flops'] / 1e9:5,.0f}  "
-                f"{moved / 1e9:8,.2f}  {floor:>18}"
+                f"{moved:>17}  {floor:>18}"
             )
         print(f"{row.name:12s}  {row.what:13s}  {row.images:6d}  {cells}", flush=True)
 

@@ -375,7 +375,7 @@ class ExportSettings(Settings):
     class_names: str = setting(
         "",
         "File with what to call the classes, a line each: its name in the data set, a space, and "
-        "what to call it, such as ImageNet's LOC_synset_mapping.txt; empty: the data set's names.",
+        "what to call it, such as 'n01440764 tench'; empty: the data set's names.",
     )
 
 

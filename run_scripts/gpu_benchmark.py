@@ -3,8 +3,8 @@
     python run_scripts/gpu_benchmark.py --json=gpu.json
     python run_scripts/gpu_benchmark.py --npz=cifar.npz --steps=10000 --out=runs/gpu
 
-Needs TensorFlow, Keras, absl-py, psutil and NumPy: no network, no tensorflow-datasets. In this
-order, what is most wanted first, each as soon as it is known:
+Needs TensorFlow, Keras, absl-py, psutil and NumPy, with --npz TensorBoard too: no network, no
+tensorflow-datasets. In this order, what is most wanted first, each as soon as it is known:
 
 1. the rates of the machine: copying (bytes), matrix products (float32, TF32, bfloat16);
 2. a training step at the paper's size, at the start and the end of the dropout ramp: everything

@@ -40,7 +40,7 @@ def load_data(
         download: whether a missing data set may be downloaded.
         skip_bad_images: whether images that can't be used are left out, and printed.
         storage: "memory"; "files": training images stay on disk, and are decoded step by step.
-        fit: how images become squares, "stretch" or "center", see `data.resize`.
+        fit: how images become squares, "stretch" or "center", see `dataset.resize`.
 
     Raises:
         InputError: it can't be had or used; the message says why and the way out.

@@ -169,8 +169,8 @@ class TrainStep:
             return metrics, gradients
 
         metrics, gradients = self.strategy.run(alone, args=(images, labels, number))
-        first = lambda x: self.strategy.experimental_local_results(x)[0]  # noqa: E731
-        return {name: first(value) for name, value in metrics.items()}, [*map(first, gradients)]
+        here = self.strategy.experimental_local_results
+        return {name: here(m)[0] for name, m in metrics.items()}, [here(g)[0] for g in gradients]
 
     def _gradients(self, images, labels, masks, turns, skip, replicas):
         """Of the loss, L2 included, in the order of `variables`; and the metrics."""
