@@ -24,10 +24,33 @@ def learning_rate_schedule(name: str, initial: float, num_steps: int):
     """What a Keras optimizer takes as `learning_rate`.
 
     Args:
-        name: "cosine": one half-wave from `initial` to 0 at `num_steps`; "constant".
+        name: "cosine": half a cosine wave from `initial` to 0 at `num_steps`; "constant";
+            "cooldown": constant, then linear to 0 over the last tenth of the steps.
         initial: the learning rate at step 0.
         num_steps: steps of the whole training.
     """
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(initial, num_steps)
+    if name == "cooldown":
+        return Cooldown(initial, num_steps)
     return initial
+
+
+class Cooldown(keras.optimizers.schedules.LearningRateSchedule):
+    """Constant, then linear to 0 over the last `share` of the steps.
+
+    Args:
+        initial: the learning rate until the decay begins.
+        num_steps: steps of the whole training.
+        share: the part of the steps over which the rate falls, in (0, 1].
+    """
+
+    def __init__(self, initial: float, num_steps: int, share: float = 0.1):
+        self.initial, self.num_steps, self.share = initial, num_steps, share
+
+    def __call__(self, step):
+        left = 1.0 - tf.cast(step, tf.float32) / float(self.num_steps)
+        return self.initial * tf.clip_by_value(left / self.share, 0.0, 1.0)
+
+    def get_config(self):
+        return {"initial": self.initial, "num_steps": self.num_steps, "share": self.share}
