@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.data.dataset import decode
+from oneshot_tf.data.images import decode
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, read_json, user_path
 

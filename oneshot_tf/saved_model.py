@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data.dataset import normalize, resize
+from oneshot_tf.data.dataset import normalize
+from oneshot_tf.data.images import resize
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import (
     beside_of,
@@ -25,7 +26,7 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
     """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
 
     Its default signature takes `images`, uint8 `[N, H, W, 3]` of any N, H and W
-    (brought to the net's image size where they differ, see `data.dataset.resize`), and gives
+    (brought to the net's image size where they differ, see `data.images.resize`), and gives
     `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and `class_name`
     string `[N]`. Preprocessing is inside. Batch norms use moving averages.
 

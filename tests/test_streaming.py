@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf.data import dataset as data
+from oneshot_tf.data import images as data
 from oneshot_tf.data import streaming
 from oneshot_tf.data.streaming import FileReader, RecordReader, StreamedSplit
 from oneshot_tf.learning.loop import check_batch_size

@@ -1,22 +1,13 @@
-"""Where images come from: scikit-learn's digits, folders, tensorflow-datasets."""
+"""Where images come from: scikit-learn's digits, arrays, folders, tensorflow-datasets."""
 
 import numpy as np
-import tensorflow as tf
 
-from oneshot_tf.data.dataset import (
-    BadImages,
-    Dataset,
-    Split,
-    check_memory,
-    decode,
-    make_dataset,
-    resize,
-)
-from oneshot_tf.data.streaming import FileReader, StreamedSplit
+from oneshot_tf.data import folders
+from oneshot_tf.data.dataset import Dataset, Split, make_dataset
+from oneshot_tf.data.images import resize
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, user_path
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 _DEFAULT_SIZE = 32
 
 
@@ -40,7 +31,7 @@ def load_data(
         download: whether a missing data set may be downloaded.
         skip_bad_images: whether images that can't be used are left out, and printed.
         storage: "memory"; "files": training images stay on disk, and are decoded step by step.
-        fit: how images become squares, "stretch" or "center", see `dataset.resize`.
+        fit: how images become squares, "stretch" or "center", see `images.resize`.
 
     Raises:
         InputError: it can't be had or used; the message says why and the way out.
@@ -57,7 +48,7 @@ def load_data(
         try:
             path = dataset.removeprefix("folder:")
             size = image_size or _DEFAULT_SIZE
-            source = _folder(path, size, skip_bad_images, storage == "files", fit)
+            source = folders.load(path, size, skip_bad_images, storage == "files", fit)
         except OSError as error:
             raise InputError(f"--dataset={dataset} can't be read: {error}.") from None
     else:
@@ -122,89 +113,3 @@ def _arrays(path, size, fit):
     if names.ndim != 1 or names.dtype.kind not in "Ui":
         raise InputError(f"--dataset=npz:{path}: class_names are {names.dtype}; needed are texts.")
     return splits["train"], lambda: splits["test"], [str(name) for name in names]
-
-
-def _folder(path, size, skip, streamed, fit):
-    """A folder with one sub-folder a class, or two such folders, `train` and `test`."""
-    root = user_path(path)
-    if not root.is_dir():
-        raise InputError(f"--dataset=folder:{path}: there is no folder {root}.")
-
-    def read(name, files, labels):
-        if not streamed:
-            return _read_images(name, files, labels, names, size, skip, fit)
-        split = StreamedSplit(FileReader(files, labels), np.arange(len(files)), size, fit)
-        if not skip:
-            return split
-        kept = split.without_bad()
-        _check_classes(name, labels, kept.labels, names)
-        return kept
-
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        files, labels, names = _list_folder(root / "train")
-        full = read(root, files, labels)
-        test_files, test_labels, others = _list_folder(root / "test")
-        if others != names:
-            raise InputError(
-                f"{root / 'test'} has the classes {', '.join(others)}; needed are those of "
-                f"{root / 'train'}: {', '.join(names)}."
-            )
-    else:
-        files, labels, names = _list_folder(root)
-        order = np.random.default_rng(1).permutation(len(files))
-        held = max(1, len(files) // 6)
-        files, labels = [files[i] for i in order], labels[order]
-        test_files, test_labels = files[:held], labels[:held]
-        full = read(root, files[held:], labels[held:])
-
-    def load_test():
-        return read(root / "test images", test_files, test_labels)
-
-    if not streamed:
-        load_test()  # found broken now, not after the training
-    return full, load_test, names
-
-
-def _list_folder(root):
-    """Image files, int32 labels and class names of a folder with one sub-folder a class."""
-    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) < 2:
-        raise InputError(
-            f"{root} has {len(classes)} sub-folder(s); needed is one with images for each of two "
-            "or more classes."
-        )
-    files, labels = [], []
-    for label, folder in enumerate(classes):
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(
-                f"The class folder {folder} holds no image ({', '.join(sorted(_IMAGE_SUFFIXES))}); "
-                "add some or remove it."
-            )
-        files += found
-        labels += [label] * len(found)
-    return files, np.array(labels, np.int32), tuple(p.name for p in classes)
-
-
-def _read_images(name, files, labels, class_names, size, skip, fit):
-    """Decodes and resizes files; all of them are tried before an error is raised."""
-    check_memory(len(files), size, str(name))
-    images, kept = np.zeros((len(files), size, size, 3), np.uint8), np.ones(len(files), bool)
-    bad = BadImages(str(name), skip)
-    for i, file in enumerate(files):
-        try:
-            images[i] = resize(decode(file.read_bytes()), size, fit)
-        except (tf.errors.OpError, OSError, ValueError) as error:
-            kept[i] = False
-            bad.add(str(file), error)
-    bad.report(len(files))
-    _check_classes(name, labels, labels[kept], class_names)
-    return Split(images[kept], labels[kept])
-
-
-def _check_classes(name, labels, kept, class_names):
-    lost = np.setdiff1d(labels, kept)
-    if lost.size:
-        raise InputError(
-            f"{name}: of class {class_names[lost[0]]} no image is left; remove it or add some."
-        )

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import dataset
+from oneshot_tf.data.images import BadImages, decode, resize
 from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
@@ -143,7 +144,7 @@ class StreamedSplit:
         reader: a `FileReader` or `RecordReader`.
         indices: which of its images, in order.
         image_size: height and width that they are brought to.
-        fit: how, see `dataset.resize`.
+        fit: how, see `images.resize`.
     """
 
     on_disk = True
@@ -237,23 +238,23 @@ class StreamedSplit:
     def _decoded(self, positions, seed, count):
         """Batches of `count` images and labels, of (index, position)s."""
 
-        def decode(index, position):
+        def read(index, position):
             encoded, label = self._reader.read(index)
             if seed is None:
-                image = dataset.resize(_decode(encoded), self.image_size, self.fit)
+                image = resize(_decode(encoded), self.image_size, self.fit)
             else:
                 key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
                 image = _random_crop(encoded, self.image_size, key)
             return tf.ensure_shape(image, [self.image_size, self.image_size, 3]), label
 
-        images = positions.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        images = positions.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         yield from images.batch(count).prefetch(_AHEAD).as_numpy_iterator()
 
     def _name_bad(self, indices, error):
         """Raises InputError with the name of one, of some images, that can't be decoded."""
         for index in indices:
             try:
-                dataset.decode(self._reader.read(tf.constant(index))[0])
+                decode(self._reader.read(tf.constant(index))[0])
             except (tf.errors.OpError, OSError, ValueError) as reason:
                 raise InputError(
                     f"{self._reader.name(index)} can't be decoded ({plain(reason)}). Repair or "
@@ -267,7 +268,7 @@ class StreamedSplit:
         Raises:
             InputError: none is left.
         """
-        bad, good = dataset.BadImages("Images on disk", skip=True), np.ones(len(self), bool)
+        bad, good = BadImages("Images on disk", skip=True), np.ones(len(self), bool)
 
         def works(encoded):
             return tf.size(_decode(encoded)) > 0

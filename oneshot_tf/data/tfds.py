@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from oneshot_tf.data import dataset
+from oneshot_tf.data.images import BadImages, decode, resize
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError, short
 
@@ -185,7 +186,7 @@ def _read(builder, split, size, skip, fit):
         image = example["image"]
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
         if image.shape[:2] != (size, size):
-            image = dataset.resize(image, size, fit)
+            image = resize(image, size, fit)
         return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
@@ -203,7 +204,7 @@ def _read(builder, split, size, skip, fit):
 def _read_one_by_one(builder, split, size, skip, fit):
     """A split of which something can't be used: finds out what."""
     info, features = builder.info.splits[split], builder.info.features
-    bad = dataset.BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
+    bad = BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
     images, labels = [], []
     for path, expected in zip(info.filepaths, info.shard_lengths):
         records = iter(tf.data.TFRecordDataset(str(path)))
@@ -221,7 +222,7 @@ def _read_one_by_one(builder, split, size, skip, fit):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(dataset.resize(dataset.decode(example["image"]), size, fit).numpy())
+                images.append(resize(decode(example["image"]), size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)
