@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_weights, random_images, randomize_offsets
+from conftest import copy_weights, random_images, randomize_betas
 from reference import Reference
 
 import oneshot_tf as ost
@@ -29,7 +29,7 @@ def test_supernet_under_masks_is_the_plainly_written_net(small_space, small_supe
 
 def test_six_cells_of_the_papers_space_are_the_plainly_written_net(space):
     supernet = ost.Supernet(space, ost.Stack(6, 2), num_classes=5, seed=4)
-    randomize_offsets(supernet)
+    randomize_betas(supernet)
     a = space.sample(np.random.default_rng(2))
     images = random_images(8, size=16)
     logits = supernet(images, space.masks([a]), True)
@@ -222,7 +222,7 @@ def test_batch_statistics_are_those_of_the_ghost_batch(small_space, small_supern
 def test_a_standalone_net_classifies_one_image_as_in_a_batch(small_space):
     a = small_space.sample(np.random.default_rng(8))
     net = ost.Standalone(small_space, a, ost.Stack(3, 4), num_classes=5)
-    randomize_offsets(net)
+    randomize_betas(net)
     images = random_images(8)
     for _ in range(10):
         net(images, True, num_ghosts=2)
