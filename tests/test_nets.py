@@ -1,5 +1,10 @@
 """One-shot and stand-alone nets: operations, masks, gradients, messages."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +14,7 @@ from reference import Reference
 import oneshot_tf as ost
 from oneshot_tf.nn.convolutions import depthwise_convolve
 
+ROOT = pathlib.Path(__file__).parent.parent
 DEAD_CELLS = "prev2:sep3x3+max3x3 | prev2+block0:avg3x3"  # nothing reads the cell before the last
 
 
@@ -122,6 +128,38 @@ def test_the_depthwise_gradient_by_columns_is_tensorflows(size, width):
         gradients.append([loss, *tape.gradient(loss, [x, kernel])])
     for ours, theirs in zip(*gradients):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+CONVOLUTIONS = """if True:
+    import numpy as np, tensorflow as tf
+    from oneshot_tf.nn.convolutions import convolve
+    rng = np.random.default_rng(0)
+    for n in (8, 32, 64):
+        for size, stride in ((8, 2), (9, 2), (8, 4), (7, 4), (8, 1)):
+            x, k = rng.normal(size=(n, size, size, 4)), rng.normal(size=(1, 1, 4, 8))
+            kept = x[:, ::stride, ::stride]
+            weights = rng.normal(size=(*kept.shape[:3], 8))
+            with tf.GradientTape() as tape:
+                images, kernel = tf.constant(x, tf.float32), tf.constant(k, tf.float32)
+                tape.watch([images, kernel])
+                y = convolve(images, kernel, stride)
+                loss = tf.reduce_sum(y * tf.cast(weights, tf.float32))
+            dx, dk = tape.gradient(loss, [images, kernel])
+            expected = np.zeros_like(x)
+            expected[:, ::stride, ::stride] = weights @ k[0, 0].T
+            np.testing.assert_allclose(y, kept @ k[0, 0], atol=1e-4)
+            np.testing.assert_allclose(dx, expected, atol=1e-4)
+            by_hand = np.einsum("nhwc,nhwd->cd", kept, weights)
+            np.testing.assert_allclose(dk[0, 0], by_hand, atol=1e-3)
+"""
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_strided_1x1_convolutions_and_their_gradients_equal_numpy(kernels):
+    """Without and with oneDNN's kernels, whose own gradient here is wrong on some CPUs."""
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": kernels, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", CONVOLUTIONS], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_dense_step_compiles_with_xla(small_space, small_supernet):
