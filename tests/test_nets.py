@@ -228,6 +228,36 @@ def test_unused_weights_get_no_gradient_and_no_l2(small_space, small_supernet):
             np.testing.assert_array_equal(moved, usage[0].numpy() > 0, err_msg=str(a))
 
 
+def test_a_kernel_is_in_use_exactly_where_it_has_a_gradient(small_space):
+    """200 random rows on three cells, random betas, everything computed: no path is skipped.
+
+    Norms of gradients, relative to the kernels': rounding leaves up to 1e-6 where there is none.
+    Each layer has a positive beta: without one, a layer that reads a constant has only zeros.
+    """
+    net = ost.Supernet(small_space, ost.Stack(3, 4), num_classes=5, seed=1)
+    randomize_betas(net)
+    for beta in (v for v in net.trainable_variables if "beta" in v.path):
+        beta.assign(np.concatenate([np.abs(beta[:1]), beta[1:]]))
+    images, labels = random_images(8, size=16), np.arange(8) % 5
+    kernels = [kernel.value for kernel in net.kernels]
+
+    @tf.function
+    def look(masks):
+        with tf.GradientTape() as tape:
+            logits = net(images, masks, training=True, skip=False)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        norms = [tf.norm(g) / tf.norm(k) for g, k in zip(tape.gradient(loss, kernels), kernels)]
+        return tf.stack(norms), net.usage(masks)[0]
+
+    rng = np.random.default_rng(0)
+    kept = rng.choice([0.1, 0.2, 0.4, 0.7], size=(200, 1, 1))
+    rows = (rng.random((200, 1, small_space.num_paths)) < kept).astype(np.float32)
+    norms, used = (np.array(part) for part in zip(*map(look, rows)))
+    assert 0.2 < used.mean() < 0.8
+    assert norms[used == 1].min() > 1e-5
+    assert norms[used == 0].max() < 3e-6
+
+
 def test_every_variable_gets_a_gradient_when_all_paths_are_on(small_space, small_supernet):
     images, labels = random_images(16), np.arange(16) % 5
     with tf.GradientTape() as tape:

@@ -128,7 +128,9 @@ class Network(keras.Model):
             if not isinstance(config["dtype"], str):
                 raise InputError(f"`dtype` must be a text; got {short(config['dtype'])}.")
             return cls(**config)
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
                 f"The configuration of a {cls.__name__} must be what `get_config` gives; got "
                 f"{short(config)} ({type(error).__name__}: {error})."
