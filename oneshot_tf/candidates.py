@@ -216,7 +216,7 @@ def select(candidates, retrain) -> list[Candidate]:
 
 
 def _stratified(candidates, count, rng) -> list[Candidate]:
-    """Four of each bucket of candidate accuracy, all buckets equally wide (section 4.2).
+    """Four of each bucket of candidate accuracy, all buckets equally wide (section 4.1).
 
     Where buckets hold fewer, the rest comes from any.
     """

@@ -23,7 +23,7 @@ _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
 _TPU_BLOCK = 16  # architectures a call and replica
 _NUM_REFERENCES = 8
-_REFERENCE_RATE = 1e-8  # section 4.3: nearly all paths on
+_REFERENCE_RATE = 1e-8  # section 5: nearly all paths on
 _DIVERGENCE_IMAGES = 64
 
 
@@ -195,7 +195,7 @@ class CandidateEvaluator:
 class DivergenceEvaluator:
     """How far predictions are from those with nearly all paths on: `evaluator(architectures)`.
 
-    The symmetrised KL divergence D(p||q) + D(q||p) of section 4.3, in nats, p of a
+    The symmetrised KL divergence D(p||q) + D(q||p) of section 5, in nats, p of a
     reference and q of the architecture, averaged over images and references. It
     needs no labels.
 
@@ -242,7 +242,7 @@ class DivergenceEvaluator:
 
 
 def divergence_evaluator(supernet, dataset, ghost_batch_size: int, seed: int):
-    """The `DivergenceEvaluator` of section 4.3, on 64 training images that the seed draws.
+    """The `DivergenceEvaluator` of section 5, on 64 training images that the seed draws.
 
     Args:
         supernet: a `Supernet`.

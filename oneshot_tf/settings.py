@@ -311,7 +311,7 @@ class SearchSettings(Settings):
     rank_by: str = setting(
         "accuracy",
         "accuracy, or kl: first by how much a candidate's predictions differ from those with "
-        "nearly all paths on, for 64 training images without their labels (section 4.3); then "
+        "nearly all paths on, for 64 training images without their labels (section 5); then "
         "the best --finalists by accuracy.",
         choices=("accuracy", "kl"),
     )

@@ -172,16 +172,10 @@ def unit_usage(space: CellSpace, num_cells: int, used):
         cells.append((paths, reads))
         varies = [varies[1], output_varies]
 
-    alive = [one] * num_cells
-    for cell in reversed(range(num_cells - 1)):
-        readers = [cells[cell + 1][1][1] * alive[cell + 1]]  # the next cell reads it as prev1
-        if cell + 2 < num_cells:
-            readers.append(cells[cell + 2][1][0] * alive[cell + 2])
-        alive[cell] = _any(readers)
+    alive = _alive(cells, one)
     stem = [read * alive[0] for read in cells[0][1][:2]]
     if num_cells > 1:
         stem.append(cells[1][1][0] * alive[1])
-
     units = [c * on for (paths, reads), on in zip(cells, alive) for c in paths + reads]
     return units + [_any(stem), one]
 
@@ -211,6 +205,17 @@ def _cell_usage(space, columns, varies):
         paths += used_inputs + operations
         varies.append(_any(used_inputs + convolutions))
     return paths, [_any(readers) for readers in reads], _any(varies[2:])
+
+
+def _alive(cells, one):
+    """`[A, 1]` for each cell: whether a cell that is alive reads it; the last one always is."""
+    alive = [one] * len(cells)
+    for cell in reversed(range(len(cells) - 1)):
+        readers = [cells[cell + 1][1][1] * alive[cell + 1]]  # the next cell reads it as prev1
+        if cell + 2 < len(cells):
+            readers.append(cells[cell + 2][1][0] * alive[cell + 2])
+        alive[cell] = _any(readers)
+    return alive
 
 
 def _any(columns):
