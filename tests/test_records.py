@@ -38,6 +38,19 @@ def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_path):
+    """Earlier versions kept the number that was asked for, and made as many as fit."""
+    directory = RunDirectory(tmp_path)
+    groups = {**GROUPS, "model": ModelSettings(num_cells=2, filters=8)}
+    directory.begin(groups, ost.bender2018(), [], {})
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model"]["num_reductions"] == 1
+    config["model"]["num_reductions"] = 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert directory.group(ModelSettings, "model").stack() == ost.Stack(2, 8, 1)
+    directory.check_settings(groups)  # the same command goes on
+
+
 def test_other_settings_are_refused_and_named(directory, space):
     directory.check_settings(GROUPS)
     directory.check_settings({**GROUPS, "device": DeviceSettings(log_steps=50)})
