@@ -1,6 +1,6 @@
 """Classifies image files with an exported SavedModel.
 
-Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg …
+Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg ...
 """
 
 import json

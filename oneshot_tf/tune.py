@@ -110,7 +110,7 @@ def _worker() -> str:
                 f"listen there ({error.strerror or error})."
             ) from None
     else:
-        print(f"Worker {worker} asks the chief at {address}:{port} for trials …", flush=True)
+        print(f"Worker {worker} asks the chief at {address}:{port} for trials ...", flush=True)
     return worker
 
 

@@ -161,7 +161,7 @@ class Loop:
         """
         where = f"from step {start:,} " if start else ""
         print(
-            f"{self.title}: {self.num_steps:,} steps {where}(the first one takes a while) …",
+            f"{self.title}: {self.num_steps:,} steps {where}(the first one takes a while) ...",
             flush=True,
         )
         progress = Progress(self.title, self.num_steps, "steps")
@@ -276,7 +276,7 @@ class Loop:
     def _after(self, diverged):
         """Writes down what went wrong; returns if training may go back and on."""
         number = diverged.number
-        print(f"{diverged} Looking for where it begins …", flush=True)
+        print(f"{diverged} Looking for where it begins ...", flush=True)
         report = self._diagnose(number)
         kept = "Nothing was saved."
         way_out = "A new run with a lower --learning_rate may get further."
