@@ -126,15 +126,11 @@ def _restore(directory, folder):
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
         raise InputError(f"{result_file} doesn't know {place}; run retrain to its end first.")
-    model = dataclasses.replace(
-        directory.group(settings.ModelSettings, "model"),
-        num_cells=result["retrain"]["num_cells"],
-        filters=result["retrain"]["filters"],
-    )
+    model = directory.group(settings.ModelSettings, "model")
     net = Standalone(
         directory.space(),
         Architecture.from_text(entry["architecture"]),
-        model.stack(),
+        model.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
         num_classes=len(directory.facts()["class_names"]),
     )
     Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)

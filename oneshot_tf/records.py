@@ -187,7 +187,7 @@ class RunDirectory:
             for key, value in values.items():
                 if type(value) is not types[key] and (type(value), types[key]) != (int, float):
                     raise TypeError(f"{key} is {short(value)}")
-            return kind(**values)
+            return kind.from_stored(values)
         except (AttributeError, KeyError, TypeError, InputError) as error:
             raise InputError(
                 f"{self.path / 'config.json'} is damaged or of another version: '{name}' ({error})."

@@ -71,9 +71,7 @@ def main(run, retrain, train, device, location) -> None:
         with strategy.scope():
             shared = f"{directory.path} (--run_dir is a folder that all of them share)"
             check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])
-            stack = dataclasses.replace(
-                model, filters=retrain.filters, num_cells=retrain.num_cells
-            ).stack()
+            stack = model.stack(retrain.num_cells, retrain.filters)
             jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
             result = jobs.run(chosen)
         if is_chief(strategy):

@@ -48,6 +48,11 @@ class Settings:
                 shown = ", ".join(map(str, bound)) if kind == "choices" else bound
                 raise InputError(f"--{name}={value}: needed is {words.format(shown)}.")
 
+    @classmethod
+    def from_stored(cls, values: dict):
+        """The settings of a file that a run keeps, an earlier version's too."""
+        return cls(**values)
+
     def to_dict(self) -> dict:
         """Field names and values."""
         return dataclasses.asdict(self)
@@ -168,10 +173,11 @@ class ModelSettings(Settings):
     )
     num_blocks: int = setting(4, "Choice blocks in a cell (the paper's N_choice).", least=1, most=8)
     num_reductions: int = setting(
-        2,
+        -1,
         "How often, along the cells, height and width are halved and the channels doubled "
-        "(2 for 32x32 images, 3 for 224x224).",
-        least=0,
+        "(2 for 32x32 images, 3 for 224x224): at most --num_cells less one. -1: 2, or as many as "
+        "the cells allow.",
+        least=-1,
         most=6,
     )
     stem_stride: int = setting(
@@ -181,9 +187,33 @@ class ModelSettings(Settings):
         choices=(1, 2, 4),
     )
 
-    def stack(self) -> Stack:
-        """What nets and `space.cost` take besides the space and the number of classes."""
-        return Stack(self.num_cells, self.filters, self.num_reductions, self.stem_stride)
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "num_reductions", self.stack().num_reductions)
+
+    @classmethod
+    def from_stored(cls, values: dict) -> "ModelSettings":
+        """As `Settings.from_stored`. Earlier versions kept more reductions than the cells allow.
+
+        They made as many as there are cells after the first one, and so does this.
+        """
+        if isinstance(values.get("num_cells"), int) and "num_reductions" in values:
+            most = max(0, values["num_cells"] - 1)
+            values = {**values, "num_reductions": min(values["num_reductions"], most)}
+        return super().from_stored(values)
+
+    def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
+        """What nets and `space.cost` take besides the space and the number of classes.
+
+        Args:
+            num_cells, filters: for a net of other sizes; 0 for those of the one-shot model. Fewer
+                cells have as many of its reductions as they allow.
+        """
+        if num_cells or filters:
+            values = {"num_cells": num_cells or self.num_cells, "filters": filters or self.filters}
+            return self.from_stored({**self.to_dict(), **values}).stack()
+        reductions = None if self.num_reductions == -1 else self.num_reductions
+        return Stack(self.num_cells, self.filters, reductions, self.stem_stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,7 +373,13 @@ class RetrainSettings(Settings):
     filters: int = setting(
         0, "Channels of the first convolution; 0: as the one-shot model.", least=0, most=4096
     )
-    num_cells: int = setting(0, "Cells in the stack; 0: as the one-shot model.", least=0, most=64)
+    num_cells: int = setting(
+        0,
+        "Cells in the stack; 0: as the one-shot model. Fewer cells have as many of its reductions "
+        "as they allow.",
+        least=0,
+        most=64,
+    )
     epochs: float = setting(300.0, "Passes over the training images.", above=0.0, most=100_000.0)
     repeats: int = setting(1, "Runs of each architecture, each with its own seed.", least=1)
     first_run: int = setting(

@@ -72,7 +72,11 @@ def _train(directory, strategy, space, dataset, turns, groups):
         sampler = PathDropout(
             space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
         )
-        print(f"One-shot model: {supernet.count_params():,} parameters.", flush=True)
+        print(
+            f"One-shot model: {model.num_cells} cell(s), {model.num_reductions} reduction(s), "
+            f"{supernet.count_params():,} parameters.",
+            flush=True,
+        )
         track = None
         if one_shot.track_architectures:
             track = Tracker(

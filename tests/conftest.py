@@ -32,9 +32,9 @@ def small_space():
 
 @pytest.fixture(scope="session")
 def small_supernet(small_space):
-    """Three cells, so that inputs are joined in every way; random weights and offsets."""
+    """Three cells, so that inputs are joined in every way; random weights and betas."""
     supernet = ost.Supernet(small_space, ost.Stack(3, 4), num_classes=5, seed=1)
-    randomize_offsets(supernet)
+    randomize_betas(supernet)
     return supernet
 
 
@@ -62,11 +62,11 @@ def prepared(tmp_path_factory):
     return root / "data"
 
 
-def randomize_offsets(net, seed=0):
-    """Batch-norm offsets away from their initial zeros: zeros hide leaks."""
+def randomize_betas(net, seed=0):
+    """Betas away from their initial zeros: zeros hide leaks."""
     rng = np.random.default_rng(seed)
     for variable in net.trainable_variables:
-        if "offset" in variable.path or "bias" in variable.path:
+        if "beta" in variable.path or "bias" in variable.path:
             variable.assign(rng.normal(size=variable.shape))
 
 

@@ -31,7 +31,7 @@ class Reference:
 
     def bn_relu(self, x, name):
         mean, variance = tf.nn.moments(x, [0, 1, 2])
-        x = (x - mean) / tf.sqrt(variance + 1e-3) + self.weights[f"{name}/offset"]
+        x = (x - mean) / tf.sqrt(variance + 1e-3) + self.weights[f"{name}/beta"]
         return tf.nn.relu(x)
 
     def cell(self, index, prev2, prev1):
@@ -42,7 +42,7 @@ class Reference:
         for name, x in (("prev2", prev2), ("prev1", prev1)):
             prefix = f"cell{index}_{name}"
             stride = x.shape[1] // rows
-            if name in used and f"{prefix}_bn/offset" in self.weights:
+            if name in used and f"{prefix}_bn/beta" in self.weights:
                 if index in self.reducing:
                     x = self.bn_relu(x, f"{prefix}_join_bn")
                     x = tf.nn.conv2d(x, self.weights[f"{prefix}_join/kernel"], stride, "SAME")

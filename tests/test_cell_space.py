@@ -93,6 +93,21 @@ def test_bad_number_of_blocks(blocks):
         ost.bender2018(num_blocks=blocks)
 
 
+@pytest.mark.parametrize(
+    "values, part",
+    [
+        ({"operations": ("sep3x3", "sep3x3")}, "'sep3x3' twice"),
+        ({"operations": ("sep3x3", "sep9x9")}, "sep9x9"),
+        ({"operations": "sep3x3"}, "tuple"),
+        ({"operations": ()}, "tuple"),
+        ({"operations": ("sep3x3",), "max_operations": 2}, "from 1 to 1"),
+    ],
+)
+def test_bad_menus(values, part):
+    with pytest.raises(ost.InputError, match=part):
+        ost.CellSpace(**values)
+
+
 def test_random_search_proposes_each_once_and_stops(small_space):
     space = ost.bender2018(num_blocks=1)
     search = ost.RandomSearch(space, seed=0)

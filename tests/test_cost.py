@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
+from oneshot_tf.settings import ModelSettings
 from oneshot_tf.space.cost import usage
 from oneshot_tf.space.stacking import num_units
 
@@ -52,6 +53,38 @@ def test_multiply_adds_by_hand():
 def test_reductions():
     assert [sorted(ost.Stack(n).reducing_cells) for n in (1, 2, 3, 6)] == [[], [1], [1, 2], [2, 4]]
     assert sorted(ost.Stack(8, num_reductions=3).reducing_cells) == [2, 4, 6]
+
+
+@pytest.mark.parametrize("cells, reductions", [(1, 1), (2, 2), (3, 3), (4, 6)])
+def test_more_reductions_than_fit_are_refused(cells, reductions):
+    with pytest.raises(ost.InputError, match=f"at most {cells - 1} .* got {reductions}"):
+        ost.Stack(cells, 8, reductions)
+
+
+@pytest.mark.parametrize("cells", range(1, 13))
+def test_each_reduction_has_a_cell_of_its_own(cells):
+    for reductions in range(cells):
+        places = ost.Stack(cells, 8, reductions).reducing_cells
+        assert len(places) == reductions and 0 not in places
+    assert ost.Stack(cells).num_reductions == min(2, cells - 1)
+
+
+def test_stored_stacks_of_earlier_versions_are_the_nets_that_they_were():
+    """These took the numbers i * cells // (reductions + 1) that are not 0, each once."""
+    for cells in range(1, 9):
+        for reductions in range(7):
+            before = {i * cells // (reductions + 1) for i in range(1, reductions + 1)} - {0}
+            values = {**ModelSettings().to_dict(), "num_cells": cells, "num_reductions": reductions}
+            stored = ModelSettings.from_stored(values)
+            assert stored.stack().reducing_cells == before
+            assert stored.num_reductions == len(before)
+
+
+def test_settings_hold_the_number_of_reductions_in_force():
+    assert [ModelSettings(num_cells=n).num_reductions for n in (1, 2, 3, 6)] == [0, 1, 2, 2]
+    assert ModelSettings(num_cells=8, num_reductions=3).stack(num_cells=2).num_reductions == 1
+    with pytest.raises(ost.InputError, match="at most 1 .* got 2"):
+        ModelSettings(num_cells=2, num_reductions=2)
 
 
 def test_cells_that_nothing_reads_are_not_used(small_space):

@@ -83,8 +83,8 @@ def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeyp
 def test_the_first_cell_whose_output_is_not_finite(digits, tmp_path, where):
     net = make()
     variable(net, f"cell{where}_block0_prev1").assign_add(np.full([1, 1, 4 * 2**where, 1], 1e6))
-    offset = variable(net, f"cell{where}_prev1_bn")
-    offset.assign(np.full(offset.shape, 1e36))
+    beta = variable(net, f"cell{where}_prev1_bn")
+    beta.assign(np.full(beta.shape, 1e36))
     with pytest.raises(ost.InputError, match=f"First not finite: cell {where};"):
         fit(net, digits, tmp_path, sampler=AllOn(net.space))
 

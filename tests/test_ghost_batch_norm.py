@@ -16,11 +16,11 @@ def images(shape, seed=0):
     return (x + rng.normal(size=(shape[0], 1, 1, shape[3]))).astype(np.float32)
 
 
-def by_numpy(x, offset, scale, ghosts, epsilon):
+def by_numpy(x, beta, gamma, ghosts, epsilon):
     out = []
     for part in np.split(x.astype(np.float64), ghosts):
         mean, variance = part.mean(axis=(0, 1, 2)), part.var(axis=(0, 1, 2))
-        out.append((part - mean) / np.sqrt(variance + epsilon) * scale + offset)
+        out.append((part - mean) / np.sqrt(variance + epsilon) * gamma + beta)
     return np.concatenate(out)
 
 
@@ -28,10 +28,10 @@ def by_numpy(x, offset, scale, ghosts, epsilon):
 @pytest.mark.parametrize("formulation", ["_normalize_moments", "_normalize_fused"])
 def test_both_formulations_equal_numpy(ghosts, formulation):
     x = images((16, 5, 5, 3))
-    offset, scale = np.float32([0.3, -1, 2]), np.float32([1, 0.5, 3])
+    beta, gamma = np.float32([0.3, -1, 2]), np.float32([1, 0.5, 3])
     normalize = getattr(ghost_batch_norm, formulation)
-    y, mean, variance = normalize(tf.constant(x), offset, scale, ghosts, 1e-3)
-    np.testing.assert_allclose(y, by_numpy(x, offset, scale, ghosts, 1e-3), atol=2e-5)
+    y, mean, variance = normalize(tf.constant(x), beta, gamma, ghosts, 1e-3)
+    np.testing.assert_allclose(y, by_numpy(x, beta, gamma, ghosts, 1e-3), atol=2e-5)
     parts = np.split(x, ghosts)
     np.testing.assert_allclose(mean, np.mean([p.mean((0, 1, 2)) for p in parts], 0), atol=1e-5)
     np.testing.assert_allclose(variance, np.mean([p.var((0, 1, 2)) for p in parts], 0), rtol=1e-4)
@@ -40,13 +40,13 @@ def test_both_formulations_equal_numpy(ghosts, formulation):
 def test_the_formulations_have_the_same_gradients():
     x = tf.constant(images((8, 4, 4, 3)))
     weights = tf.constant(images((8, 4, 4, 3), seed=1))
-    offset, scale = tf.constant([0.3, -1, 2]), tf.constant([1, 0.5, 3])
+    beta, gamma = tf.constant([0.3, -1, 2]), tf.constant([1, 0.5, 3])
     gradients = []
     for normalize in (ghost_batch_norm._normalize_moments, ghost_batch_norm._normalize_fused):
         with tf.GradientTape() as tape:
-            tape.watch([x, offset, scale])
-            loss = tf.reduce_sum(normalize(x, offset, scale, 2, 1e-3)[0] * weights)
-        gradients.append(tape.gradient(loss, [x, offset, scale]))
+            tape.watch([x, beta, gamma])
+            loss = tf.reduce_sum(normalize(x, beta, gamma, 2, 1e-3)[0] * weights)
+        gradients.append(tape.gradient(loss, [x, beta, gamma]))
     for a, b in zip(*gradients):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -58,7 +58,7 @@ def test_one_ghost_batch_is_keras_batch_norm_in_training(size, ghosts):
     theirs = keras.layers.BatchNormalization(epsilon=1e-3)
     y = ours(x, num_ghosts=ghosts)
     expected = theirs(x, training=True)
-    ours.offset.assign(np.arange(8.0))
+    ours.beta.assign(np.arange(8.0))
     theirs.beta.assign(np.arange(8.0))
     np.testing.assert_allclose(ours(x), theirs(x, training=True), atol=2e-5)
     np.testing.assert_allclose(y, expected, atol=2e-5)
@@ -115,7 +115,7 @@ def test_statistics_are_float32_under_mixed_precision():
     x = 300 + images((32, 4, 4, 3))  # bfloat16 statistics would be off by 1
     layer = ost.GhostBatchNorm(dtype="mixed_bfloat16", moving_averages=True, momentum=0.0)
     y = layer(x, training=True)
-    assert y.dtype == tf.bfloat16 and layer.offset.dtype == "float32"
+    assert y.dtype == tf.bfloat16 and layer.beta.dtype == "float32"
     rounded = tf.cast(tf.cast(x, tf.bfloat16), tf.float32).numpy()
     np.testing.assert_allclose(layer.moving_mean, rounded.mean((0, 1, 2)), rtol=1e-5)
     served = tf.cast(layer(x, training=False), tf.float32)

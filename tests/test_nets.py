@@ -1,14 +1,20 @@
 """One-shot and stand-alone nets: operations, masks, gradients, messages."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import copy_weights, random_images, randomize_offsets
+from conftest import copy_weights, random_images, randomize_betas
 from reference import Reference
 
 import oneshot_tf as ost
 from oneshot_tf.nn.convolutions import depthwise_convolve
 
+ROOT = pathlib.Path(__file__).parent.parent
 DEAD_CELLS = "prev2:sep3x3+max3x3 | prev2+block0:avg3x3"  # nothing reads the cell before the last
 
 
@@ -29,7 +35,7 @@ def test_supernet_under_masks_is_the_plainly_written_net(small_space, small_supe
 
 def test_six_cells_of_the_papers_space_are_the_plainly_written_net(space):
     supernet = ost.Supernet(space, ost.Stack(6, 2), num_classes=5, seed=4)
-    randomize_offsets(supernet)
+    randomize_betas(supernet)
     a = space.sample(np.random.default_rng(2))
     images = random_images(8, size=16)
     logits = supernet(images, space.masks([a]), True)
@@ -124,6 +130,38 @@ def test_the_depthwise_gradient_by_columns_is_tensorflows(size, width):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
+CONVOLUTIONS = """if True:
+    import numpy as np, tensorflow as tf
+    from oneshot_tf.nn.convolutions import convolve
+    rng = np.random.default_rng(0)
+    for n in (8, 32, 64):
+        for size, stride in ((8, 2), (9, 2), (8, 4), (7, 4), (8, 1)):
+            x, k = rng.normal(size=(n, size, size, 4)), rng.normal(size=(1, 1, 4, 8))
+            kept = x[:, ::stride, ::stride]
+            weights = rng.normal(size=(*kept.shape[:3], 8))
+            with tf.GradientTape() as tape:
+                images, kernel = tf.constant(x, tf.float32), tf.constant(k, tf.float32)
+                tape.watch([images, kernel])
+                y = convolve(images, kernel, stride)
+                loss = tf.reduce_sum(y * tf.cast(weights, tf.float32))
+            dx, dk = tape.gradient(loss, [images, kernel])
+            expected = np.zeros_like(x)
+            expected[:, ::stride, ::stride] = weights @ k[0, 0].T
+            np.testing.assert_allclose(y, kept @ k[0, 0], atol=1e-4)
+            np.testing.assert_allclose(dx, expected, atol=1e-4)
+            by_hand = np.einsum("nhwc,nhwd->cd", kept, weights)
+            np.testing.assert_allclose(dk[0, 0], by_hand, atol=1e-3)
+"""
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_strided_1x1_convolutions_and_their_gradients_equal_numpy(kernels):
+    """Without and with oneDNN's kernels, whose own gradient here is wrong on some CPUs."""
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": kernels, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", CONVOLUTIONS], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_a_dense_step_compiles_with_xla(small_space, small_supernet):
     """Static shapes and no conditionals: what accelerators with XLA need. Same numbers."""
     images = random_images(8)
@@ -190,6 +228,36 @@ def test_unused_weights_get_no_gradient_and_no_l2(small_space, small_supernet):
             np.testing.assert_array_equal(moved, usage[0].numpy() > 0, err_msg=str(a))
 
 
+def test_a_kernel_is_in_use_exactly_where_it_has_a_gradient(small_space):
+    """200 random rows on three cells, random betas, everything computed: no path is skipped.
+
+    Norms of gradients, relative to the kernels': rounding leaves up to 1e-6 where there is none.
+    Each layer has a positive beta: without one, a layer that reads a constant has only zeros.
+    """
+    net = ost.Supernet(small_space, ost.Stack(3, 4), num_classes=5, seed=1)
+    randomize_betas(net)
+    for beta in (v for v in net.trainable_variables if "beta" in v.path):
+        beta.assign(np.concatenate([np.abs(beta[:1]), beta[1:]]))
+    images, labels = random_images(8, size=16), np.arange(8) % 5
+    kernels = [kernel.value for kernel in net.kernels]
+
+    @tf.function
+    def look(masks):
+        with tf.GradientTape() as tape:
+            logits = net(images, masks, training=True, skip=False)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        norms = [tf.norm(g) / tf.norm(k) for g, k in zip(tape.gradient(loss, kernels), kernels)]
+        return tf.stack(norms), net.usage(masks)[0]
+
+    rng = np.random.default_rng(0)
+    kept = rng.choice([0.1, 0.2, 0.4, 0.7], size=(200, 1, 1))
+    rows = (rng.random((200, 1, small_space.num_paths)) < kept).astype(np.float32)
+    norms, used = (np.array(part) for part in zip(*map(look, rows)))
+    assert 0.2 < used.mean() < 0.8
+    assert norms[used == 1].min() > 1e-5
+    assert norms[used == 0].max() < 3e-6
+
+
 def test_every_variable_gets_a_gradient_when_all_paths_are_on(small_space, small_supernet):
     images, labels = random_images(16), np.arange(16) % 5
     with tf.GradientTape() as tape:
@@ -222,7 +290,7 @@ def test_batch_statistics_are_those_of_the_ghost_batch(small_space, small_supern
 def test_a_standalone_net_classifies_one_image_as_in_a_batch(small_space):
     a = small_space.sample(np.random.default_rng(8))
     net = ost.Standalone(small_space, a, ost.Stack(3, 4), num_classes=5)
-    randomize_offsets(net)
+    randomize_betas(net)
     images = random_images(8)
     for _ in range(10):
         net(images, True, num_ghosts=2)

@@ -13,6 +13,9 @@ import numpy as np
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import make_folder, read_arrays, write_arrays
 
+# Names of variables of earlier versions, and what they are now. The second pair is of the
+# optimizer's momentum.
+_RENAMED = (("_bn/offset", "_bn/beta"), ("_bn_offset_", "_bn_beta_"))
 _NAME = re.compile(r"step_(\d{9})\.npz")
 
 
@@ -90,7 +93,7 @@ class Checkpoints:
         path = self.path(step)
         if not path.exists():
             raise InputError(f"{path} is missing.")
-        arrays = read_arrays(path)
+        arrays = {_name_now(name): array for name, array in read_arrays(path).items()}
         for variable in variables:
             array = arrays.get(variable.path)
             if array is None or array.shape != tuple(variable.shape):
@@ -101,6 +104,12 @@ class Checkpoints:
                 )
         for variable in variables:
             variable.assign(arrays[variable.path])
+
+
+def _name_now(name: str) -> str:
+    for before, now in _RENAMED:
+        name = name.replace(before, now)
+    return name
 
 
 def value_of(variable) -> np.ndarray:

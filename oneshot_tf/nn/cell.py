@@ -37,8 +37,7 @@ class Cell(keras.layers.Layer):
         paths: an object of `nn.paths`.
         num_ghosts, training, turn: for the batch norms, see `GhostBatchNorm`.
 
-    Attributes:
-        kernels: pairs of a variable that L2 counts, and its unit within the cell.
+    All variables exist once the constructor returns.
     """
 
     def __init__(
@@ -47,10 +46,27 @@ class Cell(keras.layers.Layer):
         super().__init__(dtype=parts.dtype, **kwargs)
         self.space = space
         self.plan = plan
-        self.kernels = []
         self._build_reads(parts, present[space.num_paths :])
         self._build_blocks(parts, present[: space.num_paths])
-        self.built = True
+        self.build(*((None, None, None, i.source_width) for i in plan.inputs))
+
+    def build(self, prev2_shape, prev1_shape):
+        """Makes nothing: it lets Keras note the shapes, for `summary`, saving and export."""
+
+    def compute_output_shape(self, prev2_shape, prev1_shape):
+        sizes = [n and -(-n // self.plan.inputs[1].stride) for n in prev1_shape[1:3]]
+        return (prev1_shape[0], *sizes, self.space.num_blocks * self.plan.width)
+
+    @property
+    def kernels(self) -> list:
+        """Pairs of a variable that L2 counts and its unit within the cell."""
+        joined = [(i, join.convs[0]) for i, join in enumerate(self.joins) if join is not None]
+        pairs = [(conv.kernel, self.space.num_paths + i) for i, conv in joined]
+        for path, layer in enumerate(self.path_layers):
+            if layer is not None:
+                for conv in getattr(layer, "convs", [layer]):
+                    pairs.extend((v, path) for v in conv.variables)
+        return pairs
 
     def _build_reads(self, parts, present):
         """The joins of the two outer inputs, and the BN of each tensor that is read."""
@@ -65,7 +81,6 @@ class Cell(keras.layers.Layer):
                 conv = Conv(parts, outer.width, stride=outer.stride, name=f"{name}_join")
                 joins[i] = BnReluConvs(parts, [conv], name=f"{name}_joined")
                 joins[i].build((None, None, None, outer.source_width))
-                self.kernels.append((conv.kernel, self.space.num_paths + i))
             norms[i] = parts.batch_norm(f"{name}_bn")
             norms[i].build((None, None, None, widths[i]))
         self._read_widths = widths
@@ -89,10 +104,6 @@ class Cell(keras.layers.Layer):
                     layer.build((None, None, None, self.plan.width))
                     layers[path] = layer
         self.path_layers = layers
-        for path, layer in enumerate(layers):
-            if layer is not None:
-                for conv in getattr(layer, "convs", [layer]):
-                    self.kernels.extend((v, path) for v in conv.trainable_variables)
 
     def call(self, prev2, prev1, paths=None, num_ghosts=1, training=False, turn=(0, 1)):
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}

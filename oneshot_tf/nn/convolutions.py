@@ -9,8 +9,11 @@ _NARROWEST = 8  # where the gradient below pays; measured in BUILD_NOTES.md
 
 def convolve(x, kernel, stride: int = 1):
     """`[B, H, W, C]` by a kernel `[h, w, C, D]`: `[B, H / stride, W / stride, D]`."""
-    if stride == 1 and kernel.shape[:2] == (1, 1):
-        # The same numbers as a matrix product, which is the faster kernel on CPU.
+    if kernel.shape[:2] == (1, 1):
+        # The same numbers as a matrix product of the pixels that the stride keeps, which is the
+        # faster kernel on CPU. And with a stride, oneDNN's gradient of a 1x1 kernel is wrong on
+        # some CPUs (TensorFlow 2.21).
+        x = x[:, ::stride, ::stride] if stride > 1 else x
         rows = tf.reshape(x, [-1, x.shape[-1]])
         y = tf.matmul(rows, kernel[0, 0])
         return tf.reshape(y, [*_sizes(x), kernel.shape[-1]])

@@ -16,17 +16,17 @@ _FUSED_FROM_ELEMENTS = 2**15
 _FUSED_UP_TO_GHOSTS = 4
 
 
-def normalize_ghosts(x, offset, scale=None, *, num_ghosts: int, epsilon: float):
+def normalize_ghosts(x, beta, gamma=None, *, num_ghosts: int, epsilon: float):
     """Normalises each ghost batch with its own mean and variance (Hoffer et al. 2017).
 
-    y = scale * (x - mean_g) / sqrt(variance_g + epsilon) + offset, where ghost
+    y = gamma * (x - mean_g) / sqrt(variance_g + epsilon) + beta, where ghost
     batch g is a run of B / num_ghosts consecutive images and its statistics are
     taken over images, height and width. They are float32 whatever `x` is.
 
     Args:
         x: `[B, H, W, C]`, B a multiple of `num_ghosts`.
-        offset: float32 `[C]`.
-        scale: float32 `[C]`; None for ones.
+        beta: float32 `[C]`.
+        gamma: float32 `[C]`; None for ones.
         num_ghosts: G, at least 1.
         epsilon: added to the variance.
 
@@ -38,31 +38,34 @@ def normalize_ghosts(x, offset, scale=None, *, num_ghosts: int, epsilon: float):
         InputError: B is not a multiple of `num_ghosts`.
     """
     if x.shape[0] is not None and x.shape[0] % num_ghosts:
-        raise InputError(f"{x.shape[0]} images can't be cut into {num_ghosts} ghost batches.")
-    scale = tf.ones_like(offset) if scale is None else scale
+        raise InputError(
+            f"{x.shape[0]} images can't be cut into {num_ghosts} ghost batches; the number of "
+            "images must be a multiple of `num_ghosts`."
+        )
+    gamma = tf.ones_like(beta) if gamma is None else gamma
     per_ghost = (
         x.shape[0] // num_ghosts * x.shape[1] * x.shape[2] * x.shape[3]
         if None not in x.shape
         else 0
     )
     if per_ghost >= _FUSED_FROM_ELEMENTS and num_ghosts <= _FUSED_UP_TO_GHOSTS:
-        return _normalize_fused(x, offset, scale, num_ghosts, epsilon)
-    return _normalize_moments(x, offset, scale, num_ghosts, epsilon)
+        return _normalize_fused(x, beta, gamma, num_ghosts, epsilon)
+    return _normalize_moments(x, beta, gamma, num_ghosts, epsilon)
 
 
-def _normalize_moments(x, offset, scale, num_ghosts, epsilon):
+def _normalize_moments(x, beta, gamma, num_ghosts, epsilon):
     ghosts = tf.cast(tf.reshape(x, [num_ghosts, -1, x.shape[-1]]), tf.float32)
     mean = tf.reduce_mean(ghosts, axis=1, keepdims=True)
     variance = tf.reduce_mean(tf.math.squared_difference(ghosts, mean), axis=1, keepdims=True)
-    factor = scale * tf.math.rsqrt(variance + epsilon)
-    y = tf.reshape(ghosts * factor + (offset - mean * factor), tf.shape(x))
+    factor = gamma * tf.math.rsqrt(variance + epsilon)
+    y = tf.reshape(ghosts * factor + (beta - mean * factor), tf.shape(x))
     return tf.cast(y, x.dtype), tf.reduce_mean(mean, [0, 1]), tf.reduce_mean(variance, [0, 1])
 
 
-def _normalize_fused(x, offset, scale, num_ghosts, epsilon):
+def _normalize_fused(x, beta, gamma, num_ghosts, epsilon):
     parts = [
         tf.raw_ops.FusedBatchNormV3(
-            x=part, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+            x=part, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon
         )
         for part in tf.split(x, num_ghosts)
     ]
@@ -83,6 +86,20 @@ def _normalization(num_ghosts, epsilon, then):
     return normalize
 
 
+def check_policy(policy: keras.DTypePolicy) -> None:
+    """Refuses a dtype policy in which statistics could not be float32.
+
+    Raises:
+        InputError: the policy's variables are not float32, or it quantizes.
+    """
+    if policy.variable_dtype != "float32" or policy.quantization_mode is not None:
+        raise InputError(
+            "The dtype policy must be float32, mixed_float16 or mixed_bfloat16; got "
+            f"{policy.name}. Give another `dtype`, or set it by keras.config.set_dtype_policy."
+        )
+
+
+@keras.saving.register_keras_serializable(package="oneshot_tf")
 class GhostBatchNorm(keras.layers.Layer):
     """Batch normalisation over ghost batches, computed on the fly (section 3.2).
 
@@ -93,23 +110,31 @@ class GhostBatchNorm(keras.layers.Layer):
     that an image is classified the same alone and in a batch.
 
     Args:
-        scale: whether to learn a scale. Not needed before ReLU and a convolution.
+        scale: whether to learn a scale, `gamma`, as in `keras.layers.BatchNormalization`. A ReLU
+            and a convolution that follow make it redundant. The offset, `beta`, is always learnt.
         moving_averages: whether to keep averages of mean and variance over
             training, for use when `training` is False.
         momentum: of the moving averages, in [0, 1).
         epsilon: added to the variance.
+        **kwargs: `name`, `dtype` and `trainable`, as of every Keras layer. The dtype policy must
+            have float32 variables: "float32", "mixed_float16" or "mixed_bfloat16".
 
     Call arguments:
         x: `[B, H, W, C]`.
         num_ghosts: how many ghost batches `x` holds; must divide B.
-        training: only matters with moving averages.
+        training: only matters with moving averages. Not given, it is that of the layer or
+            model around this call, as everywhere in Keras; False outside of any.
         turn: (t, T), numbers or one int tensor: this batch is the t-th (from 0) of T that make
             up a training step. After all T, the averages have moved once, by the mean of the
             T statistics.
+
+    Raises:
+        InputError: another dtype policy, or `num_ghosts` doesn't divide B.
     """
 
     def __init__(self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs):
         super().__init__(**kwargs)
+        check_policy(self.dtype_policy)
         self.use_scale = scale
         self.use_moving_averages = moving_averages
         self.momentum = momentum
@@ -118,12 +143,10 @@ class GhostBatchNorm(keras.layers.Layer):
     def build(self, input_shape):
         width = (input_shape[-1],)
         # Statistics stay float32 under mixed precision, so the variables don't autocast.
-        self.offset = self.add_weight(
-            name="offset", shape=width, initializer="zeros", autocast=False
-        )
+        self.beta = self.add_weight(name="beta", shape=width, initializer="zeros", autocast=False)
         if self.use_scale:
-            self.scale = self.add_weight(
-                name="scale", shape=width, initializer="ones", autocast=False
+            self.gamma = self.add_weight(
+                name="gamma", shape=width, initializer="ones", autocast=False
             )
         if self.use_moving_averages:
             self.moving_mean = self._average("moving_mean", width, "zeros")
@@ -143,8 +166,8 @@ class GhostBatchNorm(keras.layers.Layer):
         )
 
     def weight_tensors(self) -> tuple:
-        """What `function` takes besides x: the offset, and the scale if there is one."""
-        variables = (self.offset, self.scale) if self.use_scale else (self.offset,)
+        """What `function` takes besides x: beta, and gamma if there is one."""
+        variables = (self.beta, self.gamma) if self.use_scale else (self.beta,)
         return tuple(tf.convert_to_tensor(v) for v in variables)
 
     def function(self, num_ghosts=1, training=False, turn=(0, 1), then=tf.identity):
@@ -160,9 +183,12 @@ class GhostBatchNorm(keras.layers.Layer):
     def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
         return self.function(num_ghosts, training, turn)(x, *self.weight_tensors())
 
-    def _normalize_by_averages(self, x, offset, scale=1.0):
-        factor = scale * tf.math.rsqrt(self.moving_variance + self.epsilon)
-        shift = offset - self.moving_mean * factor
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def _normalize_by_averages(self, x, beta, gamma=1.0):
+        factor = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        shift = beta - self.moving_mean * factor
         return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype)
 
     def _normalize_and_average(self, x, weights, num_ghosts, turn):

@@ -1,12 +1,16 @@
 """Stem, stacked cells, classifier: what the one-shot and the stand-alone nets share."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
 from oneshot_tf.nn.cell import Cell
+from oneshot_tf.nn.ghost_batch_norm import check_policy
 from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.cost import usage
 from oneshot_tf.space.stacking import Stack, num_reads, num_units
@@ -21,38 +25,44 @@ class Network(keras.Model):
     Args:
         space: its cells.
         stack: how many, how wide, and where they shrink.
-        architecture: whose units to build; None for all.
-        num_classes: K.
-        parts: see `Parts`.
+        architecture: whose units to build, with moving averages; None for all, without.
+        num_classes: K, at least 2.
+        seed: of the initial weights, at least 0.
+        dtype: a Keras dtype policy with float32 variables; None for Keras's global one.
+        **kwargs: `name` and `trainable`, as of every Keras model.
 
-    Attributes:
-        kernels: the variables that L2 counts: all convolutions, and the classifier's weights.
-        kernel_units: the unit of each of `kernels`.
+    Raises:
+        InputError: a value is not one of these.
     """
 
-    def __init__(self, space: CellSpace, stack: Stack, architecture, num_classes, parts, name):
-        super().__init__(name=name, dtype=parts.dtype)
+    def __init__(
+        self, space: CellSpace, stack: Stack, architecture, num_classes, seed, dtype, **kwargs
+    ):
+        trainable = kwargs.pop("trainable", True)
+        super().__init__(dtype=dtype, **kwargs)
+        check_policy(self.dtype_policy)
         if not isinstance(stack, Stack):
-            raise InputError(f"{stack!r} in place of a stack, such as Stack(num_cells=6).")
-        if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
-            raise InputError(f"num_classes={num_classes!r}; needed is a whole number from 2.")
-        self.space, self.stack, self.num_classes = space, stack, num_classes
+            raise InputError(f"`stack` must be a Stack, such as Stack(num_cells=6); got {stack!r}.")
+        for name, value, least in (("num_classes", num_classes, 2), ("seed", seed, 0)):
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise InputError(
+                    f"`{name}` must be a whole number of at least {least}; got {value!r}."
+                )
+        self.space, self.stack = space, stack
+        self.num_classes, self.seed = int(num_classes), int(seed)
+        moving_averages = architecture is not None
+        parts = Parts(moving_averages, self.dtype_policy.name, np.random.default_rng(seed))
         plans = stack.plans(space)
         units = np.ones(num_units(space, stack.num_cells), bool)
         if architecture is not None:
             units = usage(space, stack.num_cells, [architecture])[0] > 0
-        per_cell = space.num_paths + num_reads(space)
-        stem_unit, head_unit = len(units) - 2, len(units) - 1
+        self._units_per_cell = space.num_paths + num_reads(space)
 
         self.stem = _Stem(parts, stack.filters, stack.stem_stride, name="stem")
-        kernels = [(kernel, stem_unit) for kernel in self.stem.kernels]
         self.cells = []
-        for index, plan in enumerate(plans):
-            present = units[index * per_cell : (index + 1) * per_cell]
+        for index, (plan, present) in enumerate(zip(plans, np.split(units[:-2], stack.num_cells))):
             cell = Cell(parts, space, plan, present, name=f"cell{index}") if present.any() else None
             self.cells.append(cell)
-            if cell is not None:
-                kernels.extend((v, index * per_cell + unit) for v, unit in cell.kernels)
         features = space.num_blocks * plans[-1].width
         self.last_norm = parts.batch_norm("last_bn")
         self.last_norm.build((None, None, None, features))
@@ -65,13 +75,78 @@ class Network(keras.Model):
             name="classifier",
         )
         self.classifier.build((None, features))
-        kernels.append((self.classifier.kernel, head_unit))
-        self.kernels = [variable for variable, _ in kernels]
-        self.kernel_units = [int(unit) for _, unit in kernels]
-        self.built = True
+        self.trainable = trainable
+        self.build((None, None, None, 3))
+
+    def build(self, input_shape):
+        """Makes nothing: it lets Keras note the shape, for `summary`, saving and export."""
+
+    @property
+    def kernels(self) -> list[keras.Variable]:
+        """The variables that L2 counts: all convolutions, and the classifier's weights."""
+        return [variable for variable, _ in self._kernels()]
+
+    @property
+    def kernel_units(self) -> list[int]:
+        """The unit of each of `kernels`, see `space.stacking`."""
+        return [unit for _, unit in self._kernels()]
+
+    def _kernels(self) -> list[tuple[keras.Variable, int]]:
+        stem_unit = self.stack.num_cells * self._units_per_cell
+        pairs = [(kernel, stem_unit) for kernel in self.stem.kernels]
+        for index, cell in enumerate(self.cells):
+            if cell is not None:
+                pairs.extend((v, index * self._units_per_cell + unit) for v, unit in cell.kernels)
+        return [*pairs, (self.classifier.kernel, stem_unit + 1)]
+
+    def get_config(self) -> dict:
+        """Plain values from which `from_config` makes the same net, before any training."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": self.dtype_policy.name,
+            "space": self.space.to_dict(),
+            "stack": dataclasses.asdict(self.stack),
+            "num_classes": self.num_classes,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None):
+        """The net of `get_config`.
+
+        Raises:
+            InputError: `config` lacks a value, or holds one that no net has.
+        """
+        del custom_objects  # a config holds numbers and texts only
+        config = dict(config)
+        try:
+            config["space"] = CellSpace.from_dict(config["space"])
+            config["stack"] = Stack(**config["stack"])
+            if "architecture" in config:
+                config["architecture"] = Architecture.from_text(config["architecture"])
+            if not isinstance(config["dtype"], str):
+                raise InputError(f"`dtype` must be a text; got {short(config['dtype'])}.")
+            return cls(**config)
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(
+                f"The configuration of a {cls.__name__} must be what `get_config` gives; got "
+                f"{short(config)} ({type(error).__name__}: {error})."
+            ) from None
 
     def stem_of(self, images, num_ghosts, training=False, turn=(0, 1)):
-        """The stem's output `[B, h, w, F]`, which all architectures share."""
+        """The stem's output `[B, h, w, F]`, which all architectures share.
+
+        Raises:
+            InputError: `images` are not `[B, H, W, 3]`.
+        """
+        if len(images.shape) != 4 or images.shape[-1] != 3:
+            raise InputError(
+                f"`images` must have the shape [B, H, W, 3]; got {list(images.shape)}. Give one "
+                "image as a batch of one, and a grey image three equal channels."
+            )
         images = tf.cast(images, self.compute_dtype)
         return self.stem(images, num_ghosts=num_ghosts, training=training, turn=turn)
 
@@ -100,22 +175,27 @@ class _Stem(keras.layers.Layer):
         super().__init__(dtype=parts.dtype, name=name)
         self.conv = Conv(parts, filters, (3, 3), stride=min(stride, 2), name=name)
         self.conv.build((None, None, None, 3))
-        self.kernels, self.second = [self.conv.kernel], None
+        self.filters, self.stride, self.second = filters, stride, None
         if stride == 4:
             conv = Conv(parts, filters, (3, 3), stride=2, name=f"{name}2")
             self.second = BnReluConvs(parts, [conv], name=f"{name}2")
             self.second.build((None, None, None, filters))
-            self.kernels.append(conv.kernel)
-        self.built = True
+        self.build((None, None, None, 3))
+
+    def build(self, input_shape):
+        """Makes nothing: it lets Keras note the shape."""
+
+    def compute_output_shape(self, input_shape):
+        sizes = [n and -(-n // self.stride) for n in input_shape[1:3]]
+        return (input_shape[0], *sizes, self.filters)
+
+    @property
+    def kernels(self) -> list:
+        convs = [self.conv] if self.second is None else [self.conv, *self.second.convs]
+        return [conv.kernel for conv in convs]
 
     def call(self, images, num_ghosts=1, training=False, turn=(0, 1)):
         x = self.conv(images)
         if self.second is None:
             return x
         return self.second(x, num_ghosts=num_ghosts, training=training, turn=turn)
-
-
-def new_parts(moving_averages: bool, dtype, seed: int) -> Parts:
-    """The parts of a net whose initial weights follow from `seed`."""
-    dtype = dtype or keras.config.dtype_policy().name
-    return Parts(moving_averages, dtype, np.random.default_rng(seed))

@@ -1,12 +1,15 @@
 """A stand-alone net: one architecture, built alone and trained from scratch."""
 
-from oneshot_tf.nn.network import Network, new_parts
+import keras
+
+from oneshot_tf.nn.network import Network
 from oneshot_tf.nn.paths import AllPaths
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 
 
+@keras.saving.register_keras_serializable(package="oneshot_tf")
 class Standalone(Network):
     """One architecture as a net of its own (section 3.4).
 
@@ -15,22 +18,40 @@ class Standalone(Network):
     in training and moving averages otherwise, so an image is classified alone
     as it is in a batch.
 
+    It is a Keras model as any other: it can be a layer of another model, and
+    `save`, `keras.models.load_model`, `clone_model`, `summary` and `export`
+    work. `compile` and `fit` train it too, but not as the paper does:
+    `fit_standalone` cuts the batch into ghost batches and adds L2, `fit` takes
+    the batch as one ghost batch and adds none. This adds it, before `compile`:
+
+        for kernel in net.kernels:
+            kernel.regularizer = keras.regularizers.L2(weight_decay / 2)
+
+    `count_params()` counts the moving averages too, two for each `beta`;
+    `oneshot_tf.parameters` counts, as the paper does, what is trained.
+
     Args:
         space: the space of the architecture.
         architecture: what to build; All On too.
         stack: how many cells, how wide (the paper's F, to scale by), and where they shrink.
-        num_classes: K.
-        seed: of the initial weights.
-        dtype: a Keras dtype policy, such as "mixed_bfloat16".
+        num_classes: K, at least 2.
+        seed: of the initial weights, at least 0.
+        dtype: a Keras dtype policy with float32 variables, such as "mixed_bfloat16";
+            None for Keras's global one.
+        **kwargs: `name` and `trainable`, as of every Keras model.
 
     Call arguments:
         images: normalised images, float `[B, H, W, 3]`.
-        training: whether batch norms use (and average) the batch's statistics.
+        training: whether batch norms use (and average) the batch's statistics. None
+            for that of the layer or model around this call; False outside of any.
         num_ghosts: ghost batches in the batch, when training.
         turn: see `GhostBatchNorm`.
 
     Returns:
         Logits, float32 `[B, K]`.
+
+    Raises:
+        InputError: an argument of the constructor is not one of these.
     """
 
     def __init__(
@@ -41,18 +62,30 @@ class Standalone(Network):
         num_classes=10,
         seed=0,
         dtype=None,
+        **kwargs,
     ):
-        parts = new_parts(True, dtype, seed)
-        super().__init__(space, stack, architecture, num_classes, parts, name="standalone")
+        kwargs.setdefault("name", "standalone")
+        super().__init__(space, stack, architecture, num_classes, seed, dtype, **kwargs)
         self.architecture = architecture
 
-    def __call__(self, images, training=False, num_ghosts=1, turn=(0, 1)):
-        # Keras takes only tensors by position; `training` may be given so here.
-        return super().__call__(images, training=training, num_ghosts=num_ghosts, turn=turn)
+    def __call__(self, images, training=None, **options):
+        # Keras takes only tensors by position; `training` may be given so here. To Keras an
+        # explicit None would hide the `training` of the model around this one.
+        if training is not None:
+            options["training"] = training
+        return super().__call__(images, **options)
 
     def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
         stem = self.stem_of(images, num_ghosts, training, turn)
         return self._logits(stem, AllPaths(), num_ghosts, training, turn)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "architecture": str(self.architecture)}
+
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, which refuses a model that was never called."""
+        self(keras.ops.zeros([1, 32, 32, 3]))
+        return super().export(filepath, *args, **kwargs)
 
     def part_outputs(self, images) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch in training."""

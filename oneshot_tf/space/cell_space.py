@@ -13,11 +13,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
 from oneshot_tf.space.architecture import Architecture, Choice
+from oneshot_tf.space.twins import canonical, num_distinct
 
 OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3", "avg3x3")
 """The seven operations of section 3.1, in the order of the paths."""
+
+KEEP_CONSTANTS = frozenset({"identity", "max3x3", "avg3x3"})
+"""Those that make a constant image of a constant image; convolutions pad with zeros."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +34,11 @@ class CellSpace:
 
     Args:
         num_blocks: choice blocks in a cell (the paper's N_choice), 1 to 8.
-        operations: the menu; the names must be known to `nn.operations`.
-        max_operations: how many operations a block may sum.
+        operations: the menu: some of `OPERATIONS`, each once.
+        max_operations: how many operations a block may sum, 1 to the size of the menu.
+
+    Raises:
+        InputError: a value is not one of these.
     """
 
     num_blocks: int = 4
@@ -40,13 +47,29 @@ class CellSpace:
 
     def __post_init__(self):
         if not isinstance(self.num_blocks, int) or not 1 <= self.num_blocks <= 8:
-            raise InputError(f"num_blocks={self.num_blocks!r}; a cell has 1 to 8 choice blocks.")
-        unknown = [name for name in self.operations if name not in OPERATIONS]
-        if unknown or not self.operations:
-            raise InputError(f"operations={unknown}; known are {', '.join(OPERATIONS)}.")
-        if not 1 <= self.max_operations <= len(self.operations):
             raise InputError(
-                f"max_operations={self.max_operations}; needed is 1 to {len(self.operations)}."
+                f"`num_blocks` must be a whole number from 1 to 8; got {self.num_blocks!r}."
+            )
+        if not isinstance(self.operations, (tuple, list)) or not self.operations:
+            raise InputError(
+                f"`operations` must be a tuple of one to {len(OPERATIONS)} names; got "
+                f"{short(self.operations)}."
+            )
+        for index, name in enumerate(self.operations):
+            if name not in OPERATIONS:
+                raise InputError(
+                    f"`operations` must be some of {', '.join(OPERATIONS)}; got {short(name)}."
+                )
+            if name in self.operations[:index]:
+                raise InputError(
+                    f"`operations` must hold each name once; got '{name}' twice. Remove one."
+                )
+        object.__setattr__(self, "operations", tuple(self.operations))
+        most = len(self.operations)
+        if not isinstance(self.max_operations, int) or not 1 <= self.max_operations <= most:
+            raise InputError(
+                f"`max_operations` must be a whole number from 1 to {most}, the number of "
+                f"operations; got {self.max_operations!r}."
             )
 
     # ------------------------------------------------------------ the path table
@@ -92,9 +115,33 @@ class CellSpace:
 
     @property
     def num_architectures(self) -> int:
-        """How many cells there are; 6,002,115,840 for the paper's."""
+        """How many cells there are; 6,002,115,840 for the paper's. Twins count each."""
         subsets = (2 ** (2 + block) - 1 for block in range(self.num_blocks))
         return math.prod(subsets) * len(self._operation_sets) ** self.num_blocks
+
+    @property
+    def num_distinct(self) -> int:
+        """How many cells there are if twins count once, see `canonical`. Exact."""
+        return num_distinct(self.num_blocks, len(self._operation_sets))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The form that an architecture shares with its twins, and with no other one.
+
+        Twins differ in the order of blocks that do not read each other. They are
+        the same stand-alone net, up to the order of channels; in the one-shot
+        model they use other weights (`space.twins`).
+
+        Args:
+            architecture: a member of the space, or All On.
+
+        Returns:
+            The first of its twins, in the order of `Architecture`.
+
+        Raises:
+            InputError: it has other blocks, inputs or operations.
+        """
+        self._check_names(architecture)
+        return canonical(architecture)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """One architecture, uniform over the whole space.
@@ -203,12 +250,26 @@ class CellSpace:
                         )
 
     def to_dict(self) -> dict:
-        """Plain values from which `CellSpace(**values)` makes the space again."""
+        """Plain values from which `from_dict` makes the space again."""
         return {
             "num_blocks": self.num_blocks,
             "operations": list(self.operations),
             "max_operations": self.max_operations,
         }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "CellSpace":
+        """The space of `to_dict`.
+
+        Raises:
+            InputError: `values` has other names, or a value that no space has.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise InputError(
+                f"A search space must have {', '.join(sorted(names))}; got {short(values)}."
+            )
+        return cls(**values)
 
 
 def bender2018(num_blocks: int = 4) -> CellSpace:

@@ -25,7 +25,7 @@ def parameters(
     stack: Stack,
     num_classes: int,
 ) -> np.ndarray:
-    """Trainable parameters of stand-alone nets, BN offsets among them: int64 `[A]`."""
+    """Trainable parameters of stand-alone nets, batch norms' betas among them: int64 `[A]`."""
     units = _units(space, stack, num_classes, 1)
     return _total(usage(space, stack.num_cells, architectures), [u[0] for u in units])
 
@@ -45,7 +45,7 @@ def multiply_adds(
 def multiply_adds_of_masks(
     space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
-    """As `multiply_adds`, of rows of masks, such as path dropout's: int64 `[A]`."""
+    """As `multiply_adds`, of what rows of masks, such as path dropout's, use: int64 `[A]`."""
     used = unit_usage(space, stack.num_cells, (masks != 0).astype(np.float32))
     units = _units(space, stack, num_classes, image_size)
     return _total(np.concatenate(used, axis=1), [u[1] for u in units])
@@ -67,14 +67,14 @@ def _units(space, stack, num_classes, image_size) -> list[tuple[int, int]]:
             for read_width in read_widths[: 2 + block]:
                 units.append((read_width * width, read_width * width * pixels))
             for name in space.operations:
-                weights, offsets = _operation(name, width)
-                units.append((weights + offsets, weights * pixels))
+                weights, betas = _operation(name, width)
+                units.append((weights + betas, weights * pixels))
         for i, read_width in enumerate(read_widths):
-            weights = offsets = 0
+            weights = betas = 0
             if i < 2 and cell.inputs[i].convolved:
-                offsets = cell.inputs[i].source_width
-                weights = offsets * width
-            units.append((weights + offsets + read_width, weights * pixels))
+                betas = cell.inputs[i].source_width
+                weights = betas * width
+            units.append((weights + betas + read_width, weights * pixels))
     features = space.num_blocks * cells[-1].width
     units.append(_stem(stack.filters, stack.stem_stride, image_size))
     units.append((features + features * num_classes + num_classes, features * num_classes))
@@ -92,7 +92,7 @@ def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
 
 
 def _operation(name: str, width: int) -> tuple[int, int]:
-    """Convolution weights and BN offsets of one operation on `width` channels."""
+    """Convolution weights and batch norms' betas of one operation on `width` channels."""
     if name in _SEPARABLE:
         return 2 * (_SEPARABLE[name] ** 2 * width + width**2), 2 * width
     if name == "conv1x7_7x1":

@@ -9,7 +9,9 @@ import dataclasses
 import numbers
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.cell_space import KEEP_CONSTANTS, CellSpace
+
+_PAPERS_REDUCTIONS = 2  # for CIFAR-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,31 +21,46 @@ class Stack:
     Args:
         num_cells: cells in the stack; the paper's 6 for CIFAR-10, 8 for ImageNet.
         filters: channels of the stem and of the first cells' blocks (the paper's F).
-        num_reductions: how often height and width are halved and the channels doubled.
+        num_reductions: how often height and width are halved and the channels doubled: 0 to
+            `num_cells` - 1, as each takes a cell, and the first cell is none of them. None for
+            2, or for as many as the cells allow; then the attribute holds that number.
         stem_stride: by what the stem divides height and width: 1, 2 or 4.
 
     Raises:
-        InputError: a value that isn't one of these.
+        InputError: a value is not one of these.
     """
 
     num_cells: int = 6
     filters: int = 16
-    num_reductions: int = 2
+    num_reductions: int | None = None
     stem_stride: int = 1
 
     def __post_init__(self):
-        for name, value in dataclasses.asdict(self).items():
-            least = 0 if name == "num_reductions" else 1
-            if not isinstance(value, numbers.Integral) or value < least:
-                raise InputError(f"{name}={value!r}; needed is a whole number from {least}.")
+        self._check_whole("num_cells", 1)
+        self._check_whole("filters", 1)
+        most = self.num_cells - 1
+        if self.num_reductions is None:
+            object.__setattr__(self, "num_reductions", min(_PAPERS_REDUCTIONS, most))
+        self._check_whole("num_reductions", 0)
+        if self.num_reductions > most:
+            raise InputError(
+                f"`num_reductions` must be at most {most} with `num_cells`={self.num_cells}, one "
+                f"less than the cells; got {self.num_reductions}. Give fewer reductions or more "
+                "cells."
+            )
         if self.stem_stride not in (1, 2, 4):
-            raise InputError(f"stem_stride={self.stem_stride}; needed is 1, 2 or 4.")
+            raise InputError(f"`stem_stride` must be 1, 2 or 4; got {self.stem_stride!r}.")
+
+    def _check_whole(self, name, least):
+        value = getattr(self, name)
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise InputError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
 
     @property
     def reducing_cells(self) -> frozenset[int]:
         """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4, 6 of 8."""
-        parts = self.num_reductions + 1
-        return frozenset(i * self.num_cells // parts for i in range(1, parts)) - {0}
+        parts = self.num_reductions + 1  # at most `num_cells`, so no two places fall together
+        return frozenset(i * self.num_cells // parts for i in range(1, parts))
 
     def plans(self, space: CellSpace) -> tuple["CellPlan", ...]:
         """The cells, from the stem on."""
@@ -114,11 +131,28 @@ def num_units(space: CellSpace, num_cells: int) -> int:
 def unit_usage(space: CellSpace, num_cells: int, used):
     """Which weights a row of masks really uses, as a list of arrays to concatenate on axis 1.
 
-    A path that is on can still be dead weight: an input of a block all of
-    whose operations are off; anything in a cell that no later cell reads. A
-    weight that serves several paths is in use where any of them is (the
-    largest mask within a row; section 3.2, "parts of our model that are used
-    by the current architecture").
+    A weight is in use where the loss depends on it: where its gradient is not
+    zero (section 3.2, "parts of our model that are used by the current
+    architecture"). A path that is on can still be dead weight:
+
+    - anything in a cell that no later cell reads;
+    - an input of a block whose operations are all off;
+    - an input that reads a *constant* tensor, one that has the same value at
+      each pixel of each image of the ghost batch. Its BN-ReLU and 1x1
+      convolution give constants, which identity and pooling hand on (the
+      average leaves the padding out), and which the next BN removes.
+
+    A block's output is constant if it has no convolution among its operations
+    and reads only constants, or nothing. A convolution pads a constant with
+    zeros after its BN-ReLU, so its output varies towards the border, and its
+    own weights are in use whatever the block reads. A cell's output is constant
+    if all its blocks' are; the stem's never is. A weight that serves several
+    paths is in use where any of them is.
+
+    Members of a space have no constant tensors: each block reads something. What
+    this rule leaves out depends on sizes and values, not on masks: at heights
+    and widths of 1 or 2, padding or pooling can make a varying tensor constant;
+    and where every ReLU of a layer gives zeros, its weights have no gradient.
 
     Written with `*`, `-` and slices only, so that NumPy arrays and tensors alike go in.
 
@@ -130,29 +164,53 @@ def unit_usage(space: CellSpace, num_cells: int, used):
     Returns:
         Arrays `[A, n]` of 0.0 and 1.0 whose widths add up to `num_units`.
     """
-    path_used, read = [], [None] * num_reads(space)
-    for block in range(space.num_blocks):
-        operations = [used[:, p : p + 1] for p in space.operation_paths(block)]
-        any_operation = _any(operations)
-        for i, path in enumerate(space.input_paths(block)):
-            column = used[:, path : path + 1] * any_operation
-            path_used.append(column)
-            read[i] = column if read[i] is None else _any([read[i], column])
-        path_used.extend(operations)
-
     one = used[:, :1] * 0.0 + 1.0
+    columns = [used[:, path : path + 1] for path in range(space.num_paths)]
+    cells, varies = [], [one, one]  # whether what the next cell reads, prev2 and prev1, varies
+    for _ in range(num_cells):
+        paths, reads, output_varies = _cell_usage(space, columns, varies)
+        cells.append((paths, reads))
+        varies = [varies[1], output_varies]
+
     alive = [one] * num_cells
     for cell in reversed(range(num_cells - 1)):
-        readers = [read[1] * alive[cell + 1]]  # the next cell reads it as prev1
+        readers = [cells[cell + 1][1][1] * alive[cell + 1]]  # the next cell reads it as prev1
         if cell + 2 < num_cells:
-            readers.append(read[0] * alive[cell + 2])
+            readers.append(cells[cell + 2][1][0] * alive[cell + 2])
         alive[cell] = _any(readers)
-    stem = [read[0] * alive[0], read[1] * alive[0]]
+    stem = [read * alive[0] for read in cells[0][1][:2]]
     if num_cells > 1:
-        stem.append(read[0] * alive[1])
+        stem.append(cells[1][1][0] * alive[1])
 
-    cells = [column * alive[cell] for cell in range(num_cells) for column in path_used + read]
-    return cells + [_any(stem), one]
+    units = [c * on for (paths, reads), on in zip(cells, alive) for c in paths + reads]
+    return units + [_any(stem), one]
+
+
+def _cell_usage(space, columns, varies):
+    """Of one cell that is read: usage of its paths, usage of its reads, whether its output varies.
+
+    Args:
+        space: the space of the masks.
+        columns: `[A, 1]` for each path: whether it is on.
+        varies: `[A, 1]` for prev2 and prev1: whether that tensor is not constant.
+    """
+    varies = list(varies)  # of prev2, prev1, block0, …
+    paths, reads = [], [[] for _ in range(num_reads(space))]
+    for block in range(space.num_blocks):
+        operations = [columns[path] for path in space.operation_paths(block)]
+        any_operation = _any(operations)
+        inputs = [columns[p] * v for p, v in zip(space.input_paths(block), varies)]
+        convolutions = [
+            column
+            for name, column in zip(space.operations, operations)
+            if name not in KEEP_CONSTANTS
+        ]
+        used_inputs = [column * any_operation for column in inputs]
+        for readers, column in zip(reads, used_inputs):
+            readers.append(column)
+        paths += used_inputs + operations
+        varies.append(_any(used_inputs + convolutions))
+    return paths, [_any(readers) for readers in reads], _any(varies[2:])
 
 
 def _any(columns):

@@ -16,10 +16,14 @@ class RandomSearch:
     Args:
         space: has the distribution, `space.sample`.
         seed: of the sequence.
+        distinct: whether to pass over twins of architectures drawn before, which are the same
+            stand-alone net (`CellSpace.canonical`). The others keep their order.
     """
 
-    def __init__(self, space: CellSpace, seed: int = 0):
+    def __init__(self, space: CellSpace, seed: int = 0, distinct: bool = False):
         self.space = space
+        self.distinct = distinct
+        self._size = space.num_distinct if distinct else space.num_architectures
         self._rng = np.random.default_rng(seed)
         self._seen = set()
 
@@ -27,11 +31,12 @@ class RandomSearch:
         """Up to `count` new architectures; fewer only when the space has no more."""
         proposed = []
         repeats = 0
-        while len(proposed) < count and len(self._seen) < self.space.num_architectures:
+        while len(proposed) < count and len(self._seen) < self._size:
             architecture = self.space.sample(self._rng)
             repeats += 1
-            if architecture not in self._seen:
-                self._seen.add(architecture)
+            known_as = self.space.canonical(architecture) if self.distinct else architecture
+            if known_as not in self._seen:
+                self._seen.add(known_as)
                 proposed.append(architecture)
                 repeats = 0
             if repeats > _MAX_REPEATS:
