@@ -1,7 +1,7 @@
 """Trains chosen architectures from scratch, as stand-alone nets.
 
 Chooses from RUN_DIR/candidates.csv (--select), trains each --repeats times,
-reads the test images once, at the end, and writes RUN_DIR/retrain/NAME/result.json.
+scores the nets once on the test images, at the end, and writes RUN_DIR/retrain/NAME/result.json.
 Started again it goes on where it stopped. Next: python -m oneshot_tf.export --run_dir=DIR.
 """
 
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import CandidateFile, ranked, select
+from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
@@ -63,9 +64,11 @@ def main(run, retrain, train, device, location) -> None:
             held.enter_context(locked(folder))
             remove_leftovers(folder)
         held.enter_context(watching(strategy))
-        dataset = directory.load_data(location)
+        on_test = retrain.evaluate_on == "test"
+        dataset = directory.load_data(location, test=on_test)
         check_batch_size(train, dataset)
         if is_chief(strategy):
+            _print_inventory(dataset.inventory(decode_test=False))
             write_json(folder / "settings.json", made_with)
             directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
         with strategy.scope():
@@ -82,6 +85,12 @@ def main(run, retrain, train, device, location) -> None:
                 f"--run_dir={directory.path}",
                 flush=True,
             )
+
+
+def _print_inventory(inventory):
+    print(format_short(inventory), flush=True)
+    for warning in warnings(inventory):
+        print(f"Warning: {warning}", flush=True)
 
 
 def _folder_name(retrain) -> str:
@@ -164,7 +173,7 @@ class _Jobs:
         gc.collect()
 
     def evaluate(self, chosen) -> dict:
-        """Scores every trained net; the only place where test images are read."""
+        """Scores every trained net; the only place where test images are decoded and scored."""
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]

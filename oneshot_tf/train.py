@@ -10,6 +10,7 @@ import dataclasses
 import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.evaluation import Tracker
 from oneshot_tf.files import user_path
@@ -48,6 +49,7 @@ def main(run, data, model, train, one_shot, device) -> None:
 
 def _train(directory, strategy, space, dataset, turns, groups):
     model, train, one_shot, device = (groups[g] for g in ("model", "train", "one_shot", "device"))
+    inventory = dataset.inventory()  # before anything is written: test images may be damaged
     facts = {
         "class_names": dataset.class_names,
         "image_size": dataset.image_size,
@@ -59,14 +61,12 @@ def _train(directory, strategy, space, dataset, turns, groups):
         check_alike("images (--data_dir)", facts)
     if is_chief(strategy):
         directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
-        directory.check_data(dataset)
+        directory.check_data(dataset, test=True)
         directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
-    print(
-        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
-        f"validation images of {dataset.image_size}x{dataset.image_size}, {dataset.num_classes} "
-        f"classes. {strategy.num_replicas_in_sync} device(s), {turns} turn(s) a step.",
-        flush=True,
-    )
+        print(format_table(inventory), flush=True)
+        for warning in warnings(inventory, train.ghost_batch_size):
+            print(f"Warning: {warning}", flush=True)
+    print(f"{strategy.num_replicas_in_sync} device(s), {turns} turn(s) a step.", flush=True)
     with strategy.scope():
         supernet = Supernet(space, model.stack(), dataset.num_classes, one_shot.seed, device.dtype)
         sampler = PathDropout(

@@ -99,7 +99,8 @@ def test_a_class_of_bad_images_alone(folder, tmp_path):
     root = tmp_path / "images"
     shutil.copytree(folder, root)
     (root / "c").mkdir()
-    (root / "c" / "0.jpg").write_bytes(b"not an image")
+    for i in range(3):
+        (root / "c" / f"{i}.jpg").write_bytes(b"not an image")
     for storage in ("memory", "files"):
         with pytest.raises(ost.InputError, match="of class c no image is left"):
             load(root, storage=storage, skip_bad_images=True)

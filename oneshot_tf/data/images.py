@@ -1,11 +1,24 @@
 """Encoded images become pixels: the decoder, resizing, and what is said of images that are bad."""
 
+import dataclasses
+
+import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError, plain
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif"})
 
-def decode(encoded: bytes):
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Pixels, uint8 `[h, w, 3]`, and what was converted to get them."""
+
+    pixels: np.ndarray
+    conversions: tuple[str, ...] = ()
+
+
+def decode(encoded: bytes) -> Decoded:
     """uint8 `[h, w, 3]` from a JPEG, PNG, GIF (its first frame) or BMP file.
 
     Gray is repeated, transparency is dropped.
@@ -14,10 +27,11 @@ def decode(encoded: bytes):
         tf.errors.OpError, ValueError: it isn't one.
     """
     try:
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     except tf.errors.OpError:  # a BMP of another number of channels
         image = tf.io.decode_image(encoded, expand_animations=False)
-        return image[..., :3] if image.shape[-1] > 2 else tf.image.grayscale_to_rgb(image[..., :1])
+        image = image[..., :3] if image.shape[-1] > 2 else tf.image.grayscale_to_rgb(image[..., :1])
+    return Decoded(image.numpy())
 
 
 class BadImages:

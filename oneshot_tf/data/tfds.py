@@ -10,7 +10,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from oneshot_tf.data import dataset
+from oneshot_tf.data import checksums, dataset
 from oneshot_tf.data.images import BadImages, decode, resize
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError, short
@@ -21,7 +21,7 @@ _RECORDS = ".tfrecord"
 def load(
     name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
 ):
-    """The training images, a function that reads the test images, and the class names.
+    """Training images, functions that read the test images and their fingerprint, class names.
 
     Raises:
         InputError: unknown, not prepared and not to be had, or not image classification.
@@ -61,11 +61,30 @@ def load(
             f"--dataset={name} is not stored as TFRecords; --storage=files reads no other format."
         )
     if test:
-        return read("train"), lambda: read(test), label.names
+        paths = builder.info.splits[test].filepaths
+        return read("train"), lambda: read(test), lambda: _fingerprint(paths), label.names
     # No test images of its own: every sixth training image.
     full = read("train")
     held = np.arange(len(full)) % 6 == 0
-    return full.take(~held), lambda: full.take(held), label.names
+    test_images = full.take(held)
+    return full.take(~held), lambda: test_images, test_images.fingerprint, label.names
+
+
+def _fingerprint(paths) -> list[int]:
+    """As `Split.fingerprint`, from the checksums that TFRecord files store of each record.
+
+    Of files of another format, and of those that are not on a disk of this machine, names and
+    sizes are taken.
+    """
+    found, counts = [], 0
+    for path in paths:
+        if path.suffix.startswith(_RECORDS) and "://" not in str(path):
+            records = checksums.of_records(path)
+            counts += len(records)
+            found.append(checksums.summary(records))
+        else:
+            found.append(checksums.checksum(f"{path.name} {path.stat().length}".encode()) >> 32)
+    return [counts, checksums.summary(np.array(found, np.uint32)), 0]
 
 
 def _has_labels(builder, split) -> bool:
@@ -222,7 +241,7 @@ def _read_one_by_one(builder, split, size, skip, fit):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(resize(decode(example["image"]), size, fit).numpy())
+                images.append(resize(decode(example["image"]).pixels, size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)
