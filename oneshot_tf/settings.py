@@ -160,6 +160,11 @@ class DataSettings(LocationSettings):
         least=0,
     )
 
+    @property
+    def own(self) -> bool:
+        """Whether the data set may be of any size: the user's own, or the digits."""
+        return self.dataset == "digits" or self.dataset.startswith(("folder:", "npz:"))
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings(Settings):
@@ -220,7 +225,12 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """How weights are trained, of the one-shot model and of stand-alone nets alike."""
 
-    batch_size: int = setting(64, "Images in the global batch of a step.", least=1)
+    batch_size: int = setting(
+        64,
+        "Images in the global batch of a step. 0, in train, plan and tune: the paper's 1,024, or "
+        "fewer for a small data set of your own.",
+        least=0,
+    )
     ghost_batch_size: int = setting(
         32, "Images that share batch statistics and, in the one-shot model, dropped paths.", least=2
     )
@@ -272,7 +282,12 @@ class TrainSettings(Settings):
 class OneShotSettings(Settings):
     """What only the training of the one-shot model has."""
 
-    train_steps: int = setting(10_000, "Steps of training.", least=1)
+    train_steps: int = setting(
+        10_000,
+        "Steps of training. 0, in train, plan and tune: the paper's 10,000, or 228 passes over a "
+        "small data set of your own.",
+        least=0,
+    )
     drop_rate: float = setting(
         0.1,
         "The paper's r: the chance that a node loses all its paths. Each of the k paths that "

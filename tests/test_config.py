@@ -51,7 +51,7 @@ def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
         ("--drop_rate=-0.1", "at least 0"),
         ("--drop_rate=nan", "nan"),
         ("--drop_schedule=cosine", "linear, constant"),
-        ("--train_steps=0", "--train_steps=0: needed is at least 1"),
+        ("--train_steps=-1", "--train_steps=-1: needed is at least 0"),
         ("--filters=many", "filters"),
         ("--learning_rate=0", "above 0"),
         ("--batch_size=100", "multiple of --ghost_batch_size=32"),

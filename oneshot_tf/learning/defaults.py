@@ -1,5 +1,9 @@
 """Sizes of a training that nobody gave: the paper's, or what suits a small data set."""
 
+import dataclasses
+
+from oneshot_tf.settings import OneShotSettings, TrainSettings
+
 PAPER_BATCH, PAPER_STEPS = 1024, 10_000  # section 4.1
 _PAPER_IMAGES = 45_000  # CIFAR-10's training images
 _STEPS_A_PASS = 4  # at least, on a small data set
@@ -32,3 +36,21 @@ def default_train_steps(num_images: int, batch_size: int) -> int:
     """
     steps = round(PAPER_STEPS * PAPER_BATCH / _PAPER_IMAGES * num_images / batch_size)
     return min(PAPER_STEPS, max(1, steps))
+
+
+def with_sizes(
+    train: TrainSettings, one_shot: OneShotSettings, num_images: int = _PAPER_IMAGES
+) -> tuple[TrainSettings, OneShotSettings]:
+    """Settings whose batch size and number of steps are given, where they were 0.
+
+    Args:
+        train: how weights are trained.
+        one_shot: the training of the one-shot model.
+        num_images: training images; the paper's by default.
+    """
+    batch = train.batch_size or default_batch_size(num_images, train.ghost_batch_size)
+    steps = one_shot.train_steps or default_train_steps(num_images, batch)
+    return (
+        dataclasses.replace(train, batch_size=batch),
+        dataclasses.replace(one_shot, train_steps=steps),
+    )
