@@ -130,8 +130,8 @@ class DataSettings(LocationSettings):
     dataset: str = setting(
         "cifar10",
         "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
-        "of tensorflow-datasets, folder:PATH with one folder of images per class (or folders train, "
-        "val and test that have such folders), or npz:FILE with the arrays train_images, "
+        "of tensorflow-datasets, folder:PATH with one folder of images per class (or folders "
+        "train, val and test that have such folders), or npz:FILE with the arrays train_images, "
         "train_labels, test_images, test_labels.",
     )
     image_size: int = setting(
