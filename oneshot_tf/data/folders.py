@@ -4,12 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data.dataset import Split, check_memory
-from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data.images import SUFFIXES, BadImages, decode, resize
 from oneshot_tf.data.streaming import FileReader, StreamedSplit
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import user_path
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif"}
 
 
 def load(path, size, skip, streamed, fit):
@@ -63,10 +61,10 @@ def _list_folder(root):
         )
     files, labels = [], []
     for label, folder in enumerate(classes):
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
         if not found:
             raise InputError(
-                f"The class folder {folder} holds no image ({', '.join(sorted(_IMAGE_SUFFIXES))}); "
+                f"The class folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}); "
                 "add some or remove it."
             )
         files += found
@@ -81,7 +79,7 @@ def _read_images(name, files, labels, class_names, size, skip, fit):
     bad = BadImages(str(name), skip)
     for i, file in enumerate(files):
         try:
-            images[i] = resize(decode(file.read_bytes()), size, fit)
+            images[i] = resize(decode(file.read_bytes()).pixels, size, fit)
         except (tf.errors.OpError, OSError, ValueError) as error:
             kept[i] = False
             bad.add(str(file), error)
