@@ -53,7 +53,7 @@ def main(predict, images) -> None:
 
 def _read(image):
     try:
-        return decode(user_path(image).read_bytes())
+        return tf.constant(decode(user_path(image).read_bytes()).pixels)
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise InputError(f"{image} can't be read as an image: {plain(error)}") from None
 

@@ -64,8 +64,7 @@ def main(run, retrain, train, device, location) -> None:
             held.enter_context(locked(folder))
             remove_leftovers(folder)
         held.enter_context(watching(strategy))
-        on_test = retrain.evaluate_on == "test"
-        dataset = directory.load_data(location, test=on_test)
+        dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
         if is_chief(strategy):
             _print_inventory(dataset.inventory(decode_test=False))

@@ -135,8 +135,9 @@ class DataSettings(LocationSettings):
     dataset: str = setting(
         "cifar10",
         "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
-        "of tensorflow-datasets, folder:PATH with one sub-folder of images a class, or npz:FILE "
-        "with the arrays train_images, train_labels, test_images, test_labels.",
+        "of tensorflow-datasets, folder:PATH with one folder of images per class (or folders "
+        "train, val and test that have such folders), or npz:FILE with the arrays train_images, "
+        "train_labels, test_images, test_labels.",
     )
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
@@ -156,7 +157,7 @@ class DataSettings(LocationSettings):
     num_validation: int = setting(
         0,
         "Images held out of the training set to rank candidates; 0: 5,000 of CIFAR's, a tenth "
-        "of others'.",
+        "of others' (folder: and npz: a tenth of each class).",
         least=0,
     )
 

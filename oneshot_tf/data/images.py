@@ -1,37 +1,98 @@
 """Encoded images become pixels: the decoder, resizing, and what is said of images that are bad."""
 
 import dataclasses
+import functools
+import re
 
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.data import headers, jpeg_png, other_formats
+from oneshot_tf.data.pixels import CONVERSIONS, BadImage
 from oneshot_tf.errors import InputError, plain
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif"})
+# Lower-case suffixes of files that are looked at; what a file is, its first bytes say.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+_PLAIN = {
+    headers.PLAIN_JPEG: functools.partial(tf.io.decode_jpeg, channels=3),
+    headers.PLAIN_PNG: functools.partial(tf.io.decode_png, channels=3),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """Pixels, uint8 `[h, w, 3]`, and what was converted to get them."""
+    """An image as training, `predict` and an exported model see it.
+
+    Args:
+        pixels: uint8 `[h, w, 3]`.
+        conversions: what was converted, of `pixels.CONVERSIONS`, in their order.
+    """
 
     pixels: np.ndarray
-    conversions: tuple[str, ...] = ()
+    conversions: tuple[str, ...]
 
 
 def decode(encoded: bytes) -> Decoded:
-    """uint8 `[h, w, 3]` from a JPEG, PNG, GIF (its first frame) or BMP file.
+    """Decodes a JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name says.
 
-    Gray is repeated, transparency is dropped.
+    EXIF orientation is applied, transparency is put on white, grey is repeated, and 16 bits
+    are scaled to 8. Where no value of 16 bits is above 4,095 they are taken for 12 bits.
+    Of several frames or pages the first one counts.
 
     Raises:
-        tf.errors.OpError, ValueError: it isn't one.
+        BadImage: it can't be decoded, or has more than `pixels.MAX_PIXELS` pixels.
     """
+    if not encoded:
+        raise BadImage("it is empty")
+    kind, conversions = headers.look(encoded)
     try:
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    except tf.errors.OpError:  # a BMP of another number of channels
-        image = tf.io.decode_image(encoded, expand_animations=False)
-        image = image[..., :3] if image.shape[-1] > 2 else tf.image.grayscale_to_rgb(image[..., :1])
-    return Decoded(image.numpy())
+        if kind == headers.OTHER:
+            return Decoded(*other_formats.decode(encoded))
+        if kind in _PLAIN:
+            return Decoded(_PLAIN[kind](encoded).numpy(), conversions)
+        pixels, made = jpeg_png.decode(tf.constant(encoded))
+    except tf.errors.OpError as error:
+        raise BadImage(_reason(error)) from None
+    names = tuple(name for name, yes in zip(CONVERSIONS, made.numpy()) if yes)
+    return Decoded(pixels.numpy(), names)
+
+
+def kind_of_tensor(encoded):
+    """What `headers.look` says of a file, one of its constants: int32 `[]`."""
+    kind = tf.numpy_function(
+        lambda file: np.int32(headers.look(file)[0]), [encoded], tf.int32, stateful=False
+    )
+    return tf.ensure_shape(kind, [])
+
+
+def decode_tensor(encoded, kind=None):
+    """The pixels that `decode` gives, for TensorFlow's input pipelines: uint8 `[h, w, 3]`.
+
+    Args:
+        encoded: string `[]`.
+        kind: its `kind_of_tensor`, where it is known.
+    """
+    branches = {
+        **{kind: functools.partial(kernel, encoded) for kind, kernel in _PLAIN.items()},
+        headers.JPEG_OR_PNG: lambda: jpeg_png.decode(encoded)[0],
+        headers.OTHER: lambda: tf.numpy_function(_other, [encoded], tf.uint8, stateful=False),
+    }
+    kind = kind_of_tensor(encoded) if kind is None else kind
+    return tf.ensure_shape(tf.switch_case(kind, branches), [None, None, 3])
+
+
+def _other(encoded):
+    return other_formats.decode(encoded)[0]
+
+
+def _reason(error):
+    """What TensorFlow says of a file, without what it says of its own graph."""
+    text = str(error)
+    found = re.search(r"assertion failed: \[(.*?)\]", text) or re.search(
+        r"^(.*?)\s*\[\[\{\{node", text, re.MULTILINE
+    )
+    return plain(found[1] if found and found[1] else text)
 
 
 class BadImages:

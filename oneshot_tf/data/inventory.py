@@ -149,24 +149,7 @@ def warnings(inventory: Inventory, ghost_batch_size: int = 0) -> list[str]:
         inventory: of the data set.
         ghost_batch_size: images that share batch statistics; 0: not known.
     """
-    found = []
-    doubles = inventory.doubles
-    if doubles is not None:
-        for (first, second), count in doubles.across.items():
-            if count:
-                one, other = doubles.examples[first, second]
-                found.append(
-                    f"{count:,} of {inventory.totals[second]:,} {second} images are {first} images "
-                    f"too, such as {one} and {other}. Accuracy on {second} images is too high: "
-                    "remove them from one split."
-                )
-        if doubles.contradicting:
-            one, other = doubles.examples["classes"]
-            found.append(
-                f"{doubles.contradicting:,} images are equal to an image of another class, such "
-                f"as {one} and {other}. Remove the wrong ones."
-            )
-    found += _alike_names(inventory.class_names)
+    found = _double_warnings(inventory) + _alike_names(inventory.class_names)
     for split, counts in inventory.per_class.items():
         lacking = [printable(inventory.class_names[k]) for k in np.flatnonzero(counts == 0)]
         if lacking:
@@ -188,6 +171,28 @@ def warnings(inventory: Inventory, ghost_batch_size: int = 0) -> list[str]:
             f"candidate's accuracy is up to {standard_error(count):.3f}. Candidates that differ "
             f"by less can't be told apart; {math.ceil(0.25 / _LARGEST_ERROR**2):,} images give "
             f"{_LARGEST_ERROR}."
+        )
+    return found
+
+
+def _double_warnings(inventory):
+    """Sentences on images that two splits share, or two classes."""
+    found, doubles = [], inventory.doubles
+    if doubles is None:
+        return found
+    for (first, second), count in doubles.across.items():
+        if count:
+            one, other = doubles.examples[first, second]
+            found.append(
+                f"{count:,} of {inventory.totals[second]:,} {second} images are {first} images "
+                f"too, such as {one} and {other}. Accuracy on {second} images is too high: "
+                "remove them from one split."
+            )
+    if doubles.contradicting:
+        one, other = doubles.examples["classes"]
+        found.append(
+            f"{doubles.contradicting:,} images are equal to an image of another class, such "
+            f"as {one} and {other}. Remove the wrong ones."
         )
     return found
 

@@ -98,18 +98,7 @@ def find_parts(path, passed: PassedOver) -> dict[str, pathlib.Path]:
         InputError: the folders mean more than one thing, or `train` is missing.
     """
     root = pathlib.Path(path)
-    parts, others = {}, []
-    for name in _folders(root):
-        role = _ROLES.get(name.lower())
-        if role is None:
-            others.append(name)
-        elif role in parts:
-            raise InputError(
-                f"{printable(root)} has the folders {parts[role].name} and {name}, both for "
-                f"{role} images. Keep one of them."
-            )
-        else:
-            parts[role] = root / name
+    parts, others = _by_role(root)
     seen = ", ".join(folder.name for folder in parts.values())
     if "train" not in parts:
         if parts and not others:
@@ -137,6 +126,23 @@ def find_parts(path, passed: PassedOver) -> dict[str, pathlib.Path]:
             )
     _count_outside(root, passed)
     return parts
+
+
+def _by_role(root):
+    """The folders in a folder: by split those that are named like one, and names of others."""
+    parts, others = {}, []
+    for name in _folders(root):
+        role = _ROLES.get(name.lower())
+        if role is None:
+            others.append(name)
+        elif role in parts:
+            raise InputError(
+                f"{printable(root)} has the folders {parts[role].name} and {name}, both for "
+                f"{role} images. Keep one of them."
+            )
+        else:
+            parts[role] = root / name
+    return parts, others
 
 
 def list_classes(root, passed: PassedOver) -> Listing:

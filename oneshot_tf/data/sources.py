@@ -49,28 +49,26 @@ def load_data(
         raise InputError(f"--dataset={dataset} is in memory: give --storage=memory.")
     if kind == "folder":
         try:
-            size, streamed = image_size or _DEFAULT_SIZE, storage == "files"
-            return folders.load(path, size, skip_bad_images, streamed, fit, num_validation)
+            size = image_size or _DEFAULT_SIZE
+            return folders.load(
+                path, size, skip_bad_images, storage == "files", fit, num_validation
+            )
         except OSError as error:
             raise InputError(f"--dataset={printable(dataset)} can't be read: {error}.") from None
     if kind == "npz":
         return arrays.load(path, image_size, fit, num_validation)
     if dataset == "digits":
-        full, test = _digits(image_size, fit)
-        names = [str(digit) for digit in range(10)]
-        found = make_dataset(dataset, full, lambda: test, names, num_validation, fit)
-        return with_inventory(found, test.fingerprint, test)
+        return _digits(image_size, fit, num_validation)
     from oneshot_tf.data import tfds  # takes seconds to import
 
-    streamed = storage == "files"
     full, load_test, test_fingerprint, names = tfds.load(
-        dataset, data_dir, image_size, download, skip_bad_images, streamed, fit
+        dataset, data_dir, image_size, download, skip_bad_images, storage == "files", fit
     )
     found = make_dataset(dataset, full, load_test, names, num_validation, fit)
     return with_inventory(found, test_fingerprint)
 
 
-def _digits(image_size, fit):
+def _digits(image_size, fit, num_validation):
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,497 to train, 300 to test."""
     from sklearn.datasets import load_digits
 
@@ -82,4 +80,7 @@ def _digits(image_size, fit):
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(1).permutation(len(images))
     split = Split(images, labels)
-    return split.take(order[300:]), split.take(order[:300])
+    full, test = split.take(order[300:]), split.take(order[:300])
+    names = [str(digit) for digit in range(10)]
+    found = make_dataset("digits", full, lambda: test, names, num_validation, fit)
+    return with_inventory(found, test.fingerprint, test)

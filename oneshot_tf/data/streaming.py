@@ -13,9 +13,9 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import dataset
+from oneshot_tf.data import dataset, headers
 from oneshot_tf.data.checksums import of_files
-from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data.images import BadImages, decode, decode_tensor, kind_of_tensor, resize
 from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
@@ -251,7 +251,7 @@ class StreamedSplit:
         def read(index, position):
             encoded, label = self._reader.read(index)
             if seed is None:
-                image = resize(_decode(encoded), self.image_size, self.fit)
+                image = resize(decode_tensor(encoded), self.image_size, self.fit)
             else:
                 key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
                 image = _random_crop(encoded, self.image_size, key)
@@ -281,7 +281,7 @@ class StreamedSplit:
         bad, good = BadImages("Images on disk", skip=True), np.ones(len(self), bool)
 
         def works(encoded):
-            return tf.size(_decode(encoded)) > 0
+            return tf.size(decode_tensor(encoded)) > 0
 
         kept = tf.data.Dataset.from_tensor_slices(self._indices).map(
             lambda i: (i, works(self._reader.read(i)[0])), num_parallel_calls=tf.data.AUTOTUNE
@@ -295,17 +295,15 @@ class StreamedSplit:
         return self.take(np.flatnonzero(good))
 
 
-def _decode(encoded):
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
 def _random_crop(encoded, size, key):
     """A random part of the image, of random shape, mirrored or not: uint8 `[size, size, 3]`."""
-    jpeg = tf.io.is_jpeg(encoded)
-    # Of a JPEG only what is inside the crop is decoded.
-    whole = tf.cond(jpeg, lambda: tf.zeros([0, 0, 3], tf.uint8), lambda: _decode(encoded))
-    shape = tf.cond(jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.shape(whole))
+    # Of a JPEG only what is inside the crop is decoded, unless it may be stored turned.
+    kind = kind_of_tensor(encoded)
+    inside = kind == headers.PLAIN_JPEG
+    whole = tf.cond(
+        inside, lambda: tf.zeros([0, 0, 3], tf.uint8), lambda: decode_tensor(encoded, kind)
+    )
+    shape = tf.cond(inside, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.shape(whole))
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape[:2], [3]], 0),
         tf.zeros([1, 0, 4]),
@@ -317,7 +315,7 @@ def _random_crop(encoded, size, key):
     )
     window = tf.concat([begin[:2], extent[:2]], axis=0)
     image = tf.cond(
-        jpeg,
+        inside,
         lambda: tf.io.decode_and_crop_jpeg(
             encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
         ),

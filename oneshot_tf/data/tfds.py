@@ -241,7 +241,7 @@ def _read_one_by_one(builder, split, size, skip, fit):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(resize(decode(example["image"]).pixels, size, fit).numpy())
+                images.append(resize(decode(example["image"].numpy()).pixels, size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)
