@@ -67,8 +67,7 @@ def _digits(image_size, fit):
     digits = load_digits()
     images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)
     images = np.repeat(images[..., None], 3, axis=-1)
-    if image_size:
-        images = resize(images, image_size, fit).numpy()
+    images = resize(images, image_size or images.shape[1], fit).numpy()
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(1).permutation(len(images))
     split = Split(images, labels)
@@ -95,10 +94,10 @@ def _arrays(path, size, fit):
                 f"--dataset=npz:{path} has {found or 'nothing'}; needed are {name}_images, uint8 "
                 f"[N, height, width, 3], and {name}_labels, whole numbers [N]."
             )
-        if size and images.shape[1:3] != (size, size):
+        if size or (fit == "center" and images.shape[1] == images.shape[2]):
             images = np.concatenate(
                 [
-                    resize(part, size, fit).numpy()
+                    resize(part, size or images.shape[1], fit).numpy()
                     for part in np.array_split(images, max(1, len(images) // 1024))
                 ]
             )
