@@ -429,8 +429,9 @@ class ExportSettings(Settings):
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
     class_names: str = setting(
         "",
-        "File with what to call the classes, a line each: its name in the data set, a space, and "
-        "what to call it, such as 'n01440764 tench'; empty: the data set's names.",
+        "File (UTF-8) with what to call the classes, a line each: its name in the data set, a "
+        "space or a tab, and what to call it, such as 'n01440764 tench'; empty: the data set's "
+        "names.",
     )
 
 
@@ -440,7 +441,11 @@ class PredictSettings(Settings):
 
     saved_model: str = setting("", "Folder of the SavedModel, as export writes it.")
     top: int = setting(5, "How many classes to print for an image, the likeliest first.", least=1)
-    json: bool = setting(False, "Print a line of JSON an image.")
+    json: bool = setting(
+        False,
+        "Print a line of JSON an image: its name as `image`, and as `classes` a list of objects "
+        "with `name` and `probability`.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -210,7 +210,7 @@ def test_arrays_in_a_file(tmp_path):
         ({"train_images": np.array([{}])}, "can't be read"),
         ({"test_labels": np.arange(10) % 5}, r"test_labels has 4 label\(s\) out of range.* 3"),
         ({"train_labels": np.arange(40) % 3 * 2}, "at least 2 images, .*; 1 has 0, 3 has 0"),
-        ({"train_images": np.zeros((40, 8, 8, 4), np.uint8)}, "transparency"),
+        ({"train_images": np.zeros((40, 8, 8, 2), np.uint8)}, "1 for grey"),
     ],
 )
 def test_arrays_that_cannot_be_used(tmp_path, changes, part):
@@ -226,6 +226,14 @@ def test_grey_arrays(tmp_path, shape):
     test = ost.load_data(f"npz:{tmp_path / 'a.npz'}").load_test().images
     for channel in range(3):
         np.testing.assert_array_equal(test[..., channel], grey[:10].reshape(10, 8, 8))
+
+
+def test_arrays_with_opacity_are_put_on_white(tmp_path):
+    pixels = np.zeros((40, 8, 8, 4), np.uint8)
+    pixels[:, :4, :, :3], pixels[:, 4:, :, 3] = 9, 255  # invisible above, black below
+    np.savez(tmp_path / "a.npz", **arrays(train_images=pixels))
+    images = ost.load_data(f"npz:{tmp_path / 'a.npz'}").train.images
+    assert (images[:, :4] == 255).all() and (images[:, 4:] == 0).all()
 
 
 def test_arrays_are_split_by_class(tmp_path):

@@ -58,6 +58,18 @@ def test_doubles_in_a_folder_are_found_by_content(tmp_path):
         assert "test/a/004.png" in text and "test/b/wrong.png" in text
 
 
+def test_conversions_are_counted_where_images_are_decoded(tmp_path):
+    for value, name in enumerate(("a", "b")):
+        put(tmp_path / name, 4, 100 * value)
+    grey = tf.io.encode_png(np.full((4, 4, 1), 7, np.uint8)).numpy()
+    (tmp_path / "a" / "000.png").write_bytes(grey)
+    (tmp_path / "b" / "001.png").write_bytes(grey + b" ")  # not a double of it
+    counts = load(tmp_path).inventory().conversions  # whichever split they are in
+    assert sum(counts.values()) == 2 and len(counts) == 1
+    found = load(tmp_path, storage="files").inventory()
+    assert found.conversions is None and found.totals == {"train": 4, "validation": 2, "test": 2}
+
+
 def inventory(num_classes=2, per_class=(6, 2, 2), **changes):
     counts = dict(zip(("train", "validation", "test"), per_class))
     values = {

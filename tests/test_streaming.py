@@ -71,16 +71,39 @@ def test_the_middle_of_an_image():
     np.testing.assert_array_equal(many, np.full((2, 7, 7, 3), 200))
 
 
-def test_images_of_that_size_are_left_as_they_are():
-    """So that a SavedModel does with them what evaluation did, whoever cut them."""
+def test_stretched_images_of_that_size_are_left_as_they_are():
     images = np.random.default_rng(0).integers(0, 255, (2, 9, 9, 3), np.uint8)
-    for fit in ("stretch", "center"):
-        np.testing.assert_array_equal(data.resize(images, 9, fit), images)
-        np.testing.assert_array_equal(data.resize(images[0], 9, fit), images[0])
-        graph = tf.function(lambda x, fit=fit: data.resize(x, 9, fit))
-        unknown = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
-        np.testing.assert_array_equal(unknown(tf.constant(images)), images)
-        assert unknown(tf.zeros([3, 12, 20, 3], tf.uint8)).shape == (3, 9, 9, 3)
+    np.testing.assert_array_equal(data.resize(images, 9), images)
+    np.testing.assert_array_equal(data.resize(images[0], 9), images[0])
+    graph = tf.function(lambda x: data.resize(x, 9))
+    unknown = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
+    np.testing.assert_array_equal(unknown(tf.constant(images)), images)
+    assert unknown(tf.zeros([3, 12, 20, 3], tf.uint8)).shape == (3, 9, 9, 3)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_the_middle_of_an_image_of_that_size_is_that_of_its_neighbours(size):
+    """A pixel more at the right and below changes nothing, since the middle begins where it did."""
+    larger = np.random.default_rng(0).integers(0, 255, (size + 1, size + 1, 3), np.uint8)
+    exact = data.resize(larger[:size, :size], size, "center").numpy()
+    np.testing.assert_array_equal(exact, data.resize(larger, size, "center"))
+    side, first = size * 7 // 8, size // 16
+    middle = larger[first : first + side, first : first + side]
+    np.testing.assert_array_equal(exact, data.resize(middle, size))
+    assert (exact != larger[:size, :size]).any()
+
+
+def test_arrays_and_digits_are_cut_as_a_model_that_serves_them_cuts(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), np.uint8)
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels,
+             test_images=images, test_labels=labels)  # fmt: skip
+    for size in (0, 16):
+        test = ost.load_data(f"npz:{tmp_path / 'a.npz'}", image_size=size, fit="center").load_test()
+        np.testing.assert_array_equal(test.images, data.resize(images, 16, "center"))
+    digits = {fit: ost.load_data("digits", fit=fit).load_test() for fit in ("stretch", "center")}
+    cut = data.resize(digits["stretch"].images, 8, "center")
+    np.testing.assert_array_equal(digits["center"].images, cut)
 
 
 def test_crops_are_as_small_as_inceptions():

@@ -35,6 +35,7 @@ ALLOWED = {
     "evaluation": {"errors", "devices", "space", "strategies", "learning.losses"},
     "racing": {"errors", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
+    "saved_model_check": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
     "results": {"errors", "files"},
     "analysis": {"errors", "files", "space", "candidates", "results"},

@@ -4,7 +4,7 @@ import numpy as np
 
 from oneshot_tf.data import splits
 from oneshot_tf.data.dataset import Dataset, Split, check_classes, from_splits, with_inventory
-from oneshot_tf.data.images import resize
+from oneshot_tf.data.images import resize, three_channels
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, user_path
 
@@ -18,7 +18,8 @@ def load(path: str, size: int, fit: str, num_validation: int) -> Dataset:
 
     Args:
         path: of the file. Images are uint8 `[N, height, width, 3]`, or grey `[N, height, width]`
-            or `[N, height, width, 1]`; labels are whole numbers `[N]`, classes counted from 0.
+            or `[N, height, width, 1]`, or with opacity, `[N, height, width, 4]`, which is put on
+            white. Labels are whole numbers `[N]`, classes counted from 0.
         size, fit, num_validation: as `image_size`, `fit` and `num_validation` of `load_data`.
 
     Raises:
@@ -56,7 +57,7 @@ def _read_split(name, arrays, part, size, fit):
     good = (
         images is not None and labels is not None
         and images.dtype == np.uint8
-        and (images.ndim == 3 or images.ndim == 4 and images.shape[-1] in (1, 3))
+        and (images.ndim == 3 or images.ndim == 4 and images.shape[-1] in (1, 3, 4))
         and labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
         and len(images) > 0 and 0 not in images.shape
     )  # fmt: skip
@@ -64,19 +65,16 @@ def _read_split(name, arrays, part, size, fit):
         found = ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in arrays.items())
         raise InputError(
             f"--dataset={name} has {found or 'nothing'}. It must have {part}_images, uint8 "
-            f"[N, height, width, 3] (or 1, or none, for grey; put transparency on a background "
-            f"first), and {part}_labels, whole numbers [N]."
+            "[N, height, width, 3] (or 1 for grey, 4 with opacity), and "
+            f"{part}_labels, whole numbers [N]."
         )
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
-    if size and images.shape[1:3] != (size, size):
-        chunks = np.array_split(images, max(1, len(images) // 1024))
-        images = np.concatenate([resize(chunk, size, fit).numpy() for chunk in chunks])
-    elif images.shape[1] != images.shape[2]:
+    if not size and images.shape[1] != images.shape[2]:
         raise InputError(
             f"--dataset={name}: {part}_images are of {images.shape[1]}x{images.shape[2]}. Give "
             "--image_size to make them square."
         )
-    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+    images = images[..., None] if images.ndim == 3 else images
+    chunks = np.array_split(images, max(1, len(images) // 1024))
+    size = size or images.shape[1]
+    images = np.concatenate([resize(three_channels(c), size, fit).numpy() for c in chunks])
+    return Split(images, labels.astype(np.int32))

@@ -1,23 +1,30 @@
 """Encoded images become pixels: the decoder, resizing, and what is said of images that are bad."""
 
 import dataclasses
-import functools
-import re
 
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import headers, jpeg_png, other_formats
-from oneshot_tf.data.pixels import CONVERSIONS, BadImage
+from oneshot_tf.data import headers, other_formats
+from oneshot_tf.data.pixels import (
+    CONVERSIONS,
+    MAX_PIXELS,
+    SIXTEEN_BITS,
+    TOO_LARGE,
+    TRANSPARENCY,
+    TWELVE_BITS,
+    BadImage,
+    eight_bits,
+    on_white,
+    upright,
+)
+from oneshot_tf.data.serving_decoder import with_alpha_on_white
 from oneshot_tf.errors import InputError, plain
 
 # Lower-case suffixes of files that are looked at; what a file is, its first bytes say.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
-_PLAIN = {
-    headers.PLAIN_JPEG: functools.partial(tf.io.decode_jpeg, channels=3),
-    headers.PLAIN_PNG: functools.partial(tf.io.decode_png, channels=3),
-}
+_UPRIGHT_JPEG, _UPRIGHT_PNG, _UNUSUAL = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,54 +52,88 @@ def decode(encoded: bytes) -> Decoded:
     """
     if not encoded:
         raise BadImage("it is empty")
-    kind, conversions = headers.look(encoded)
+    header = headers.read_header(encoded)
+    if header.kind == headers.OTHER:
+        return Decoded(*other_formats.decode(encoded))
+    made = set(header.conversions)
     try:
-        if kind == headers.OTHER:
-            return Decoded(*other_formats.decode(encoded))
-        if kind in _PLAIN:
-            return Decoded(_PLAIN[kind](encoded).numpy(), conversions)
-        pixels, made = jpeg_png.decode(tf.constant(encoded))
+        if header.kind == headers.JPEG_KIND:
+            pixels = _jpeg(encoded, header)
+        elif header.kind == headers.OPAQUE_PNG:
+            pixels = tf.io.decode_png(encoded, channels=3).numpy()
+        else:
+            pixels = _deep_or_transparent(encoded, header, made)
     except tf.errors.OpError as error:
-        raise BadImage(_reason(error)) from None
-    names = tuple(name for name, yes in zip(CONVERSIONS, made.numpy()) if yes)
-    return Decoded(pixels.numpy(), names)
+        raise BadImage(plain(error)) from None
+    pixels = np.ascontiguousarray(upright(pixels, header.orientation))
+    return Decoded(pixels, tuple(name for name in CONVERSIONS if name in made))
 
 
-def kind_of_tensor(encoded):
-    """What `headers.look` says of a file, one of its constants: int32 `[]`."""
-    kind = tf.numpy_function(
-        lambda file: np.int32(headers.look(file)[0]), [encoded], tf.int32, stateful=False
-    )
-    return tf.ensure_shape(kind, [])
+def _jpeg(encoded, header):
+    if not header.sized and np.prod(tf.io.extract_jpeg_shape(encoded)[:2], dtype=int) > MAX_PIXELS:
+        raise BadImage(TOO_LARGE)
+    return tf.io.decode_jpeg(encoded, channels=3).numpy()
 
 
-def decode_tensor(encoded, kind=None):
+def _deep_or_transparent(encoded, header, made):
+    """Pixels of a PNG with 16 bits a colour, or transparency."""
+    kind = tf.uint16 if header.deep else tf.uint8
+    pixels = tf.io.decode_png(encoded, channels=4, dtype=kind).numpy()
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    if header.deep:
+        most = 4095 if colours.max() <= 4095 else 65535
+        made.add(TWELVE_BITS if most == 4095 else SIXTEEN_BITS)
+        colours = eight_bits(colours.astype(np.int32), most).astype(np.uint16)
+        alpha = eight_bits(alpha.astype(np.int32), 65535).astype(np.uint16)
+    if header.alpha and (alpha < 255).any():
+        made.add(TRANSPARENCY)
+        colours = on_white(colours.astype(np.uint16), alpha.astype(np.uint16))
+    return colours.astype(np.uint8)
+
+
+def decode_tensor(encoded, case=None):
     """The pixels that `decode` gives, for TensorFlow's input pipelines: uint8 `[h, w, 3]`.
+
+    Most files need nothing but their kernel; what it makes isn't copied, as by way of Python.
 
     Args:
         encoded: string `[]`.
-        kind: its `kind_of_tensor`, where it is known.
+        case: its `case_of`, where it is known.
     """
-    branches = {
-        **{kind: functools.partial(kernel, encoded) for kind, kernel in _PLAIN.items()},
-        headers.JPEG_OR_PNG: lambda: jpeg_png.decode(encoded)[0],
-        headers.OTHER: lambda: tf.numpy_function(_other, [encoded], tf.uint8, stateful=False),
-    }
-    kind = kind_of_tensor(encoded) if kind is None else kind
-    return tf.ensure_shape(tf.switch_case(kind, branches), [None, None, 3])
+    kernels = [
+        lambda: tf.io.decode_jpeg(encoded, channels=3),
+        lambda: tf.io.decode_png(encoded, channels=3),
+        lambda: tf.numpy_function(_pixels, [encoded], tf.uint8, stateful=False),
+    ]
+    pixels = tf.switch_case(case_of(encoded) if case is None else case, kernels)
+    return tf.ensure_shape(pixels, [None, None, 3])
 
 
-def _other(encoded):
-    return other_formats.decode(encoded)[0]
+def case_of(encoded):
+    """Which kernel makes an encoded image's pixels: int32 `[]`."""
+    return tf.ensure_shape(tf.numpy_function(_case, [encoded], tf.int32, stateful=False), [])
 
 
-def _reason(error):
-    """What TensorFlow says of a file, without what it says of its own graph."""
-    text = str(error)
-    found = re.search(r"assertion failed: \[(.*?)\]", text) or re.search(
-        r"^(.*?)\s*\[\[\{\{node", text, re.MULTILINE
-    )
-    return plain(found[1] if found and found[1] else text)
+def _pixels(encoded):
+    return decode(_bytes(encoded)).pixels
+
+
+def _bytes(encoded):
+    """What TensorFlow hands to Python: bytes from a graph, an array of them otherwise."""
+    return encoded if isinstance(encoded, bytes) else encoded.item()
+
+
+def _case(encoded):
+    header = headers.read_header(_bytes(encoded))
+    if header.orientation > 1 or not header.sized:
+        return np.int32(_UNUSUAL)
+    upright = {headers.JPEG_KIND: _UPRIGHT_JPEG, headers.OPAQUE_PNG: _UPRIGHT_PNG}
+    return np.int32(upright.get(header.kind, _UNUSUAL))
+
+
+def is_upright_jpeg(case):
+    """Whether a JPEG need not be turned: bool `[]` from what `case_of` says."""
+    return case == _UPRIGHT_JPEG
 
 
 class BadImages:
@@ -133,6 +174,35 @@ class BadImages:
         print(f"{what}. They are left out.", flush=True)
 
 
+def three_channels(images):
+    """Pixels as `decode` gives them, of images that somebody else decoded.
+
+    Args:
+        images: uint8 or uint16 `[…, h, w, c]`, c = 1 (grey), 3 or 4 (with opacity).
+
+    Returns:
+        uint8 `[…, h, w, 3]`: grey is repeated, opacity is put on white.
+
+    Raises:
+        tf.errors.InvalidArgumentError: another number of channels.
+    """
+    if images.dtype == tf.uint16:
+        images = tf.cast(images, tf.int32)
+        most = tf.where(tf.reduce_max(images[..., :3]) <= 4095, 4095, 65535)
+        colours, alpha = eight_bits(images[..., :3], most), eight_bits(images[..., 3:], 65535)
+        images = tf.cast(tf.concat([colours, alpha], axis=-1), tf.uint8)
+    channels = tf.shape(images)[-1]
+    good = tf.reduce_any(channels == tf.constant([1, 3, 4]))
+    check = tf.debugging.Assert(good, ["images need 1, 3 or 4 channels; their number is", channels])
+    with tf.control_dependencies([check] if check is not None else []):
+        images = tf.cond(
+            channels == 4,
+            lambda: with_alpha_on_white(images),
+            lambda: tf.broadcast_to(images, tf.concat([tf.shape(images)[:-1], [3]], axis=0)),
+        )
+    return tf.ensure_shape(images, [*images.shape[:-1], 3])
+
+
 def resize(images, size: int, fit: str = "stretch"):
     """uint8 `[…, size, size, 3]` from uint8 images of any height and width.
 
@@ -140,18 +210,18 @@ def resize(images, size: int, fit: str = "stretch"):
         images: `[h, w, 3]` or `[N, h, w, 3]`.
         size: height and width.
         fit: "stretch" the whole image, or of it the square in the middle: "center", whose side
-            is 7/8 of the shorter one. Images of that size are left as they are.
+            is 7/8 of the shorter one, whatever the size.
     """
-    shape = tf.shape(images)[-3:-1]
-    fits = tf.reduce_all(tf.equal(shape, size))
-    resized = tf.cond(fits, lambda: images, lambda: _resized(images, shape, size, fit))
-    return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
-
-
-def _resized(images, shape, size, fit):
     if fit == "center":
+        shape = tf.shape(images)[-3:-1]
         side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
         top, left = tf.unstack((shape - side) // 2)
         images = images[..., top : top + side, left : left + side, :]
+    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # then there is nothing to do
+    resized = tf.cond(fits, lambda: images, lambda: _resized(images, size))
+    return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
+
+
+def _resized(images, size):
     resized = tf.image.resize(images, (size, size), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)

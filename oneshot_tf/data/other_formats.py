@@ -11,28 +11,27 @@ import io
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from oneshot_tf.data.headers import ORIENTATION_TAG
 from oneshot_tf.data.pixels import (
     CMYK,
     CONVERSIONS,
     FRAMES,
     GREY,
-    LEFT_RIGHT,
     MAX_PIXELS,
     ORIENTATION,
     PALETTE,
     SIXTEEN_BITS,
     TOO_LARGE,
     TRANSPARENCY,
-    TRANSPOSED,
     TWELVE_BITS,
-    UPSIDE_DOWN,
     BadImage,
     eight_bits,
     on_white,
+    upright,
 )
 from oneshot_tf.errors import plain
 
-_ORIENTATION_TAG, _BITS_TAG = 0x0112, 258
+_BITS_TAG = 258
 
 
 def decode(encoded: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -82,13 +81,13 @@ def _decode(image):
     else:
         pixels = _eight_bits(image, made)
     # Some versions of Pillow turn a TIFF when they load it.
-    pixels = _upright(pixels, _orientation(image))
+    pixels = upright(pixels, _orientation(image))
     return np.ascontiguousarray(pixels), tuple(name for name in CONVERSIONS if name in made)
 
 
 def _orientation(image):
     with contextlib.suppress(Exception):  # damaged EXIF doesn't make a picture bad
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
         return value if value in range(1, 9) else 1
     return 1
 
@@ -125,11 +124,3 @@ def _eight_bits(image, made):
         if pixels.max() <= 15:
             raise BadImage("it has 12 bits in 16 a colour, which TIFF can't say; save it as PNG")
     return pixels
-
-
-def _upright(pixels, orientation):
-    if orientation in TRANSPOSED:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in LEFT_RIGHT:
-        pixels = pixels[:, ::-1]
-    return pixels[::-1] if orientation in UPSIDE_DOWN else pixels

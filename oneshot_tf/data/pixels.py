@@ -43,3 +43,12 @@ def on_white(colours, alpha):
 def eight_bits(values, most):
     """int32 0 to 255, rounded, from int32 0 to `most` (at most 65,535)."""
     return (values * 255 + most // 2) // most
+
+
+def upright(pixels, orientation: int):
+    """A NumPy array `[h, w, 3]`, turned and mirrored as an EXIF orientation says."""
+    if orientation in TRANSPOSED:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in LEFT_RIGHT:
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in UPSIDE_DOWN else pixels

@@ -75,8 +75,7 @@ def _digits(image_size, fit, num_validation):
     digits = load_digits()
     images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)
     images = np.repeat(images[..., None], 3, axis=-1)
-    if image_size:
-        images = resize(images, image_size, fit).numpy()
+    images = resize(images, image_size or images.shape[1], fit).numpy()
     labels = digits.target.astype(np.int32)
     order = np.random.default_rng(1).permutation(len(images))
     split = Split(images, labels)

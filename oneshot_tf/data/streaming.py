@@ -13,9 +13,16 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.data import dataset, headers
+from oneshot_tf.data import dataset
 from oneshot_tf.data.checksums import of_files
-from oneshot_tf.data.images import BadImages, decode, decode_tensor, kind_of_tensor, resize
+from oneshot_tf.data.images import (
+    BadImages,
+    case_of,
+    decode,
+    decode_tensor,
+    is_upright_jpeg,
+    resize,
+)
 from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
@@ -297,13 +304,27 @@ class StreamedSplit:
 
 def _random_crop(encoded, size, key):
     """A random part of the image, of random shape, mirrored or not: uint8 `[size, size, 3]`."""
-    # Of a JPEG only what is inside the crop is decoded, unless it may be stored turned.
-    kind = kind_of_tensor(encoded)
-    inside = kind == headers.PLAIN_JPEG
-    whole = tf.cond(
-        inside, lambda: tf.zeros([0, 0, 3], tf.uint8), lambda: decode_tensor(encoded, kind)
-    )
-    shape = tf.cond(inside, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.shape(whole))
+
+    def inside():  # only what is inside the crop is decoded
+        window = _window(tf.io.extract_jpeg_shape(encoded), key)
+        return tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
+        )
+
+    def whole():
+        image = decode_tensor(encoded, case)
+        top, left, height, width = tf.unstack(_window(tf.shape(image), key))
+        return image[top : top + height, left : left + width]
+
+    case = case_of(encoded)
+    image = tf.cond(is_upright_jpeg(case), inside, whole)
+    image = tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)  # a mean: in range
+    mirrored = tf.random.stateless_uniform([], key + _MIRROR_SEED, 0, 2, tf.int32) == 1
+    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def _window(shape, key):
+    """Top, left, height and width of a random part of an image of shape `[h, w, …]`."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape[:2], [3]], 0),
         tf.zeros([1, 0, 4]),
@@ -313,14 +334,4 @@ def _random_crop(encoded, size, key):
         min_object_covered=0.0,  # the object is the whole image: any part of it will do
         use_image_if_no_bounding_boxes=True,
     )
-    window = tf.concat([begin[:2], extent[:2]], axis=0)
-    image = tf.cond(
-        inside,
-        lambda: tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
-        ),
-        lambda: tf.slice(whole, begin, tf.concat([extent[:2], [3]], axis=0)),
-    )
-    image = tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)  # a mean: in range
-    mirrored = tf.random.stateless_uniform([], key + _MIRROR_SEED, 0, 2, tf.int32) == 1
-    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.concat([begin[:2], extent[:2]], axis=0)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from oneshot_tf.data import checksums, dataset
-from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError, short
 
@@ -35,6 +35,11 @@ def load(
         raise InputError(
             f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
             "a class 'label'."
+        )
+    if image.np_dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
+            "of uint8 or uint16."
         )
     splits = builder.info.splits
     if "train" not in splits:
@@ -199,14 +204,15 @@ def _read(builder, split, size, skip, fit):
     images = np.zeros((count, size, size, 3), np.uint8)
     labels = np.zeros(count, np.int32)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+    # Images of one shape tensorflow-datasets decodes, quickly: they aren't photographs.
+    fixed = None not in builder.info.features["image"].shape
+    raw = None if fixed else {"image": tfds.decode.SkipDecoding()}
+    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=raw)
 
     def to_row(example):
         image = example["image"]
-        image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
-        if image.shape[:2] != (size, size):
-            image = resize(image, size, fit)
-        return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+        image = three_channels(image) if fixed else decode_tensor(image)
+        return resize(image, size, fit), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
     try:
