@@ -6,7 +6,6 @@ and none of the data set's images to write it. Before this program says done, a 
 loads it and must agree with the net on images that are made for that.
 """
 
-import dataclasses
 import pathlib
 import re
 
