@@ -95,9 +95,10 @@ def test_the_table_as_text():
             "  c1         6           2     2",
             "  all 2     12           4     4",
             "So.",
-            "Passed over: 2 files (1 .tif, 1 without a suffix), in 1 mine/a, 1 mine.",
-            "Passed over: 2 hidden files and folders.",
-            "Taken: 3 images in folders inside class folders, as of that class.",
+            "Passed over, files: .tif 1, without a suffix 1.",
+            "Passed over, by folder: mine/a 1, mine 1.",
+            "Passed over, hidden files and folders: 2.",
+            "Read as images of the class, from folders inside its folder: 3.",
             "Converted: 2 palette.",
         ]
     )

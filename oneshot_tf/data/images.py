@@ -198,7 +198,9 @@ def three_channels(images):
         images = tf.cond(
             channels == 4,
             lambda: with_alpha_on_white(images),
-            lambda: tf.broadcast_to(images, tf.concat([tf.shape(images)[:-1], [3]], axis=0)),
+            lambda: tf.broadcast_to(
+                images[..., :3], tf.concat([tf.shape(images)[:-1], [3]], axis=0)
+            ),
         )
     return tf.ensure_shape(images, [*images.shape[:-1], 3])
 

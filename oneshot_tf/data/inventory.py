@@ -267,23 +267,21 @@ def _class_lines(inventory):
 def _passed_lines(passed):
     lines = []
     if passed.suffixes:
-        lines.append(
-            f"Passed over: {passed.suffixes.total():,} files ({_most(passed.suffixes)}), in "
-            f"{_most(passed.folders)}."
-        )
+        lines.append(f"Passed over, files: {_most(passed.suffixes)}.")
+        lines.append(f"Passed over, by folder: {_most(passed.folders)}.")
     if passed.hidden:
-        lines.append(f"Passed over: {passed.hidden:,} hidden files and folders.")
+        lines.append(f"Passed over, hidden files and folders: {passed.hidden:,}.")
     if passed.loops:
-        lines.append(f"Passed over: {passed.loops:,} links to folders that were read before.")
+        lines.append(f"Passed over, links to folders that were read before: {passed.loops:,}.")
     if passed.nested:
         lines.append(
-            f"Taken: {passed.nested:,} images in folders inside class folders, as of that class."
+            f"Read as images of the class, from folders inside its folder: {passed.nested:,}."
         )
     return lines
 
 
 def _most(counter):
     """The largest counts, in words."""
-    found = [f"{count:,} {what}" for what, count in counter.most_common(_FEW)]
-    more = len(counter) - len(found)
-    return ", ".join(found) + (f", and {more:,} more kinds" if more else "")
+    found = [f"{what} {count:,}" for what, count in counter.most_common(_FEW)]
+    rest = counter.total() - sum(count for _, count in counter.most_common(_FEW))
+    return ", ".join(found) + (f", others {rest:,}" if rest else "")

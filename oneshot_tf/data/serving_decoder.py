@@ -47,7 +47,8 @@ def decode(encoded):
 def with_alpha_on_white(pixels):
     """uint8 `[…, 3]` on white from uint8 `[…, 4]`: red, green, blue and opacity."""
     pixels = tf.cast(pixels, tf.uint16)
-    return tf.cast(on_white(pixels[..., :3], pixels[..., 3:]), tf.uint8)
+    # The last, not the fourth: a branch for four channels must hold up where a graph has three.
+    return tf.cast(on_white(pixels[..., :3], pixels[..., -1:]), tf.uint8)
 
 
 def _check_size(height, width):
