@@ -293,8 +293,9 @@ class SearchSettings(Settings):
     )
     race_confidence: float = setting(
         0.9,
-        "With --budget=race: how sure it must be, at each comparison, that a candidate that "
-        "stops is not among the best --finalists.",
+        "With --budget=race: what share of the true best --finalists is expected to be measured "
+        "on all images in the end. The race estimates it from the candidates themselves; it is "
+        "an average over races, not a promise for one. More costs more.",
         above=0.5,
         below=1.0,
     )
