@@ -153,7 +153,14 @@ class CandidateFile:
         return candidate
 
     def write(self, candidates) -> None:
-        """Writes the whole file anew, atomically."""
+        """Writes the whole file anew, atomically.
+
+        Raises:
+            ValueError: a candidate has what can't have been measured.
+        """
+        candidates = list(candidates)
+        for candidate in candidates:
+            candidate.check()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -162,7 +169,8 @@ class CandidateFile:
             write_atomically(self.path, lambda file: file.write(text.getvalue()))
 
     def append(self, candidate: Candidate) -> None:
-        """Adds one line."""
+        """Adds one line. Raises ValueError as `write`."""
+        candidate.check()
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(candidate.row())
         if self.writes:

@@ -1,5 +1,6 @@
 """retrain/NAME/result.json: what the stand-alone nets of a selection achieved."""
 
+import math
 import pathlib
 
 from oneshot_tf.errors import InputError
@@ -30,6 +31,9 @@ def read_result(path) -> dict:
     for net in result["nets"]:
         if not net["folder"] or len(net["folder"]) != len(net["accuracies"]):
             raise InputError(f"{path} is damaged: a net needs a folder for each accuracy.")
+        shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
+        if not all(math.isfinite(share) and 0.0 <= share <= 1.0 for share in shares):
+            raise InputError(f"{path} is damaged: accuracies must be from 0 to 1; got {shares}.")
         for folder in net["folder"]:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")

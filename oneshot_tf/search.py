@@ -16,8 +16,10 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import Candidate, CandidateFile, ranked
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
+from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.files import read_json, write_json
+from oneshot_tf.forward import NotFinite
+from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import (
     check_alike,
@@ -80,12 +82,12 @@ def _search(directory, search, location):
         dataset = directory.load_data(location)
         proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
-        if search.budget == "race":
-            work.race()
-        elif search.rank_by == "kl":
-            work.rank_by_divergence()
-        else:
-            work.evaluate_all()
+        ways = {"race": work.race, "kl": work.rank_by_divergence, "accuracy": work.evaluate_all}
+        try:
+            ways["race" if search.budget == "race" else search.rank_by]()
+        except NotFinite as error:
+            checkpoint = Checkpoints(directory.path / "checkpoints").path(step)
+            raise InputError(f"{checkpoint} can't be searched. {error}") from None
     best = ranked(done.values())
     file.write(best)
     accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]

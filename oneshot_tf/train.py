@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.evaluation import Tracker
 from oneshot_tf.files import user_path
+from oneshot_tf.kl_divergence import Tracker
 from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
