@@ -14,7 +14,7 @@ import zlib
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import Candidate, CandidateFile, ranked
+from oneshot_tf.candidates import Candidate, CandidateFile, print_top, ranked
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.files import read_json, write_json
@@ -94,7 +94,7 @@ def _search(directory, search, location):
     if unfinished and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
-    _print_top(best, directory.path)
+    print_top(best, directory.path)
 
 
 def restore_supernet(directory) -> tuple[Supernet, int]:
@@ -333,18 +333,6 @@ class _Search:
             flush=True,
         )
         return evaluator
-
-
-def _print_top(best, path):
-    print("rank  candidate accuracy  parameters  architecture")
-    for c in best[:10]:
-        accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
-        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
-    print(
-        f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
-        f"python -m oneshot_tf.retrain --run_dir={path}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

@@ -373,7 +373,8 @@ class ExportSettings(Settings):
     net: str = setting(
         "",
         "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
-        "the one with the best candidate accuracy, else the one with the best validation accuracy.",
+        "the one with the best rank among the candidates (of equals, the largest), else the one "
+        "with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
     class_names: str = setting(

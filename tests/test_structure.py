@@ -38,6 +38,7 @@ ALLOWED = {
     "racing": {"errors", "chances", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "candidates": {"errors", "files", "space"},
+    "tuner_worker": {"errors"},
     "results": {"errors", "files"},
     "analysis": {"errors", "files", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "settings", "space", "data"},
