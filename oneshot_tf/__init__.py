@@ -13,11 +13,11 @@ from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import (
     CandidateEvaluator,
-    DivergenceEvaluator,
     Score,
     evaluate,
     evaluate_standalone,
 )
+from oneshot_tf.kl_divergence import DivergenceEvaluator
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm

@@ -6,19 +6,21 @@ and none of the data set's images to write it. Before this program says done, a 
 loads it and must agree with the net on images that are made for that.
 """
 
+import math
 import pathlib
 import re
 
 import numpy as np
 
 from oneshot_tf import config, settings
+from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, user_path
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import read_result, read_results
+from oneshot_tf.results import judged_in, read_result, read_results
 from oneshot_tf.saved_model import Preprocessing, write_saved_model
 from oneshot_tf.saved_model_check import check_in_fresh_process
 from oneshot_tf.space.architecture import Architecture
@@ -120,9 +122,18 @@ def _chosen_folder(directory, net) -> pathlib.Path:
         )
     # Nets of the final training go first; test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]
-    nets = [n for r in final or results for n in r["nets"]]
-    by = "candidate_accuracy" if final else "mean"
-    best = max(nets, key=lambda n: n[by] if n[by] is not None else -1.0)
+    candidates = CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    ranks = {str(c.architecture): c.rank for c in ranked(candidates)}
+
+    def order(result_and_net):
+        result, net = result_and_net
+        text = str(Architecture.from_text(net["architecture"]))
+        rank = ranks.get(text) or net["rank"] or math.inf
+        size = (-result["retrain"]["filters"], -result["retrain"]["num_cells"])
+        alike = rank, *size, -result["num_steps"], net["folder"][0]
+        return alike if final else (-net["mean"], *alike)
+
+    _, best = min(((r, n) for r in final or results for n in r["nets"]), key=order)
     return root / best["folder"][0]
 
 
@@ -146,7 +157,9 @@ def _restore(directory, folder):
     facts = {
         "stand_alone_accuracy": accuracy,
         "evaluated_on": result["evaluated_on"],
+        "evaluated_in": judged_in(result),
         "candidate_accuracy": entry["candidate_accuracy"],
+        "candidate_num_images": entry.get("candidate_num_images"),
         "multiply_adds": entry["multiply_adds"],
         "net": place,
     }

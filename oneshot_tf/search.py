@@ -14,10 +14,12 @@ import zlib
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import Candidate, CandidateFile, ranked
+from oneshot_tf.candidates import Candidate, CandidateFile, print_top, ranked
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
+from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.files import read_json, write_json
+from oneshot_tf.forward import NotFinite
+from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import (
     check_alike,
@@ -80,19 +82,19 @@ def _search(directory, search, location):
         dataset = directory.load_data(location)
         proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
-        if search.budget == "race":
-            work.race()
-        elif search.rank_by == "kl":
-            work.rank_by_divergence()
-        else:
-            work.evaluate_all()
+        ways = {"race": work.race, "kl": work.rank_by_divergence, "accuracy": work.evaluate_all}
+        try:
+            ways["race" if search.budget == "race" else search.rank_by]()
+        except NotFinite as error:
+            checkpoint = Checkpoints(directory.path / "checkpoints").path(step)
+            raise InputError(f"{checkpoint} can't be searched. {error}") from None
     best = ranked(done.values())
     file.write(best)
     accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]
     if unfinished and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
-    _print_top(best, directory.path)
+    print_top(best, directory.path)
 
 
 def restore_supernet(directory) -> tuple[Supernet, int]:
@@ -331,18 +333,6 @@ class _Search:
             flush=True,
         )
         return evaluator
-
-
-def _print_top(best, path):
-    print("rank  candidate accuracy  parameters  architecture")
-    for c in best[:10]:
-        accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
-        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
-    print(
-        f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
-        f"python -m oneshot_tf.retrain --run_dir={path}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

@@ -339,8 +339,9 @@ class SearchSettings(Settings):
     )
     race_confidence: float = setting(
         0.9,
-        "With --budget=race: how sure it must be, at each comparison, that a candidate that "
-        "stops is not among the best --finalists.",
+        "With --budget=race: what share of the true best --finalists is expected to be measured "
+        "on all images in the end. The race estimates it from the candidates themselves; it is "
+        "an average over races, not a promise for one. More costs more.",
         above=0.5,
         below=1.0,
     )
@@ -424,7 +425,8 @@ class ExportSettings(Settings):
     net: str = setting(
         "",
         "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
-        "the one with the best candidate accuracy, else the one with the best validation accuracy.",
+        "the one with the best rank among the candidates (of equals, the largest), else the one "
+        "with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
     class_names: str = setting(

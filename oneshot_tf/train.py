@@ -13,8 +13,8 @@ from oneshot_tf import config, settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import Tracker
 from oneshot_tf.files import user_path
+from oneshot_tf.kl_divergence import Tracker
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet

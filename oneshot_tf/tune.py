@@ -13,10 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import re
 import shutil
-import socket
 import time
 
 import grpc
@@ -25,6 +22,7 @@ import numpy as np
 
 from oneshot_tf import config, settings
 from oneshot_tf.analysis import plots, ranking
+from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
@@ -39,8 +37,8 @@ from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.tuner_worker import tuner_worker
 
-_VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
 _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
 
@@ -54,7 +52,7 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
         )
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
-    worker = _worker()
+    worker = tuner_worker()
     leads = not worker or "chief" in worker  # writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
@@ -79,39 +77,6 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
             ) from None
         if leads:
             _finish(directory, groups, trials)
-
-
-def _worker() -> str:
-    """What KerasTuner calls this process; empty if it works alone.
-
-    Raises:
-        InputError: KerasTuner's variables don't go together, or the port isn't free.
-    """
-    values = {name: os.environ.get(name, "") for name in _VARIABLES}
-    given = [name for name in _VARIABLES if values[name]]
-    if not given:
-        return ""
-    if len(given) < len(_VARIABLES):
-        raise InputError(
-            f"{' and '.join(given)} set without "
-            f"{' and '.join(name for name in _VARIABLES if name not in given)}; for several "
-            "processes set all three, for one none."
-        )
-    worker, address, port = values.values()
-    if not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
-        raise InputError(f"KERASTUNER_ORACLE_PORT={port}; needed is a number from 1 to 65535.")
-    if "chief" in worker:
-        try:
-            with socket.create_server((address, int(port))):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief can't "
-                f"listen there ({error.strerror or error})."
-            ) from None
-    else:
-        print(f"Worker {worker} asks the chief at {address}:{port} for trials ...", flush=True)
-    return worker
 
 
 def _check_same(path, groups, write=True):
@@ -190,15 +155,23 @@ class _Trials:
             if self.source.space() != self.space:
                 raise InputError(f"--of_run={self.tune.of_run} has another search space.")
         if self.tune.objective == "rank":
-            self.nets = next(iter(ranking.collect(self.source).values()), [])
-            if len(self.nets) < ranking.FEWEST:
-                raise InputError(
-                    f"--of_run={self.tune.of_run} has {len(self.nets)} stand-alone nets; needed "
-                    f"are {ranking.FEWEST} or more: python -m oneshot_tf.retrain "
-                    f"--run_dir={self.tune.of_run} --select=stratified."
-                )
+            self.nets = self._judged_on_validation()
         if self.tune.objective == "stand_alone":
             self.architecture = self._best_candidate()
+
+    def _judged_on_validation(self) -> list:
+        """The stand-alone nets to rank. Tuning on test images would choose by them."""
+        found = collect(self.source)
+        nets = next((n for p, n in found.items() if p.evaluated_on == "validation"), [])
+        if len(nets) < ranking.FEWEST:
+            others = sum(len(n) for p, n in found.items() if p.evaluated_on != "validation")
+            unread = f", and {others} judged on test images, which don't count" if others else ""
+            raise InputError(
+                f"--of_run={self.tune.of_run} has {len(nets)} stand-alone nets judged on "
+                f"validation images{unread}; --objective=rank needs at least {ranking.FEWEST}: "
+                f"{how_to_make(self.tune.of_run)}."
+            )
+        return nets
 
     def _best_candidate(self) -> Architecture:
         file = CandidateFile(self.source.path / "candidates.csv", self.space)
