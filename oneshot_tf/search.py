@@ -39,6 +39,7 @@ from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 
+_BEFORE = {"skip_twins": False}  # what searches did that say nothing of it
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
@@ -60,6 +61,7 @@ def _search(directory, search, location):
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
     made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
+    made_with |= {"skip_twins": search.skip_twins}
     made_with |= {"budget": search.budget, "trained_in": search.trained_in}
     if search.budget == "race":
         made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
@@ -71,7 +73,8 @@ def _search(directory, search, location):
     )
     listed = _trained_in(search.trained_in, space) if search.trained_in else None
     _check_same_search(directory, made_with, bool(done) or race.exists())
-    wanted = len(listed) if listed else min(search.num_candidates, space.num_architectures)
+    most = space.num_distinct if search.skip_twins else space.num_architectures
+    wanted = len(listed) if listed else min(search.num_candidates, most)
     if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
     finalists = [c for c in done.values() if c.num_images]
@@ -80,7 +83,7 @@ def _search(directory, search, location):
     )
     if unfinished:
         dataset = directory.load_data(location)
-        proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
+        proposer = Listed(listed) if listed else RandomSearch(space, search.seed, search.skip_twins)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
         ways = {"race": work.race, "kl": work.rank_by_divergence, "accuracy": work.evaluate_all}
         try:
@@ -146,7 +149,7 @@ def _check_same_search(directory, made_with, has_candidates):
     if has_candidates and path.exists():
         before = read_json(path)
         for name, value in made_with.items():
-            old = before.get(name, "")
+            old = before.get(name, _BEFORE.get(name, ""))
             if old != value:
                 raise InputError(
                     f"The search in {directory.path} was begun with {name}={old}, now "

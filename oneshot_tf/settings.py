@@ -327,7 +327,7 @@ class SearchSettings(Settings):
     rank_by: str = setting(
         "accuracy",
         "accuracy, or kl: first by how much a candidate's predictions differ from those with "
-        "nearly all paths on, for 64 training images without their labels (section 4.3); then "
+        "nearly all paths on, for 64 training images without their labels (section 5); then "
         "the best --finalists by accuracy.",
         choices=("accuracy", "kl"),
     )
@@ -351,6 +351,11 @@ class SearchSettings(Settings):
         least=0.0,
     )
     seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+    skip_twins: bool = setting(
+        True,
+        "Evaluate one of several architectures that are the same stand-alone net, which differ in "
+        "the order of blocks that do not read each other.",
+    )
     trained_in: str = setting(
         "",
         "Another run directory: evaluate the architectures that were trained alone there, and no "
