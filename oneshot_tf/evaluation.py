@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from oneshot_tf.devices import accelerators
 from oneshot_tf.errors import InputError
-from oneshot_tf.forward import check_finite, log_probabilities
+from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.space import cost
@@ -198,7 +198,7 @@ def evaluate_standalone(net, split, normalize) -> Score:
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
 
     Raises:
-        InputError: the cross-entropy isn't finite.
+        NotFinite: the cross-entropy isn't finite.
     """
     split, size, net = split.in_memory(), split.image_size, _in_float32(net)
     # One graph for any number of images.
@@ -212,7 +212,7 @@ def evaluate_standalone(net, split, normalize) -> Score:
         hits += int(np.sum(np.argmax(logits.numpy(), axis=1) == part.labels))
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
     if not np.isfinite(entropy):
-        raise InputError(
+        raise NotFinite(
             f"The stand-alone net {net.architecture} has a cross-entropy of {entropy}: its "
             "weights are too large. Train it again with a lower --learning_rate."
         )

@@ -10,7 +10,7 @@ _TPU_BLOCK = 16  # architectures a call and replica
 
 
 class NotFinite(InputError):
-    """The shared weights give an architecture an outcome that isn't a finite number."""
+    """Weights give an architecture an outcome that isn't a finite number."""
 
 
 def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):

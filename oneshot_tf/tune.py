@@ -28,6 +28,7 @@ from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
 from oneshot_tf.files import check_form, read_json, write_atomically, write_json
+from oneshot_tf.forward import NotFinite
 from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.locks import locked
@@ -216,7 +217,11 @@ class _Trials:
                               else f"{name} {values[name]}" for name in self.names)  # fmt: skip
             print(f"Trial {key}: {words}", flush=True)
             started = time.monotonic()
-            result = {"values": values, **self._measure(values, folder)}
+            try:
+                measured = self._measure(values, folder)
+            except (GaveUp, NotFinite) as error:
+                measured = {"score": _WORST[self.tune.objective], "why": str(error)}
+            result = {"values": values, **measured}
             result["seconds"] = round(time.monotonic() - started, 1)
             write_json(file, result)
         print(f"Trial {key}: score {result['score']:.4f}", flush=True)
@@ -238,19 +243,12 @@ class _Trials:
             if alone
             else Supernet(self.space, *rest)
         )
-        try:
-            if alone:
-                fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)
-            else:
-                sampler = PathDropout(self.space, one_shot.drop_rate, one_shot.drop_schedule, steps)
-                fit_supernet(
-                    net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device
-                )
-        except GaveUp as error:
-            return {"score": _WORST[self.tune.objective], "why": str(error)}
         if alone:
+            fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)
             split = self.dataset.validation
             return {"score": evaluate_standalone(net, split, self.dataset.normalize).accuracy}
+        sampler = PathDropout(self.space, one_shot.drop_rate, one_shot.drop_schedule, steps)
+        fit_supernet(net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device)
         return self._score_candidates(net, train.ghost_batch_size, one_shot.seed)
 
     def _score_candidates(self, net, ghost_batch_size, seed) -> dict:

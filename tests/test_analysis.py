@@ -21,6 +21,7 @@ from oneshot_tf.analysis import paper, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
+from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -365,6 +366,34 @@ def test_accuracies_on_fewer_images_are_left_out(run, space):
     (run.path / "candidates.csv").unlink()
     (kept,), (rest,) = collect(run).values(), left_out(run).values()
     assert len(kept) == 6 and len(rest) == 20
+
+
+def test_the_net_of_the_best_rank_is_exported(run, space):
+    """Not the luckiest on few images; equals by size; test accuracies choose nothing."""
+    rows = add_candidates(run, space, 12)
+    lucky = dataclasses.replace(rows[5], num_images=128, candidate_accuracy=0.7)
+    rows = ranked([*rows[:5], lucky, *rows[6:]])
+    assert rows[-1].architecture == lucky.architecture
+    CandidateFile(run.path / "candidates.csv", space).write(rows)
+
+    def chosen():
+        return str(_chosen_folder(run, "").relative_to((run.path / "retrain").resolve()))
+
+    # Of nets judged on validation images, the best accuracy.
+    add_result(run, "judged", rows[:2], runs=1)
+    change(run, "judged", net={"mean": 0.5})
+    assert chosen() == "judged/net_00/run_0"  # equal means: the better rank
+    for name, filters, part in (
+        ("a_small", 8, rows[1:]), ("random", 16, [rows[-1], rows[3]]), ("z_large", 32, rows[1:4]),
+    ):  # fmt: skip
+        add_result(run, name, part, select="random")
+        settings_of = {"select": "random", "num_cells": 6, "filters": filters, "seed": 0}
+        change(run, name, evaluated_on="test", retrain=settings_of)
+    assert chosen() == "z_large/net_00/run_0"
+    change(run, "z_large", net={"mean": 0.1})
+    assert chosen() == "z_large/net_00/run_0"
+    shutil.rmtree(run.path / "retrain" / "z_large")
+    assert chosen() == "a_small/net_00/run_0"
 
 
 def test_precisions_are_not_mixed(run, space):
