@@ -276,20 +276,6 @@ def test_classes_are_called_as_a_file_says(folder, tmp_path):
     assert "no line for 1 of the 10 classes, such as 9" in error
 
 
-def test_names_of_classes_hold_blanks(tmp_path):
-    known = ["rare", "rare bird", "rare bird of prey", "été", "a\tb"]
-    file = tmp_path / "names"
-    file.write_text("rare Few\nrare bird  Dodo\nrare bird of prey\tbig eagle\n été summer \n"
-                    "a\tb\tc d\nrare birds no class\n", encoding="utf-8")  # fmt: skip
-    called = export._class_names(str(file), known)
-    assert called == ["birds no class", "Dodo", "big eagle", "summer", "c d"]
-    file.write_text("rare\tbird of prey\nrare bird Dodo\n")  # a tab ends a name before a blank does
-    assert export._class_names(str(file), known[:2]) == ["bird of prey", "Dodo"]
-    file.write_bytes("rare Few".encode("utf-16"))
-    with pytest.raises(ost.InputError, match="can't be read"):
-        export._class_names(str(file), known)
-
-
 def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
     """Nor is what the run says of them taken on trust."""
     run_dir = tmp_path / "run"

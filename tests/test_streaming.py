@@ -196,6 +196,61 @@ def test_a_prepared_set_is_streamed(prepared):
     assert [len(d.train), len(d.validation), len(d.load_test())] == [80, 20, 20]
 
 
+def photographs_of_tfds(root, files):
+    """A prepared set of tensorflow-datasets, of image files as they are."""
+    import tensorflow_datasets as tfds
+
+    class MadePhotographs(tfds.core.GeneratorBasedBuilder):
+        """Made photographs."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            }
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i, file in enumerate(files):
+                yield i, {"image": file, "label": i % 2}
+
+    MadePhotographs(data_dir=root).download_and_prepare()
+
+
+@pytest.mark.filterwarnings("default")
+def test_photographs_of_a_prepared_set_are_decoded_as_files_are(tmp_path):
+    """Turned, of 16 bits, transparent: in memory, streamed, and as `decode` does."""
+    from PIL import Image
+
+    rng, files = np.random.default_rng(0), []
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(12):
+        pixels = rng.integers(0, 256, (20 + i, 30, 4), np.uint8)
+        path = tmp_path / f"{i:02d}.{'jpg' if i % 3 == 0 else 'png'}"
+        if i % 3 == 0:
+            Image.fromarray(pixels[..., :3]).save(path, exif=exif)
+        elif i % 3 == 1:
+            Image.fromarray(pixels).save(path)
+        else:
+            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
+        files.append(path)
+    photographs_of_tfds(tmp_path / "data", files)
+    right = {data.resize(data.decode(f.read_bytes()).pixels, 16).numpy().tobytes() for f in files}
+    for storage in ("memory", "files"):
+        d = ost.load_data(
+            "made_photographs", str(tmp_path / "data"), 16, 2, download=False, storage=storage
+        )
+        found = d.load_test().in_memory().images
+        assert {image.tobytes() for image in found} == right and len(right) == 12
+
+
 def test_training_from_files_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
     from oneshot_tf.settings import DeviceSettings
 
