@@ -228,7 +228,7 @@ class TrainSettings(Settings):
 
     batch_size: int = setting(
         64,
-        "Images in the global batch of a step. 0, in train, plan and tune: the paper's 1,024, or "
+        "Images in the global batch of a step. 0, in train and plan: the paper's 1,024, or "
         "fewer for a small data set of your own.",
         least=0,
     )
@@ -285,7 +285,7 @@ class OneShotSettings(Settings):
 
     train_steps: int = setting(
         10_000,
-        "Steps of training. 0, in train, plan and tune: the paper's 10,000, or 228 passes over a "
+        "Steps of training. 0, in train and plan: the paper's 10,000, or 228 passes over a "
         "small data set of your own.",
         least=0,
     )

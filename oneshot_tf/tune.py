@@ -51,6 +51,9 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
             f"--distribution={device.distribution}: a trial takes one device. To use more, start "
             "several workers, by KerasTuner's variables, each with a device of its own."
         )
+    for name, value in (("batch_size", train.batch_size), ("train_steps", one_shot.train_steps)):
+        if value < 1:
+            raise InputError(f"--{name} must be at least 1; got {value}.")
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
     worker = tuner_worker()

@@ -13,6 +13,7 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, make_folder, write_json
 from oneshot_tf.interrupts import Interrupted, held
 from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
+from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.distribution import (
     is_chief,
     local_batch,
@@ -50,7 +51,7 @@ def fit_supernet(
         data: a `Dataset`; its training images are used.
         sampler: has `sample(num_ghosts, step, seed)`, such as `PathDropout`.
         num_steps: length of the training.
-        settings: `TrainSettings`; None for the defaults.
+        settings: `TrainSettings`; None for the defaults, with `default_batch_size` images a step.
         seed: of dropped paths, data order and augmentation.
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
@@ -65,6 +66,7 @@ def fit_supernet(
         InputError: sizes don't fit the data, or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
+    settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
     loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track)
     return loop.run(device or DeviceSettings(), "one-shot training")
 
