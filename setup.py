@@ -35,6 +35,7 @@ setup(
         "keras-tuner>=1.4.7,<2",
         "matplotlib>=3.8",
         "numpy>=1.26,<3",
+        "pillow>=10.1",  # decodes BMP, GIF, WebP and TIFF
         "psutil>=5.9",
         "requests>=2.28",
         "scikit-learn>=1.4",

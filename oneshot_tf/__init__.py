@@ -7,42 +7,17 @@ candidates are ranked by those weights, and the best are trained alone. README.m
 has the workflow, the programs and the glossary.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow starts: errors only
-
-try:
-    import tensorflow as _tensorflow  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "tensorflow":
-        raise
-    raise ImportError(
-        "oneshot_tf needs TensorFlow, which comes in kinds: install one with "
-        "pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
-    ) from None
-
-try:
-    import keras as _keras
-
-    _backend = _keras.backend.backend()
-except ModuleNotFoundError:  # Keras imports the backend it is set to
-    _backend = "another backend, which isn't installed"
-if _backend != "tensorflow":
-    raise ImportError(
-        f"oneshot_tf needs Keras on TensorFlow, and it is set to {_backend}: set "
-        "KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
-    )
-
+from oneshot_tf import start as _start  # noqa: F401  # first: before TensorFlow is imported
 from oneshot_tf.data.dataset import Dataset, Split, make_dataset
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import (
     CandidateEvaluator,
-    DivergenceEvaluator,
     Score,
     evaluate,
     evaluate_standalone,
 )
+from oneshot_tf.kl_divergence import DivergenceEvaluator
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm

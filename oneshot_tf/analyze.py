@@ -17,7 +17,8 @@ def main(run, analyze) -> None:
     for other in others:
         if other.space() != directory.space():
             raise InputError(f"{other.path} has another search space than {directory.path}.")
-        if other.facts()["fingerprint"] != directory.facts()["fingerprint"]:
+        one, two = (each.facts()["fingerprint"] for each in (directory, other))
+        if any(one[split] != two[split] for split in one.keys() & two.keys()):
             raise InputError(f"{other.path} was trained on other images than {directory.path}.")
     with directory.locked(shared=True):
         only = [name for name in analyze.only.split(",") if name]

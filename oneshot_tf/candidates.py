@@ -153,7 +153,14 @@ class CandidateFile:
         return candidate
 
     def write(self, candidates) -> None:
-        """Writes the whole file anew, atomically."""
+        """Writes the whole file anew, atomically.
+
+        Raises:
+            ValueError: a candidate has what can't have been measured.
+        """
+        candidates = list(candidates)
+        for candidate in candidates:
+            candidate.check()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -162,7 +169,8 @@ class CandidateFile:
             write_atomically(self.path, lambda file: file.write(text.getvalue()))
 
     def append(self, candidate: Candidate) -> None:
-        """Adds one line."""
+        """Adds one line. Raises ValueError as `write`."""
+        candidate.check()
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(candidate.row())
         if self.writes:
@@ -171,6 +179,19 @@ class CandidateFile:
 
 def _number(text: str) -> float | None:
     return float(text) if text else None
+
+
+def print_top(best, path) -> None:
+    """Prints the first ten of ranked candidates of the run directory `path`."""
+    print("rank  candidate accuracy  parameters  architecture")
+    for c in best[:10]:
+        accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
+        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
+    print(
+        f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
+        f"python -m oneshot_tf.retrain --run_dir={path}",
+        flush=True,
+    )
 
 
 def select(candidates, retrain) -> list[Candidate]:
@@ -197,6 +218,9 @@ def select(candidates, retrain) -> list[Candidate]:
                 "a smaller --top, or search more: python -m oneshot_tf.search --num_candidates=N."
             )
         _check_count(count, retrain.top, f"--top={retrain.top} candidates")
+        _check_accuracies(
+            retrain, candidates[: retrain.top], candidates, f"the best --top={retrain.top}"
+        )
         # One from each of `count` runs of neighbouring ranks.
         strata = np.array_split(np.arange(retrain.top), count)
         return [candidates[int(rng.choice(stratum))] for stratum in strata]
@@ -207,6 +231,9 @@ def select(candidates, retrain) -> list[Candidate]:
         _check_count(
             count, len(good), f"{len(good)} candidates from percentile {retrain.percentile}"
         )
+        _check_accuracies(
+            retrain, good, candidates, f"those from --percentile={retrain.percentile:g}"
+        )
         return _by_rank(sorted(good, key=lambda c: (c.parameters, c.rank))[:count])
     _check_count(count, len(candidates), f"{len(candidates)} candidates")
     if retrain.select == "stratified":
@@ -215,26 +242,75 @@ def select(candidates, retrain) -> list[Candidate]:
     return _by_rank(candidates[i] for i in chosen)
 
 
-def _stratified(candidates, count, rng) -> list[Candidate]:
-    """Four of each bucket of candidate accuracy, all buckets equally wide (section 4.1).
+def measured(candidates) -> list[Candidate]:
+    """Those measured on all images: others stopped early, and can't be compared with them."""
+    whole = max((c.num_images for c in candidates), default=0)
+    return [c for c in candidates if c.candidate_accuracy is not None and c.num_images == whole]
 
-    Where buckets hold fewer, the rest comes from any.
+
+@dataclasses.dataclass(frozen=True)
+class Strata:
+    """Buckets of candidate accuracy, all equally wide, from the worst to the best (section 4.1).
+
+    Args:
+        edges: of B buckets, ascending: B + 1 accuracies.
+        candidates: how many candidates measured on all images are in each: B numbers.
     """
-    whole = max(c.num_images for c in candidates)
-    measured = [c for c in candidates if c.candidate_accuracy is not None]
-    measured = [
-        c for c in measured if c.num_images == whole
-    ]  # others stopped early: not comparable
-    _check_count(count, len(measured), f"{len(measured)} candidates measured on all images")
-    accuracies = np.array([c.candidate_accuracy for c in measured])
-    edges = np.linspace(accuracies.min(), accuracies.max(), -(-count // _PER_BUCKET) + 1)
-    buckets = np.digitize(accuracies, edges[1:-1])
-    order = rng.permutation(len(measured))
+
+    edges: tuple[float, ...]
+    candidates: tuple[int, ...]
+
+    @classmethod
+    def of(cls, candidates, count: int) -> "Strata":
+        """Those of which a sample of `count` takes four each.
+
+        Args:
+            candidates: of the search; at least one is measured.
+            count: size of the sample.
+        """
+        accuracies = [c.candidate_accuracy for c in measured(candidates)]
+        buckets = -(-count // _PER_BUCKET)
+        edges = np.linspace(min(accuracies), max(accuracies), buckets + 1)
+        strata = cls(tuple(edges.tolist()), (0,) * buckets)
+        sizes = np.bincount(strata.buckets(accuracies), minlength=buckets)
+        return dataclasses.replace(strata, candidates=tuple(sizes.tolist()))
+
+    def buckets(self, accuracies) -> np.ndarray:
+        """The bucket of each accuracy: int `[N]`; the outer ones reach to 0 and to 1."""
+        return np.digitize(np.asarray(accuracies, float), self.edges[1:-1])
+
+
+def _stratified(candidates, count, rng) -> list[Candidate]:
+    """Four of each bucket of candidate accuracy (section 4.1); see `Strata`.
+
+    Where `count` isn't a multiple of four, the worse buckets give one less. Where
+    buckets hold fewer, the rest comes from any.
+    """
+    whole = measured(candidates)
+    _check_count(count, len(whole), f"{len(whole)} candidates measured on all images")
+    strata = Strata.of(candidates, count)
+    number = len(strata.candidates)
+    buckets = strata.buckets([c.candidate_accuracy for c in whole])
+    order = rng.permutation(len(whole))
     chosen = []
-    for bucket in range(len(edges) - 1):
-        chosen += [i for i in order if buckets[i] == bucket][:_PER_BUCKET]
-    chosen = chosen[:count] + [i for i in order if i not in chosen][: max(0, count - len(chosen))]
-    return [measured[i] for i in chosen]
+    for bucket in range(number):
+        share = (count + bucket) // number  # they sum to `count`, and do not fall
+        chosen += [i for i in order if buckets[i] == bucket][:share]
+    chosen += [i for i in order if i not in chosen][: count - len(chosen)]
+    return [whole[i] for i in chosen]
+
+
+def _check_accuracies(retrain, pool, candidates, words) -> None:
+    """Refuses to choose by accuracy among candidates some of which have none."""
+    without = sum(c.candidate_accuracy is None for c in pool)
+    known = sum(c.candidate_accuracy is not None for c in candidates)
+    if without and known:
+        raise InputError(
+            f"--select={retrain.select} of {words}: {without} of these {len(pool)} have no "
+            f"candidate accuracy, since the search by divergence measured {known} finalists. "
+            f"{'Give --top=' + str(known) if retrain.select == 'top' else 'Raise --percentile'}, "
+            "or search again with more --finalists."
+        )
 
 
 def _by_rank(candidates) -> list[Candidate]:

@@ -3,16 +3,19 @@
 The only file that knows absl. A program ends with `config.run(main, groups…)`.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shlex
 import sys
 
 from absl import flags
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.errors import InputError, short
 from oneshot_tf.interrupts import Interrupted, listen
+from oneshot_tf.output import printing
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # As installed, and as in a checkout.
@@ -30,7 +33,8 @@ def run(main, *groups, positional=(), files=False) -> None:
     """Runs a program and exits.
 
     Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
-    read; 130 ended by Ctrl-C, 143 by SIGTERM (what was done is kept).
+    read; 130 ended by Ctrl-C, 143 by SIGTERM (what was done is kept); 141 the reader of the
+    output is gone (only of programs without a run directory; the others go on).
 
     Args:
         main: takes one settings object for each of `groups`.
@@ -39,12 +43,19 @@ def run(main, *groups, positional=(), files=False) -> None:
         files: whether everything else is a list of files, `main`'s last argument.
     """
     program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
-    try:
-        doc = sys.modules["__main__"].__doc__
-        settings = parse(sys.argv, groups, program, doc, positional, files)
-    except InputError as error:
-        _fail(program, f"{error} See {program} --help.", 2)
-    listen()
+    with printing(program) as output:
+        try:
+            doc = sys.modules["__main__"].__doc__
+            settings = parse(sys.argv, groups, program, doc, positional, files)
+        except InputError as error:
+            _fail(program, f"{error} See {program} --help.", 2)
+        listen()
+        output.keep_going = not files  # a program with a run directory has work to finish
+        _run(program, main, settings)
+
+
+def _run(program, main, settings):
+    """Calls `main`; errors that are the user's to mend become one line and an exit code."""
     try:
         main(*settings)
     except InputError as error:
@@ -65,7 +76,8 @@ def run(main, *groups, positional=(), files=False) -> None:
 
 
 def _fail(program, message, code):
-    print(f"{program}: error: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error may be closed
+        print(f"{program}: error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -87,18 +99,45 @@ def parse(argv, groups, program="", doc="", positional=(), files=False) -> list:
     try:
         rest = values([argv[0]] + expand_flag_files(argv[1:]))
     except (flags.Error, ValueError) as error:  # absl raises both
-        raise InputError(str(error).rstrip(".") + ".") from None
+        raise InputError(_flag_error(str(error), groups)) from None
     if len(rest) > 1 + len(positional) and not files:
         extra = rest[1 + len(positional)]
         raise InputError(f"'{extra}' is not a flag; flags are written --name=value.")
     for name, value in zip(positional, rest[1:]):
         values[name].value = value
+    _check_locale(values)
     chosen = []
     for group in groups:
         kind = group if isinstance(group, type) else type(group)
         names = [field.name for field in dataclasses.fields(group)]
         chosen.append(kind(**{name: values[name].value for name in names}))
     return [*chosen, rest[1:]] if files else chosen
+
+
+def _flag_error(message, groups) -> str:
+    """What absl says of a flag, in words that name the kind of value."""
+    kinds = {field.name: field.type for group in groups for field in dataclasses.fields(group)}
+    match = re.match(r"flag --(?:no)?(\w+)=(.*?): ", message, re.DOTALL)
+    if match is None or match[1] not in kinds:
+        return message.rstrip(".") + "."
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return f"--{match[1]} must be {words[kinds[match[1]]]}; got {short(match[2])}."
+
+
+def _check_locale(values) -> None:
+    """Raises InputError for a text that file names cannot hold in this locale."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    for name in values:
+        text = values[name].value
+        try:
+            (text if isinstance(text, str) else "").encode(encoding)
+        except UnicodeEncodeError:
+            raise InputError(
+                f"--{name} has characters that this locale's encoding ({encoding}) lacks: "
+                f"{ascii(text)[:80]}. Set the environment variable PYTHONUTF8=1."
+            ) from None
 
 
 def expand_flag_files(args, inside=()) -> list[str]:
@@ -119,7 +158,7 @@ def expand_flag_files(args, inside=()) -> list[str]:
         if path in inside:
             raise InputError(f"--flagfile={value}: {path} includes itself.")
         try:
-            lines = [line.strip() for line in path.read_text().splitlines()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, ValueError) as error:
             raise InputError(f"--flagfile={value}: {path} can't be read ({error}).") from None
         for number, line in enumerate(lines, start=1):
@@ -146,7 +185,7 @@ def _find_flag_file(value, inside):
 
 
 def _help(groups, program, doc) -> str:
-    lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value …]"]
+    lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value ...]"]
     for group in groups:
         kind = group if isinstance(group, type) else type(group)
         lines += ["", (kind.__doc__ or "").strip().splitlines()[0]]

@@ -14,17 +14,14 @@ import tensorflow as tf
 
 from oneshot_tf.devices import accelerators
 from oneshot_tf.errors import InputError
+from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
+from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.space import cost
-from oneshot_tf.strategies import PathDropout
 
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
 _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
-_TPU_BLOCK = 16  # architectures a call and replica
-_NUM_REFERENCES = 8
-_REFERENCE_RATE = 1e-8  # section 5: nearly all paths on
-_DIVERGENCE_IMAGES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,64 +37,6 @@ class Score:
     accuracy: float
     cross_entropy: float
     num_images: int
-
-
-def _log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
-    """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
-
-    Decoding, normalising and the stem are done once for all architectures, of which
-    each replica of the strategy in force takes its share.
-    """
-    strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
-    skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
-
-    def outcomes(images, masks):
-        stem = supernet.stem_of(normalize(images), ghosts)
-
-        def one(mask):
-            mask = mask[tf.newaxis]
-            logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
-            return tf.nn.log_softmax(logits)
-
-        signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
-        return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
-
-    def of_replica(images, masks):
-        count = tf.shape(masks)[0] // replicas if block is None else block // replicas
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
-        own = masks[first : first + count]
-        found = outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
-        return tf.distribute.get_replica_context().all_gather(found, axis=0) if several else found
-
-    def of_all(images, masks):
-        return strategy.run(of_replica, args=(images, masks))
-
-    def together(results):
-        results = strategy.experimental_local_results(results)
-        return results[0] if several else tf.concat(results, axis=0)
-
-    # A TPU wants one shape; elsewhere any multiple of the replicas will do.
-    block = None if skip else _TPU_BLOCK * replicas
-    alone = replicas == 1 and skip
-    graph = tf.function(outcomes if alone else of_all, autograph=False).get_concrete_function(
-        tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
-        tf.TensorSpec([block, supernet.space.num_paths], tf.float32),
-    )
-    if alone:
-        return graph
-
-    def filled_up(images, masks):
-        count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
-        rows = [
-            np.resize(np.arange(first, min(first + size, count)), size)
-            for first in range(0, count, size)
-        ]
-        parts = [together(graph(images, tf.gather(masks, each))) for each in rows]
-        return tf.concat(parts, axis=0)[:count]
-
-    return filled_up
 
 
 class CandidateEvaluator:
@@ -151,7 +90,7 @@ class CandidateEvaluator:
         size = ghosts * ghost_batch_size
         self._split, self.part_size = split.in_memory(), size
         self._starts = range(0, len(split), size)
-        self._log_probabilities = _log_probabilities(
+        self._log_probabilities = log_probabilities(
             supernet, normalize, size, split.image_size, ghosts, in_flight
         )
 
@@ -170,7 +109,11 @@ class CandidateEvaluator:
         Returns:
             bool `[A, n]`, whether each image is classified rightly, and float32
             `[A, n]`, its cross-entropy in nats; n images.
+
+        Raises:
+            NotFinite: a cross-entropy isn't finite.
         """
+        architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))
         hits, losses = [], []
         for part in range(self.num_parts) if parts is None else parts:
@@ -181,6 +124,7 @@ class CandidateEvaluator:
             outcome, labels = outcome[:, counted], images.labels[counted]
             hits.append(np.argmax(outcome, axis=2) == labels)
             losses.append(-outcome[:, np.arange(len(labels)), labels])
+            check_finite(losses[-1], architectures, "cross-entropy")
         return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
 
     def __call__(self, architectures) -> list[Score]:
@@ -190,114 +134,6 @@ class CandidateEvaluator:
             Score(float(h.mean()), float(entropy.mean(dtype=np.float64)), self.num_images)
             for h, entropy in zip(hits, losses)
         ]
-
-
-class DivergenceEvaluator:
-    """How far predictions are from those with nearly all paths on: `evaluator(architectures)`.
-
-    The symmetrised KL divergence D(p||q) + D(q||p) of section 5, in nats, p of a
-    reference and q of the architecture, averaged over images and references. It
-    needs no labels.
-
-    Args:
-        supernet: a trained `Supernet`.
-        images: uint8 `[N, H, W, 3]`, N a multiple of `ghost_batch_size`; the paper
-            takes 64 of the training images.
-        normalize: makes float images of uint8 images.
-        references: masks `[R, P]` of the references.
-        ghost_batch_size: images a ghost batch.
-    """
-
-    def __init__(self, supernet, images, normalize, references, ghost_batch_size: int = 32):
-        if len(images) == 0 or len(images) % ghost_batch_size:
-            raise InputError(
-                f"{len(images)} images, ghost batches of {ghost_batch_size}; needed is a multiple."
-            )
-        self.space, self._images = supernet.space, tf.constant(images)
-        self._log_probabilities = _log_probabilities(
-            supernet,
-            normalize,
-            len(images),
-            images.shape[1],
-            len(images) // ghost_batch_size,
-            os.cpu_count() or 1,
-        )
-        self._masks = tf.constant(references)
-        self.recompute()
-
-    def recompute(self) -> None:
-        """Brings the references' predictions up to date with the weights, if these changed."""
-        self._references = self._log_probabilities(self._images, self._masks).numpy()
-
-    def __call__(self, architectures) -> np.ndarray:
-        """float64 `[A]`."""
-        masks = tf.constant(self.space.masks(architectures))
-        log_q = self._log_probabilities(self._images, masks).numpy().astype(np.float64)
-        total = np.zeros(len(log_q))
-        for log_p in self._references.astype(np.float64):
-            # sum_i p_i log(p_i / q_i) + q_i log(q_i / p_i)
-            per_image = np.sum((np.exp(log_p) - np.exp(log_q)) * (log_p - log_q), axis=2)
-            total += per_image.mean(axis=1)
-        return total / len(self._references)
-
-
-def divergence_evaluator(supernet, dataset, ghost_batch_size: int, seed: int):
-    """The `DivergenceEvaluator` of section 5, on 64 training images that the seed draws.
-
-    Args:
-        supernet: a `Supernet`.
-        dataset: a `Dataset`.
-        ghost_batch_size: images that share batch statistics.
-        seed: of the images and of the references.
-    """
-    train = dataset.train
-    ghosts = -(-_DIVERGENCE_IMAGES // ghost_batch_size)
-    rows = np.random.default_rng([seed, 1]).permutation(len(train))
-    rows = np.resize(rows, ghosts * ghost_batch_size)
-    references = PathDropout(supernet.space, _REFERENCE_RATE, "constant")
-    return DivergenceEvaluator(
-        supernet,
-        train.take(rows).in_memory().images,
-        dataset.normalize,
-        references.sample(_NUM_REFERENCES, 0, seed),
-        ghost_batch_size,
-    )
-
-
-class Tracker:
-    """Follows some architectures through the training of the one-shot model (figure 7).
-
-    Called with a step, it gives their divergences, and at the last step their accuracies too.
-
-    Args:
-        supernet: the `Supernet` in training.
-        dataset: a `Dataset`.
-        count: how many architectures, drawn by the seed.
-        num_steps: of the training.
-        ghost_batch_size: images that share batch statistics.
-        seed: of the architectures, the images and the references.
-    """
-
-    def __init__(self, supernet, dataset, count, num_steps, ghost_batch_size, seed):
-        rng = np.random.default_rng([seed, 2])
-        self.architectures = [supernet.space.sample(rng) for _ in range(count)]
-        self._texts = [str(a) for a in self.architectures]
-        self._divergence = divergence_evaluator(supernet, dataset, ghost_batch_size, seed)
-        self._num_steps = num_steps
-        # A ghost batch at a time: in several processes parts must be the same, whatever is free.
-        self._evaluate = lambda: CandidateEvaluator(
-            supernet, dataset.validation, dataset.normalize, ghost_batch_size,
-            largest_part=ghost_batch_size,
-        )(self.architectures)  # fmt: skip
-
-    def __call__(self, step: int) -> dict:
-        self._divergence.recompute()
-        values = self._divergence(self.architectures)
-        line = {"divergence": dict(zip(self._texts, values.tolist()))}
-        if step == self._num_steps:
-            accuracies = [score.accuracy for score in self._evaluate()]
-            line["candidate_accuracy"] = dict(zip(self._texts, accuracies))
-        return line
 
 
 def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[int, int]:
@@ -352,14 +188,19 @@ def evaluate(
 
 
 def evaluate_standalone(net, split, normalize) -> Score:
-    """Scores a stand-alone net with its moving averages.
+    """Scores a stand-alone net with its moving averages, in float32.
+
+    So does the served model, whatever the net was trained in.
 
     Args:
         net: a trained `Standalone`.
         split: the images, a `Split`.
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
+
+    Raises:
+        NotFinite: the cross-entropy isn't finite.
     """
-    split, size = split.in_memory(), split.image_size
+    split, size, net = split.in_memory(), split.image_size, _in_float32(net)
     # One graph for any number of images.
     forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32)
@@ -370,4 +211,19 @@ def evaluate_standalone(net, split, normalize) -> Score:
         logits = forward(normalize(part.images))
         hits += int(np.sum(np.argmax(logits.numpy(), axis=1) == part.labels))
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
+    if not np.isfinite(entropy):
+        raise NotFinite(
+            f"The stand-alone net {net.architecture} has a cross-entropy of {entropy}: its "
+            "weights are too large. Train it again with a lower --learning_rate."
+        )
     return Score(hits / len(split), entropy / len(split), len(split))
+
+
+def _in_float32(net):
+    """The net, or its twin with the same weights that computes in float32."""
+    if net.compute_dtype == "float32":
+        return net
+    twin = Standalone(net.space, net.architecture, net.stack, net.num_classes, dtype="float32")
+    for variable, trained in zip(twin.variables, net.variables):
+        variable.assign(trained.value)
+    return twin

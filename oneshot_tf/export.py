@@ -1,94 +1,104 @@
 """Exports a retrained net as a SavedModel for serving.
 
-It takes uint8 images, does the preprocessing inside, and gives probabilities,
-class index and class name; nothing of this package is needed to load it.
-Before this program says done, a fresh process loads it and must agree.
+It takes uint8 images, or JPEG and PNG files as they are, does the preprocessing inside, and
+gives probabilities, class index and class name; nothing of this package is needed to load it,
+and none of the data set's images to write it. Before this program says done, a fresh process
+loads it and must agree with the net on images that are made for that.
 """
 
-import dataclasses
-import os
+import math
 import pathlib
-import subprocess
-import sys
-import tempfile
+import re
 
 import numpy as np
-import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.errors import InputError, plain
-from oneshot_tf.files import user_path, writing
+from oneshot_tf.files import check_form, user_path
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import read_result, read_results
-from oneshot_tf.saved_model import write_saved_model
+from oneshot_tf.results import judged_in, read_result, read_results
+from oneshot_tf.saved_model import Preprocessing, write_saved_model
+from oneshot_tf.saved_model_check import check_in_fresh_process
 from oneshot_tf.space.architecture import Architecture
-
-_IMAGES = 16
-_TOLERANCE = 1e-5
-
-# What a user's server does: load, call the default signature. One by one and as a batch.
-_LOADER = """
-import sys, numpy as np, tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-serve = model.signatures["serving_default"]
-images = np.load(sys.argv[2])
-batch = serve(images=tf.constant(images))
-single = np.concatenate([serve(images=tf.constant(i[None]))["probabilities"] for i in images])
-np.savez(sys.argv[3], batch=batch["probabilities"], single=single,
-         index=batch["class_index"], name=batch["class_name"].numpy().astype("U"))
-"""
 
 
 def main(run, export, location) -> None:
-    """Exports; each argument is the object of `settings` of that kind."""
+    """Exports; each argument is the object of `settings` of that kind.
+
+    `location` is taken as by the other programs, but nothing is read there.
+    """
     directory = RunDirectory(run.run_dir)
     directory.config()  # says so where there is no run
     with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
-        _export(directory, export, location)
+        _export(directory, export)
 
 
-def _export(directory, export, location):
-    names = _class_names(export.class_names, directory.facts()["class_names"])
+def _export(directory, export):
+    preprocessing = _preprocessing(directory, export.class_names)
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
-    dataset = dataclasses.replace(directory.load_data(location), class_names=tuple(names))
-    images = dataset.validation.take(slice(_IMAGES)).in_memory().images
-    with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
-        live = tf.nn.softmax(net(dataset.normalize(images), training=False)).numpy()
 
     def check(saved_model):
-        worst = _difference_in_fresh_process(saved_model, images, live, dataset.class_names)
+        count, worst = check_in_fresh_process(saved_model, net, preprocessing)
         print(
-            f"A fresh process loads it: probabilities of {len(images)} images agree to "
+            f"A fresh process loads it: its probabilities of {count} made images (patterns "
+            f"and noise of several sizes, as pixels, JPEG and PNG) agree with the net's to "
             f"{worst:.1e}, one by one and as a batch.",
             flush=True,
         )
 
     target = export.export_dir or directory.path / "export"
-    target = write_saved_model(net, dataset, target, facts, check)
+    target = write_saved_model(net, preprocessing, target, facts, check)
     print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
 
 
+def _preprocessing(directory, class_names) -> Preprocessing:
+    """What the run's own files say of it."""
+    facts = directory.facts()
+    check_form(directory.path / "config.json", facts, {"mean": [float], "std": [float]})
+    mean, std = (np.array(facts[name], np.float32) for name in ("mean", "std"))
+    if not (len(mean) == len(std) == 3 and np.isfinite([mean, std]).all() and (std > 0).all()):
+        raise InputError(
+            f"{directory.path / 'config.json'} is damaged: mean and std are 3 numbers each, and "
+            "std is above 0."
+        )
+    fit = directory.group(settings.DataSettings, "data").fit
+    names = tuple(_class_names(class_names, facts["class_names"]))
+    return Preprocessing(facts["image_size"], mean, std, fit, names)
+
+
 def _class_names(path, known) -> list[str]:
-    """What to call the classes that the data set calls `known`."""
+    """What to call the classes that the data set calls `known`.
+
+    A line of the file is a class's name, a blank or a tab, and what to call it. Both may hold
+    blanks: of the beginnings of the line that are names of classes the longest one counts,
+    unless a tab ends one.
+    """
     if not path:
         return known
     try:
-        lines = user_path(path).read_text(encoding="utf-8").splitlines()
+        lines = user_path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise InputError(f"--class_names={path} can't be read: {plain(error)}") from None
-    called = dict(line.split(maxsplit=1) for line in lines if len(line.split(maxsplit=1)) == 2)
+    classes, called = set(known), {}
+    for line in map(str.strip, lines):
+        gaps = [(gap.group() == "\t", gap.start(), gap.end()) for gap in re.finditer(r"\s+", line)]
+        for _, end, start in sorted(gaps, reverse=True):
+            if line[:end] in classes:
+                called[line[:end]] = line[start:]
+                break
     missing = [name for name in known if name not in called]
     if missing:
         raise InputError(
             f"--class_names={path} has no line for {len(missing)} of the {len(known)} classes, "
-            f"such as {missing[0]}; needed is a line a class: the data set's name of it, a space, "
-            "and what to call it."
+            f"such as {missing[0]}. Each class needs a line: its name in the data set, a space or "
+            "a tab, and what to call it."
         )
-    names = [called[name].strip() for name in known]
+    names = [called[name] for name in known]
     # ImageNet has two cranes.
     return [f"{n} ({k})" if names.count(n) > 1 else n for n, k in zip(names, known)]
 
@@ -112,9 +122,18 @@ def _chosen_folder(directory, net) -> pathlib.Path:
         )
     # Nets of the final training go first; test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]
-    nets = [n for r in final or results for n in r["nets"]]
-    by = "candidate_accuracy" if final else "mean"
-    best = max(nets, key=lambda n: n[by] if n[by] is not None else -1.0)
+    candidates = CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    ranks = {str(c.architecture): c.rank for c in ranked(candidates)}
+
+    def order(result_and_net):
+        result, net = result_and_net
+        text = str(Architecture.from_text(net["architecture"]))
+        rank = ranks.get(text) or net["rank"] or math.inf
+        size = (-result["retrain"]["filters"], -result["retrain"]["num_cells"])
+        alike = rank, *size, -result["num_steps"], net["folder"][0]
+        return alike if final else (-net["mean"], *alike)
+
+    _, best = min(((r, n) for r in final or results for n in r["nets"]), key=order)
     return root / best["folder"][0]
 
 
@@ -138,38 +157,13 @@ def _restore(directory, folder):
     facts = {
         "stand_alone_accuracy": accuracy,
         "evaluated_on": result["evaluated_on"],
+        "evaluated_in": judged_in(result),
         "candidate_accuracy": entry["candidate_accuracy"],
+        "candidate_num_images": entry.get("candidate_num_images"),
         "multiply_adds": entry["multiply_adds"],
         "net": place,
     }
     return net, facts
-
-
-def _difference_in_fresh_process(target, images, live, class_names) -> float:
-    """The largest difference in probability between the loaded and the live net.
-
-    Raises:
-        InputError: it doesn't load, or differs.
-    """
-    with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
-        given, got = f"{scratch}/images.npy", f"{scratch}/answers.npz"
-        np.save(given, images)
-        command = [sys.executable, "-c", _LOADER, str(target.resolve()), given, got]
-        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
-        if done.returncode:
-            raise InputError(f"{target} doesn't load in a fresh process: {done.stderr[-2000:]}")
-        with np.load(got) as answers:
-            worst = max(
-                float(np.abs(answers["batch"] - live).max()),
-                float(np.abs(answers["single"] - live).max()),
-            )
-            named = [class_names[i] for i in answers["index"]] == list(answers["name"])
-    if worst > _TOLERANCE or not named:
-        raise InputError(
-            f"{target} gives other answers than the net it was made of (difference {worst:.1e})."
-        )
-    return worst
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from oneshot_tf.compiler import compile_elsewhere
 from oneshot_tf.data.dataset import augment, normalize
 from oneshot_tf.devices import assumed
 from oneshot_tf.errors import InputError, plain
+from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
@@ -60,6 +61,7 @@ CHIPS = {
 
 def main(plan, data, model, train, one_shot, device) -> None:
     """Plans; each argument is the object of `settings` of that kind."""
+    train, one_shot = with_sizes(train, one_shot)
     classes = plan.num_classes or _CLASSES.get(data.dataset, 0)
     size = data.image_size or _SIZES.get(data.dataset, 0)
     if not classes or not size:
@@ -285,7 +287,7 @@ if __name__ == "__main__":
         settings.PlanSettings,
         settings.DataSettings,
         settings.ModelSettings,
-        settings.TrainSettings,
-        settings.OneShotSettings,
+        settings.TrainSettings(batch_size=0),
+        settings.OneShotSettings(train_steps=0),
         settings.DeviceSettings,
     )

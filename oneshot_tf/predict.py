@@ -1,15 +1,17 @@
 """Classifies image files with an exported SavedModel.
 
-Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg …
+Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg ...
 """
 
 import json
+import sys
 
 import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.data.images import decode
+from oneshot_tf.data.pixels import BadImage
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, read_json, user_path
 
@@ -17,45 +19,66 @@ _FORM = {"class_names": [str]}
 
 
 def main(predict, images) -> None:
-    """Prints a line an image; each image is read, and the model checked, before the first one."""
-    folder = user_path(predict.saved_model)
+    """Prints a line an image, as each one is read; what can't be read goes to stderr.
+
+    Raises:
+        InputError: there is no model or no image, or some image couldn't be read; then all
+            others were classified.
+    """
     if not images:
         raise InputError(
             "No image was given: python -m oneshot_tf.predict --saved_model=DIR a.jpg."
         )
+    classify, bad = _classifier(predict), 0
+    for image in images:
+        try:
+            pixels = decode(user_path(image).read_bytes()).pixels
+        except (OSError, BadImage) as error:
+            bad += 1
+            print(f"{image} can't be read as an image: {plain(error)}", file=sys.stderr, flush=True)
+            continue
+        _print(image, classify(image, pixels), predict.json)
+    if bad:
+        raise InputError(
+            f"{bad:,} of {len(images):,} image(s) can't be read, as said above. Repair them or "
+            "leave them out."
+        )
+
+
+def _print(image, classes, as_json):
+    if as_json:
+        answer = [{"name": name, "probability": probability} for name, probability in classes]
+        print(json.dumps({"image": image, "classes": answer}), flush=True)
+    else:
+        words = ", ".join(f"{name} {probability:.3f}" for name, probability in classes)
+        print(f"{image}: {words}", flush=True)
+
+
+def _classifier(predict):
+    """A function that gives names and probabilities, the likeliest first, of an image's pixels."""
+    folder = user_path(predict.saved_model)
     if not (folder / "saved_model.pb").is_file():
         raise InputError(
             f"--saved_model={predict.saved_model} holds no SavedModel; export writes one."
         )
     description = read_json(folder / "architecture.json")
     check_form(folder / "architecture.json", description, _FORM)
-    names = description["class_names"]
-    decoded = [_read(image) for image in images]
-    serve = _load(folder)
-    for image, pixels in zip(images, decoded):
+    names, serve = description["class_names"], _load(folder)
+
+    def classify(image, pixels):
         try:
-            probabilities = serve(images=pixels[tf.newaxis])["probabilities"].numpy()[0]
+            probabilities = serve(images=tf.constant(pixels[np.newaxis]))["probabilities"].numpy()
         except (tf.errors.OpError, KeyError, TypeError) as error:
             raise InputError(f"{folder} can't classify {image}: {plain(error)}") from None
-        if len(probabilities) != len(names):
+        if probabilities.shape != (1, len(names)):
             raise InputError(
-                f"{folder} gives {len(probabilities)} probabilities, and architecture.json names "
-                f"{len(names)} classes; export it anew."
+                f"{folder} gives {probabilities.shape[-1]} probabilities, and architecture.json "
+                f"names {len(names)} classes; export it anew."
             )
-        best = np.argsort(-probabilities, kind="stable")[: predict.top]
-        if predict.json:
-            answer = {names[i]: float(probabilities[i]) for i in best}
-            print(json.dumps({"image": image, "classes": answer}), flush=True)
-        else:
-            words = ", ".join(f"{names[i]} {probabilities[i]:.3f}" for i in best)
-            print(f"{image}: {words}", flush=True)
+        best = np.argsort(-probabilities[0], kind="stable")[: predict.top]
+        return [(names[i], float(probabilities[0, i])) for i in best]
 
-
-def _read(image):
-    try:
-        return decode(user_path(image).read_bytes())
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise InputError(f"{image} can't be read as an image: {plain(error)}") from None
+    return classify
 
 
 def _load(folder):

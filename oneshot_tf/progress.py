@@ -34,7 +34,7 @@ class Progress:
         speed = (
             f"{_short(rate)} {self.unit}/s, {_time((self.total - done) / rate)} left"
             if rate
-            else "…"
+            else "..."
         )
         print(
             f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(),

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from oneshot_tf.chances import chances, noise_ratio
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import read_arrays, write_arrays
 from oneshot_tf.interrupts import held
@@ -19,61 +20,24 @@ from oneshot_tf.progress import pieces
 _FIRST_IMAGES = 128
 _GROWTH = 1.25
 _SAVE_SECONDS = 20.0
-_PHI = np.frompyfunc(lambda x: 0.5 * math.erfc(-x / math.sqrt(2.0)), 1, 1)
-
-
-def chances(hits: np.ndarray, keep: int, num_images: int) -> np.ndarray:
-    """Each candidate's chance to be among the best on all images.
-
-    The accuracy of candidate a on all N images, given that on the n seen: the
-    noise of an observed accuracy is that of (hit - mean hit of all candidates on
-    that image), times 1 - n/N because images are drawn without replacement; the
-    candidates' own spread is the rest of the observed variance, and shrinks each
-    estimate towards the mean (James-Stein), without which the luckiest would set
-    a mark too high for the best. Then the mark is where the expected number of
-    candidates above it is `keep`.
-
-    Args:
-        hits: bool `[A, n]`: which of the n images seen each candidate has right.
-        keep: how many of the best are wanted, less than A.
-        num_images: N, all the images there are.
-
-    Returns:
-        float `[A]` whose sum is `keep`.
-    """
-    seen = hits.shape[1]
-    accuracy = hits.mean(axis=1)
-    shared = hits.mean(axis=0)
-    # Of hit - shared: the mean of its square less the square of its mean, as a product, to
-    # save a float array of A x n.
-    squares = accuracy - 2.0 * (hits @ shared) / seen + np.mean(shared**2)
-    own = np.maximum(squares - (accuracy - shared.mean()) ** 2, 0.0)
-    noise = own / seen * (1.0 - seen / num_images) + 1e-12
-    spread = max(accuracy.var() - noise.mean(), 1e-8)
-    weight = spread / (spread + noise)
-    mean = accuracy.mean() + weight * (accuracy - accuracy.mean())
-    deviation = np.sqrt(weight * noise)
-    low, high = mean.min() - 1.0, mean.max() + 1.0
-    for _ in range(50):
-        mark = (low + high) / 2.0
-        chance = _PHI((mean - mark) / deviation).astype(float)
-        low, high = (mark, high) if chance.sum() > keep else (low, mark)
-    return chance
 
 
 class Race:
     """A race that can be interrupted: `run()`.
 
     Rounds go on over growing shares of the images. After each, those with the
-    least chances stop, as many as keep the expected number of true winners lost
-    within (1 - confidence) * keep over all rounds.
+    least `chances` stop, as many as keep the expected number of true winners among
+    all that stopped within a part of (1 - confidence) * keep. The part grows evenly
+    over the rounds and is 1 in the last one. The expectation holds for any
+    distribution of accuracies, but it is an estimate: see `chances`.
 
     Args:
         path: file of its state, an .npz; a race found there goes on.
         evaluator: a `CandidateEvaluator`.
         architectures: the candidates. Those of the race found must come first, in the same order.
         keep: how many of the best are wanted.
-        confidence: the expected share of the true best that is still there in the end.
+        confidence: in (0, 1), what share of the true best is expected to be measured on
+            all images.
         writes: False in processes that only take part.
         together: candidates measured at a time where several processes take part; None alone.
 
@@ -93,8 +57,10 @@ class Race:
         self._bits = np.zeros([count, -(-images // 8)], np.uint8)
         self.seen, self.entropy = np.zeros(count, np.int64), np.zeros(count)
         self.running = np.ones(count, bool)
-        self._lost = np.zeros(())  # expected winners among those that stopped
         self._finished_rounds = np.zeros((), np.int64)
+        # Of each round: see `_stop_some`.
+        rounds = len(self._rounds())
+        self._noise, self._shift, self._expected = np.zeros([3, rounds])
         if self.path.exists():
             self._restore()
         self._saved = time.monotonic()
@@ -138,7 +104,7 @@ class Race:
             # Also where all were measured, but it was killed before any stopped.
             if len(todo) or number >= self._finished_rounds:
                 with held():
-                    self._stop_some(images, (number + 1) / len(rounds))
+                    self._stop_some(number)
                     self._finished_rounds[...] = max(self._finished_rounds, number + 1)
                     self._save()
 
@@ -167,20 +133,53 @@ class Race:
                 self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
                 self.seen[some] = images
 
-    def _stop_some(self, images, share):
-        """Stops those with the least chances, within this share of what may be lost."""
-        running = np.flatnonzero(self.running)
-        if images >= self.evaluator.num_images or len(running) <= self.keep:
+    def _stop_some(self, number):
+        """Stops those with the least chances, within the share of what may be lost so far.
+
+        Candidates that stopped early have seen other images, perhaps easier ones. `_shift` of
+        a round says by how much: what those that saw its images were expected to have right
+        of them, by what was known before, less what they had right.
+        """
+        ends = self._rounds()
+        images = ends[number]
+        if images >= self.evaluator.num_images or len(self.running) <= self.keep:
             return
+        running = np.flatnonzero(self.running)
         hits = np.unpackbits(self._bits[running], axis=1, count=images).astype(bool)
-        chance = chances(hits, self.keep, self.evaluator.num_images)
-        order = np.argsort(chance, kind="stable")
-        allowance = (1.0 - self.confidence) * self.keep * share - self._lost
-        sums = np.cumsum(chance[order])
-        count = min(int(np.searchsorted(sums, allowance)), len(running) - self.keep)
-        if count > 0:
-            self.running[running[order[:count]]] = False
-            self._lost += sums[count - 1]
+        if not self._noise[number]:  # otherwise known since fewer candidates raced
+            self._noise[number] = noise_ratio(hits, self.keep)
+            if number:
+                found = hits[:, ends[number - 1] :].mean()
+                self._shift[number] = self._expected[number - 1] - found
+        chance, unseen = self._chances()
+        order = running[np.argsort(chance[running], kind="stable")]
+        lost = chance.sum() - chance[running].sum()
+        allowance = (1.0 - self.confidence) * self.keep * (number + 1) / len(ends) - lost
+        count = int(np.searchsorted(np.cumsum(chance[order]), allowance))
+        self.running[order[: max(0, min(count, len(running) - self.keep))]] = False
+        self._expected[number] = unseen[self.running].mean()
+
+    def _chances(self):
+        """What follows of what all candidates have seen, in rounds whose shift is known.
+
+        Returns:
+            float `[A]`, the `chances`, and float `[A]`, the accuracy expected on the images
+            that are still unseen. It is below that on all images where a candidate was lucky.
+        """
+        ends = np.array(self._rounds())
+        # The last round never is.
+        seen = np.minimum(self.seen, ends[np.count_nonzero(self._noise) - 1])
+        rounds = np.searchsorted(ends, seen)
+        right = np.zeros(len(seen))
+        for number in np.unique(rounds):
+            rows = rounds == number
+            bits = np.unpackbits(self._bits[rows], axis=1, count=int(ends[number]))
+            right[rows] = bits.sum(axis=1, dtype=np.int64)
+        shifts = np.cumsum(self._shift * np.diff(ends, prepend=0))[rounds]
+        rates = (right + shifts) / seen
+        rest = np.maximum(1.0 - seen / self.evaluator.num_images, 1e-3)
+        chance, accuracy = chances(rates, seen / (self._noise[rounds] * rest), self.keep)
+        return chance, np.where(rest > 1e-3, rates + (accuracy - rates) / rest, accuracy)
 
     def _save(self):
         self._saved = time.monotonic()
@@ -190,12 +189,18 @@ class Race:
         write_arrays(
             self.path,
             {"architectures": names, "bits": self._bits, "seen": self.seen,
-             "entropy": self.entropy, "running": self.running, "lost": self._lost,
+             "entropy": self.entropy, "running": self.running, "noise": self._noise,
+             "shift": self._shift, "expected": self._expected,
              "finished_rounds": self._finished_rounds},
         )  # fmt: skip
 
     def _restore(self):
         state = read_arrays(self.path)
+        if "lost" in state:
+            raise InputError(
+                f"{self.path} was written by an older version, whose races had other rules; move "
+                "it and candidates.csv away to start the race anew."
+            )
         names = state.get("architectures", np.zeros(0)).tolist()
         if not isinstance(names, list) or names != [
             str(a) for a in self.architectures[: len(names)]
@@ -207,10 +212,12 @@ class Race:
         for name, own in (
             ("bits", self._bits[:count]), ("seen", self.seen[:count]),
             ("entropy", self.entropy[:count]), ("running", self.running[:count]),
-            ("lost", self._lost), ("finished_rounds", self._finished_rounds),
+            ("noise", self._noise), ("shift", self._shift), ("expected", self._expected),
+            ("finished_rounds", self._finished_rounds),
         ):  # fmt: skip
             found = state.get(name)
-            if found is None or found.shape != own.shape or found.dtype != own.dtype:
+            same = found is not None and (found.shape, found.dtype) == (own.shape, own.dtype)
+            if not same or not np.isfinite(found).all():
                 raise InputError(
                     f"{self.path} is damaged, or of another number of validation images "
                     f"('{name}'); remove it to start the race anew."

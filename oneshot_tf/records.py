@@ -47,6 +47,7 @@ from oneshot_tf.space.cell_space import CellSpace, bender2018
 FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
          "max_rollbacks", "track_architectures"}  # fmt: skip
+# "fingerprint" has "test" too, but in runs that earlier versions began.
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
 VERSION = 1  # of the run directory; raised when what is in it changes its meaning
@@ -202,48 +203,68 @@ class RunDirectory:
         config = self.config()
         check_form(self.path / "config.json", config, {"facts": _FACTS})
         facts = config["facts"]
-        if any(len(facts["fingerprint"][split]) != 3 for split in _FACTS["fingerprint"]):
+        check_form(self.path / "config.json", list(facts["fingerprint"].values()), [[int]])
+        if any(len(numbers) != 3 for numbers in facts["fingerprint"].values()):
             raise InputError(
                 f"{self.path / 'config.json'} is damaged: a fingerprint has 3 numbers."
             )
         return facts
 
-    def load_data(self, location) -> Dataset:
+    def load_data(self, location, test: bool = False) -> Dataset:
         """The data set that the run was trained on.
 
         Args:
             location: `LocationSettings`: where it is now, if it moved.
+            test: whether the test images must be those of the training too. The files of a folder
+                are read for it, but not decoded.
 
         Raises:
             InputError: it can't be had, or isn't the same any more.
         """
         data = self.group(DataSettings, "data").to_dict()
         data["download"] = location.download
-        kind = data["dataset"].partition(":")[0]
-        if location.data_dir and kind in ("folder", "npz"):
-            data["dataset"] = f"{kind}:{location.data_dir}"
+        kind, _, place = data["dataset"].partition(":")
+        if kind in ("folder", "npz"):
+            if location.data_dir:
+                data["dataset"] = f"{kind}:{location.data_dir}"
+            elif not user_path(place).exists():
+                raise InputError(
+                    f"{self.path} was trained on the images of {place}, which is not there any "
+                    "more. If they moved, give --data_dir with the path of the "
+                    f"{'folder' if kind == 'folder' else 'file'} now."
+                )
         data["data_dir"] = location.data_dir or data["data_dir"]
         dataset = load_data(**data)
-        self.check_data(dataset)
+        self.check_data(dataset, test)
         return dataset
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Raises InputError if the images, labels or classes aren't those of the training."""
+    def check_data(self, dataset: Dataset, test: bool = False) -> None:
+        """Raises InputError if the images, labels or classes aren't those of the training.
+
+        Args:
+            dataset: to compare.
+            test: whether to compare the test images too. Where the run says nothing about them,
+                a line is printed.
+        """
         facts = self.facts()
         if list(dataset.class_names) != facts["class_names"]:
             raise InputError(
                 f"{dataset.name} has the classes {', '.join(dataset.class_names)[:200]}; those of "
                 f"{self.path} are {', '.join(facts['class_names'])[:200]}."
             )
-        for split, now in dataset.fingerprint().items():
-            before = facts["fingerprint"][split]
-            if now != before:
-                raise InputError(
-                    f"The {split} images of {dataset.name} have changed since {self.path} was "
-                    f"trained ({before[0]:,} then, {now[0]:,} now), so images that weights were "
-                    "trained on would rank candidates. Restore them, or train anew in another "
-                    "--run_dir."
-                )
+        known = facts["fingerprint"]
+        old = "test" not in known  # an earlier version began the run
+        if test and old:
+            print(
+                f"{self.path / 'config.json'} has no checksum of the test images, because an "
+                "earlier version began the run. A change of them would go unnoticed.",
+                flush=True,
+            )
+        for split, now in dataset.fingerprint(test and not old).items():
+            before = known[split]
+            # Earlier versions had no checksum of the contents of TFRecords, but 0.
+            if now != before and not (old and before[2] == 0 and now[:2] == before[:2]):
+                raise InputError(_changed(dataset.name, self.path, split, before, now, old))
 
     def note_provenance(self, devices) -> None:
         """Adds to provenance.jsonl how and with what a program was started."""
@@ -258,6 +279,23 @@ class RunDirectory:
             "devices": devices,
         }
         append_line(self.path / "provenance.jsonl", json.dumps(start))
+
+
+def _changed(name, path, split, before, now, old):
+    harm = (
+        "so results on test images would not be comparable"
+        if split == "test"
+        else "so images that weights were trained on would rank candidates"
+    )
+    split_anew = (
+        " An earlier version began the run, which split folder: and npz: without regard to classes."
+        if old and name.startswith(("folder:", "npz:"))
+        else ""
+    )
+    return (
+        f"The {split} images of {name} have changed since {path} was trained ({before[0]:,} then, "
+        f"{now[0]:,} now), {harm}.{split_anew} Restore them, or train anew in another --run_dir."
+    )
 
 
 _PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy",

@@ -1,7 +1,7 @@
 """One experiment of the paper, from training to report: figure 4, 5, 6 or 7, table 1 or 2.
 
 Runs the other programs, one after another, and prints each command before it starts. Killed, it
-goes on with the same command. Results are in RUN_DIR/…/report/report.html:
+goes on with the same command. Results are in RUN_DIR/*/report/report.html:
 python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figure5
 """
 

@@ -1,5 +1,6 @@
 """retrain/NAME/result.json: what the stand-alone nets of a selection achieved."""
 
+import math
 import pathlib
 
 from oneshot_tf.errors import InputError
@@ -26,14 +27,32 @@ def read_result(path) -> dict:
     check_form(path, result, _RESULT)
     if result["retrain"]["select"] not in _ORDER or not result["nets"]:
         raise InputError(f"{path} is damaged: it has no nets, or an unknown selection.")
+    if "strata" in result:
+        check_form(path, result["strata"], {"edges": [float], "candidates": [int]})
+        if len(result["strata"]["edges"]) != len(result["strata"]["candidates"]) + 1:
+            raise InputError(f"{path} is damaged: B strata must have B + 1 edges.")
     root = path.parent.resolve()
     for net in result["nets"]:
+        check_form(path, net.get("candidate_num_images"), (int, None))
         if not net["folder"] or len(net["folder"]) != len(net["accuracies"]):
             raise InputError(f"{path} is damaged: a net needs a folder for each accuracy.")
+        shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
+        if not all(math.isfinite(share) and 0.0 <= share <= 1.0 for share in shares):
+            raise InputError(f"{path} is damaged: accuracies must be from 0 to 1; got {shares}.")
         for folder in net["folder"]:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")
     return result
+
+
+def judged_in(result: dict) -> str:
+    """The precision in which a result's nets were evaluated: float32 or bfloat16.
+
+    Older versions evaluated in that of training, and didn't write it down.
+    """
+    device = result.get("device")
+    mixed = isinstance(device, dict) and device.get("mixed_precision") is True
+    return str(result.get("evaluated_in", "bfloat16" if mixed else "float32"))
 
 
 def read_results(directory) -> list[dict]:

@@ -1,7 +1,7 @@
 """Trains chosen architectures from scratch, as stand-alone nets.
 
 Chooses from RUN_DIR/candidates.csv (--select), trains each --repeats times,
-reads the test images once, at the end, and writes RUN_DIR/retrain/NAME/result.json.
+scores the nets once on the test images, at the end, and writes RUN_DIR/retrain/NAME/result.json.
 Started again it goes on where it stopped. Next: python -m oneshot_tf.export --run_dir=DIR.
 """
 
@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import CandidateFile, ranked, select
+from oneshot_tf.candidates import CandidateFile, Strata, ranked, select
+from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
@@ -63,9 +64,10 @@ def main(run, retrain, train, device, location) -> None:
             held.enter_context(locked(folder))
             remove_leftovers(folder)
         held.enter_context(watching(strategy))
-        dataset = directory.load_data(location)
+        dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
         if is_chief(strategy):
+            _print_inventory(dataset.inventory(decode_test=False))
             write_json(folder / "settings.json", made_with)
             directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
         with strategy.scope():
@@ -73,7 +75,7 @@ def main(run, retrain, train, device, location) -> None:
             check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])
             stack = model.stack(retrain.num_cells, retrain.filters)
             jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
-            result = jobs.run(chosen)
+            result = jobs.run(chosen) | _strata(directory, retrain)
         if is_chief(strategy):
             write_json(folder / "result.json", {**made_with, **result})
             print_results(directory)
@@ -82,6 +84,12 @@ def main(run, retrain, train, device, location) -> None:
                 f"--run_dir={directory.path}",
                 flush=True,
             )
+
+
+def _print_inventory(inventory):
+    print(format_short(inventory), flush=True)
+    for warning in warnings(inventory):
+        print(f"Warning: {warning}", flush=True)
 
 
 def _folder_name(retrain) -> str:
@@ -103,15 +111,31 @@ def _choose(directory, retrain) -> list[dict]:
         search = directory.path / "search.json"
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
         check_form(search, accuracy, (float, None))
-        return [{"architecture": space.all_on(), "rank": None, "candidate_accuracy": accuracy}]
+        return [_unranked(space.all_on(), accuracy)]
     else:
         known = select(candidates, retrain)
     if not known:
-        return [{"architecture": architecture, "rank": None, "candidate_accuracy": None}]
+        return [_unranked(architecture)]
+    if all(c.candidate_accuracy is None for c in candidates):
+        print("No candidate has an accuracy, so their ranks are by divergence.", flush=True)
     return [
-        {"architecture": c.architecture, "rank": c.rank, "candidate_accuracy": c.candidate_accuracy}
+        {"architecture": c.architecture, "rank": c.rank, "candidate_num_images": c.num_images,
+         "candidate_accuracy": c.candidate_accuracy}
         for c in known
-    ]
+    ]  # fmt: skip
+
+
+def _unranked(architecture, accuracy=None) -> dict:
+    return {"architecture": architecture, "rank": None, "candidate_num_images": None,
+            "candidate_accuracy": accuracy}  # fmt: skip
+
+
+def _strata(directory, retrain) -> dict:
+    """What it takes to weight a stratified sample as all candidates are distributed."""
+    if retrain.architecture or retrain.select != "stratified":
+        return {}
+    candidates = CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    return {"strata": dataclasses.asdict(Strata.of(candidates, retrain.count))}
 
 
 def _check_same(path, made_with):
@@ -164,12 +188,13 @@ class _Jobs:
         gc.collect()
 
     def evaluate(self, chosen) -> dict:
-        """Scores every trained net; the only place where test images are read."""
+        """Scores every trained net; the only place where test images are decoded and scored."""
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]
         return {
             "evaluated_on": self.retrain.evaluate_on,
+            "evaluated_in": "float32",  # as the served model computes
             "num_images": len(split),
             "num_training_images": len(self.training.train),
             "num_steps": self.num_steps,
@@ -184,7 +209,11 @@ class _Jobs:
             net, _ = self._net(architecture, repeat)
             checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
             checkpoints.restore_step(self.num_steps, net.variables)
-            accuracies.append(evaluate_standalone(net, split, self.dataset.normalize).accuracy)
+            try:
+                score = evaluate_standalone(net, split, self.dataset.normalize)
+            except InputError as error:
+                raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
+            accuracies.append(score.accuracy)
         counted = (self.space, [architecture], net.stack, net.num_classes)
         return {
             **candidate,

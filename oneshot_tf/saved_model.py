@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.data import serving_decoder
 from oneshot_tf.data.dataset import normalize
-from oneshot_tf.data.images import resize
+from oneshot_tf.data.images import resize, three_channels
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import (
     beside_of,
@@ -21,18 +22,42 @@ from oneshot_tf.files import (
     writing,
 )
 
+_FILES_AT_ONCE = 2  # decoded beside each other: a photograph of 12 megapixels takes 36 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the net, and what the classes are called.
+
+    A `Dataset` has all of this too.
+
+    Args:
+        image_size: height and width that images are brought to.
+        mean, std: of images in [0, 1], float32 `[3]`.
+        fit: how they are brought to it, see `data.images.resize`.
+        class_names: K names.
+    """
+
+    image_size: int
+    mean: np.ndarray
+    std: np.ndarray
+    fit: str
+    class_names: tuple[str, ...]
+
 
 def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathlib.Path:
     """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
 
-    Its default signature takes `images`, uint8 `[N, H, W, 3]` of any N, H and W
-    (brought to the net's image size where they differ, see `data.images.resize`), and gives
-    `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and `class_name`
-    string `[N]`. Preprocessing is inside. Batch norms use moving averages.
+    Its default signature takes `images`, uint8 `[N, H, W, C]` of any N (0 too), H and W, with
+    C = 1 (grey), 3, or 4 (with opacity, put on white). Its signature `bytes` takes `encoded`,
+    string `[N]`: JPEG and PNG files as they are, with the pixels that `data.images.decode`
+    gives. Both give `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and
+    `class_name` string `[N]`, in UTF-8. Preprocessing is inside: images are brought to the
+    net's size as `data.images.resize` does. Batch norms use moving averages.
 
     Args:
         net: a trained `Standalone`.
-        dataset: has what preprocessing needs: `image_size`, `mean`, `std`, `fit`, `class_names`.
+        dataset: a `Dataset`, or the `Preprocessing` of one.
         directory: where to.
         facts: more entries for architecture.json.
         check: called with the folder of the finished SavedModel before it takes its
@@ -67,7 +92,8 @@ def _write(net, dataset, directory, facts):
     with writing(directory):
         module = _Served(net, dataset)
         try:
-            tf.saved_model.save(module, str(directory), signatures=module.classify)
+            signatures = {"serving_default": module.classify, "bytes": module.classify_files}
+            tf.saved_model.save(module, str(directory), signatures=signatures)
         except tf.errors.OpError as error:
             raise OSError(plain(error)) from None
         description = {
@@ -88,15 +114,16 @@ class _Served(tf.Module):
     def __init__(self, net, dataset):
         super().__init__()
         self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
-        size = int(dataset.image_size)
-        fit = dataset.fit
+        size, fit = int(dataset.image_size), dataset.fit
         mean, std, names = dataset.mean, dataset.std, list(dataset.class_names)
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
-        def classify(images):
-            images = resize(images, size, fit)
+        def answer(images):
+            count = tf.shape(images)[0]
+            # Convolutions of oneDNN fail for no image at all: one more, whose answer is left out.
+            one_more = tf.zeros([tf.cast(count == 0, tf.int32), size, size, 3], tf.uint8)
+            images = tf.concat([images, one_more], axis=0)
             logits = net(normalize(images, mean, std), training=False)
-            probabilities = tf.nn.softmax(logits)
+            probabilities = tf.nn.softmax(logits)[:count]
             index = tf.argmax(probabilities, axis=1, output_type=tf.int32)
             return {
                 "probabilities": probabilities,
@@ -104,4 +131,25 @@ class _Served(tf.Module):
                 "class_name": tf.gather(tf.constant(names), index),
             }
 
-        self.classify = classify
+        @tf.function(input_signature=[tf.TensorSpec([None] * 4, tf.uint8, "images")])
+        def classify(images):
+            return answer(
+                tf.cond(
+                    tf.shape(images)[0] == 0,  # of whatever size: 0x0 too
+                    lambda: tf.zeros([0, size, size, 3], tf.uint8),
+                    lambda: resize(three_channels(images), size, fit),
+                )
+            )
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+        def classify_files(encoded):
+            return answer(
+                tf.map_fn(
+                    lambda file: resize(serving_decoder.decode(file), size, fit),
+                    encoded,
+                    parallel_iterations=_FILES_AT_ONCE,
+                    fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+                )
+            )
+
+        self.classify, self.classify_files = classify, classify_files

@@ -14,10 +14,12 @@ import zlib
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import Candidate, CandidateFile, ranked
+from oneshot_tf.candidates import Candidate, CandidateFile, print_top, ranked
 from oneshot_tf.errors import InputError
-from oneshot_tf.evaluation import CandidateEvaluator, divergence_evaluator
+from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.files import read_json, write_json
+from oneshot_tf.forward import NotFinite
+from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import (
     check_alike,
@@ -37,6 +39,7 @@ from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 
+_BEFORE = {"skip_twins": False}  # what searches did that say nothing of it
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
@@ -58,6 +61,7 @@ def _search(directory, search, location):
     done = {c.architecture: c for c in file.read()}
     supernet, step = restore_supernet(directory)
     made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
+    made_with |= {"skip_twins": search.skip_twins}
     made_with |= {"budget": search.budget, "trained_in": search.trained_in}
     if search.budget == "race":
         made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
@@ -69,7 +73,8 @@ def _search(directory, search, location):
     )
     listed = _trained_in(search.trained_in, space) if search.trained_in else None
     _check_same_search(directory, made_with, bool(done) or race.exists())
-    wanted = len(listed) if listed else min(search.num_candidates, space.num_architectures)
+    most = space.num_distinct if search.skip_twins else space.num_architectures
+    wanted = len(listed) if listed else min(search.num_candidates, most)
     if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
     finalists = [c for c in done.values() if c.num_images]
@@ -78,21 +83,21 @@ def _search(directory, search, location):
     )
     if unfinished:
         dataset = directory.load_data(location)
-        proposer = Listed(listed) if listed else RandomSearch(space, search.seed)
+        proposer = Listed(listed) if listed else RandomSearch(space, search.seed, search.skip_twins)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
-        if search.budget == "race":
-            work.race()
-        elif search.rank_by == "kl":
-            work.rank_by_divergence()
-        else:
-            work.evaluate_all()
+        ways = {"race": work.race, "kl": work.rank_by_divergence, "accuracy": work.evaluate_all}
+        try:
+            ways["race" if search.budget == "race" else search.rank_by]()
+        except NotFinite as error:
+            checkpoint = Checkpoints(directory.path / "checkpoints").path(step)
+            raise InputError(f"{checkpoint} can't be searched. {error}") from None
     best = ranked(done.values())
     file.write(best)
     accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]
     if unfinished and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
-    _print_top(best, directory.path)
+    print_top(best, directory.path)
 
 
 def restore_supernet(directory) -> tuple[Supernet, int]:
@@ -144,7 +149,7 @@ def _check_same_search(directory, made_with, has_candidates):
     if has_candidates and path.exists():
         before = read_json(path)
         for name, value in made_with.items():
-            old = before.get(name, "")
+            old = before.get(name, _BEFORE.get(name, ""))
             if old != value:
                 raise InputError(
                     f"The search in {directory.path} was begun with {name}={old}, now "
@@ -331,18 +336,6 @@ class _Search:
             flush=True,
         )
         return evaluator
-
-
-def _print_top(best, path):
-    print("rank  candidate accuracy  parameters  architecture")
-    for c in best[:10]:
-        accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
-        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
-    print(
-        f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
-        f"python -m oneshot_tf.retrain --run_dir={path}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

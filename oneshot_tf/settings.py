@@ -135,8 +135,9 @@ class DataSettings(LocationSettings):
     dataset: str = setting(
         "cifar10",
         "cifar10, cifar100, digits (in scikit-learn, no download), any image classification set "
-        "of tensorflow-datasets, folder:PATH with one sub-folder of images a class, or npz:FILE "
-        "with the arrays train_images, train_labels, test_images, test_labels.",
+        "of tensorflow-datasets, folder:PATH with one folder of images per class (or folders "
+        "train, val and test that have such folders), or npz:FILE with the arrays train_images, "
+        "train_labels, test_images, test_labels.",
     )
     image_size: int = setting(
         0, "Height and width to resize images to; 0: as they are (folders: 32).", least=0, most=1024
@@ -156,9 +157,14 @@ class DataSettings(LocationSettings):
     num_validation: int = setting(
         0,
         "Images held out of the training set to rank candidates; 0: 5,000 of CIFAR's, a tenth "
-        "of others'.",
+        "of others' (folder: and npz: a tenth of each class).",
         least=0,
     )
+
+    @property
+    def own(self) -> bool:
+        """Whether the data set may be of any size: the user's own, or the digits."""
+        return self.dataset == "digits" or self.dataset.startswith(("folder:", "npz:"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +226,12 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """How weights are trained, of the one-shot model and of stand-alone nets alike."""
 
-    batch_size: int = setting(64, "Images in the global batch of a step.", least=1)
+    batch_size: int = setting(
+        64,
+        "Images in the global batch of a step. 0, in train and plan: the paper's 1,024, or "
+        "fewer for a small data set of your own.",
+        least=0,
+    )
     ghost_batch_size: int = setting(
         32, "Images that share batch statistics and, in the one-shot model, dropped paths.", least=2
     )
@@ -272,7 +283,12 @@ class TrainSettings(Settings):
 class OneShotSettings(Settings):
     """What only the training of the one-shot model has."""
 
-    train_steps: int = setting(10_000, "Steps of training.", least=1)
+    train_steps: int = setting(
+        10_000,
+        "Steps of training. 0, in train and plan: the paper's 10,000, or 228 passes over a "
+        "small data set of your own.",
+        least=0,
+    )
     drop_rate: float = setting(
         0.1,
         "The paper's r: the chance that a node loses all its paths. Each of the k paths that "
@@ -323,8 +339,9 @@ class SearchSettings(Settings):
     )
     race_confidence: float = setting(
         0.9,
-        "With --budget=race: how sure it must be, at each comparison, that a candidate that "
-        "stops is not among the best --finalists.",
+        "With --budget=race: what share of the true best --finalists is expected to be measured "
+        "on all images in the end. The race estimates it from the candidates themselves; it is "
+        "an average over races, not a promise for one. More costs more.",
         above=0.5,
         below=1.0,
     )
@@ -334,6 +351,11 @@ class SearchSettings(Settings):
         least=0.0,
     )
     seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+    skip_twins: bool = setting(
+        True,
+        "Evaluate one of several architectures that are the same stand-alone net, which differ in "
+        "the order of blocks that do not read each other.",
+    )
     trained_in: str = setting(
         "",
         "Another run directory: evaluate the architectures that were trained alone there, and no "
@@ -408,13 +430,15 @@ class ExportSettings(Settings):
     net: str = setting(
         "",
         "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
-        "the one with the best candidate accuracy, else the one with the best validation accuracy.",
+        "the one with the best rank among the candidates (of equals, the largest), else the one "
+        "with the best validation accuracy.",
     )
     export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
     class_names: str = setting(
         "",
-        "File with what to call the classes, a line each: its name in the data set, a space, and "
-        "what to call it, such as 'n01440764 tench'; empty: the data set's names.",
+        "File (UTF-8) with what to call the classes, a line each: its name in the data set, a "
+        "space or a tab, and what to call it, such as 'n01440764 tench'; empty: the data set's "
+        "names.",
     )
 
 
@@ -424,7 +448,11 @@ class PredictSettings(Settings):
 
     saved_model: str = setting("", "Folder of the SavedModel, as export writes it.")
     top: int = setting(5, "How many classes to print for an image, the likeliest first.", least=1)
-    json: bool = setting(False, "Print a line of JSON an image.")
+    json: bool = setting(
+        False,
+        "Print a line of JSON an image: its name as `image`, and as `classes` a list of objects "
+        "with `name` and `probability`.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,12 @@ import dataclasses
 import tensorflow as tf
 
 from oneshot_tf import config, settings
+from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.evaluation import Tracker
+from oneshot_tf.errors import InputError
 from oneshot_tf.files import user_path
+from oneshot_tf.kl_divergence import Tracker
+from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
@@ -28,8 +31,9 @@ def main(run, data, model, train, one_shot, device) -> None:
     if kind in ("folder", "npz") and colon:  # also found when a later program starts elsewhere
         place = user_path(place).resolve()
         data = dataclasses.replace(data, dataset=f"{kind}:{place}")
-    groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory = RunDirectory(run.run_dir)
+    train, one_shot, dataset = _sizes(directory, data, train, one_shot, device.distribution)
+    groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory.check_settings(groups)
     ghosts = train.batch_size // train.ghost_batch_size
     strategy = make_strategy(device.distribution, ghosts, groups.values())
@@ -41,13 +45,47 @@ def main(run, data, model, train, one_shot, device) -> None:
     alone = contextlib.nullcontext()
     with directory.locked() if is_chief(strategy) else alone, watching(strategy):
         directory.check_settings(groups)  # again: nothing changes it from here on
-        dataset = load_data(**data.to_dict())
+        dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
         _train(directory, strategy, space, dataset, turns, groups)
 
 
+def _sizes(directory, data, train, one_shot, distribution):
+    """Settings with a batch size and a number of steps: given, the run's own, or chosen.
+
+    Also the data set, where it had to be read for that; otherwise None.
+    """
+    if train.batch_size and one_shot.train_steps:
+        return train, one_shot, None
+    if (directory.path / "config.json").exists():
+        batch = directory.group(settings.TrainSettings, "train").batch_size
+        steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
+        train = dataclasses.replace(train, batch_size=train.batch_size or batch)
+        one_shot = dataclasses.replace(one_shot, train_steps=one_shot.train_steps or steps)
+        return train, one_shot, None
+    if not data.own:
+        return *with_sizes(train, one_shot), None
+    if distribution in ("multi_worker", "tpu"):
+        raise InputError(
+            f"--distribution={distribution} needs --batch_size and --train_steps for "
+            f"--dataset={data.dataset}: the devices must meet before the images are counted."
+        )
+    dataset = load_data(**data.to_dict())
+    count = len(dataset.train)
+    train, one_shot = with_sizes(train, one_shot, count)
+    print(
+        f"For {count:,} training images: --batch_size={train.batch_size} "
+        f"({train.batch_size // train.ghost_batch_size} ghost batches), "
+        f"--train_steps={one_shot.train_steps} "
+        f"({one_shot.train_steps * train.batch_size / count:.0f} passes over the data).",
+        flush=True,
+    )
+    return train, one_shot, dataset
+
+
 def _train(directory, strategy, space, dataset, turns, groups):
     model, train, one_shot, device = (groups[g] for g in ("model", "train", "one_shot", "device"))
+    inventory = dataset.inventory()  # before anything is written: test images may be damaged
     facts = {
         "class_names": dataset.class_names,
         "image_size": dataset.image_size,
@@ -59,14 +97,12 @@ def _train(directory, strategy, space, dataset, turns, groups):
         check_alike("images (--data_dir)", facts)
     if is_chief(strategy):
         directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
-        directory.check_data(dataset)
+        directory.check_data(dataset, test=True)
         directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
-    print(
-        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.validation):,} "
-        f"validation images of {dataset.image_size}x{dataset.image_size}, {dataset.num_classes} "
-        f"classes. {strategy.num_replicas_in_sync} device(s), {turns} turn(s) a step.",
-        flush=True,
-    )
+        print(format_table(inventory), flush=True)
+        for warning in warnings(inventory, train.ghost_batch_size):
+            print(f"Warning: {warning}", flush=True)
+    print(f"{strategy.num_replicas_in_sync} device(s), {turns} turn(s) a step.", flush=True)
     with strategy.scope():
         supernet = Supernet(space, model.stack(), dataset.num_classes, one_shot.seed, device.dtype)
         sampler = PathDropout(
@@ -100,7 +136,7 @@ if __name__ == "__main__":
         settings.RunSettings,
         settings.DataSettings,
         settings.ModelSettings,
-        settings.TrainSettings,
-        settings.OneShotSettings,
+        settings.TrainSettings(batch_size=0),
+        settings.OneShotSettings(train_steps=0),
         settings.DeviceSettings,
     )

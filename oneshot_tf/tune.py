@@ -13,10 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import re
 import shutil
-import socket
 import time
 
 import grpc
@@ -25,11 +22,13 @@ import numpy as np
 
 from oneshot_tf import config, settings
 from oneshot_tf.analysis import plots, ranking
+from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
 from oneshot_tf.files import check_form, read_json, write_atomically, write_json
+from oneshot_tf.forward import NotFinite
 from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.locks import locked
@@ -39,8 +38,8 @@ from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.tuner_worker import tuner_worker
 
-_VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
 _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
 
@@ -52,9 +51,12 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
             f"--distribution={device.distribution}: a trial takes one device. To use more, start "
             "several workers, by KerasTuner's variables, each with a device of its own."
         )
+    for name, value in (("batch_size", train.batch_size), ("train_steps", one_shot.train_steps)):
+        if value < 1:
+            raise InputError(f"--{name} must be at least 1; got {value}.")
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
-    worker = _worker()
+    worker = tuner_worker()
     leads = not worker or "chief" in worker  # writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
@@ -79,39 +81,6 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
             ) from None
         if leads:
             _finish(directory, groups, trials)
-
-
-def _worker() -> str:
-    """What KerasTuner calls this process; empty if it works alone.
-
-    Raises:
-        InputError: KerasTuner's variables don't go together, or the port isn't free.
-    """
-    values = {name: os.environ.get(name, "") for name in _VARIABLES}
-    given = [name for name in _VARIABLES if values[name]]
-    if not given:
-        return ""
-    if len(given) < len(_VARIABLES):
-        raise InputError(
-            f"{' and '.join(given)} set without "
-            f"{' and '.join(name for name in _VARIABLES if name not in given)}; for several "
-            "processes set all three, for one none."
-        )
-    worker, address, port = values.values()
-    if not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
-        raise InputError(f"KERASTUNER_ORACLE_PORT={port}; needed is a number from 1 to 65535.")
-    if "chief" in worker:
-        try:
-            with socket.create_server((address, int(port))):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief can't "
-                f"listen there ({error.strerror or error})."
-            ) from None
-    else:
-        print(f"Worker {worker} asks the chief at {address}:{port} for trials …", flush=True)
-    return worker
 
 
 def _check_same(path, groups, write=True):
@@ -190,15 +159,23 @@ class _Trials:
             if self.source.space() != self.space:
                 raise InputError(f"--of_run={self.tune.of_run} has another search space.")
         if self.tune.objective == "rank":
-            self.nets = next(iter(ranking.collect(self.source).values()), [])
-            if len(self.nets) < ranking.FEWEST:
-                raise InputError(
-                    f"--of_run={self.tune.of_run} has {len(self.nets)} stand-alone nets; needed "
-                    f"are {ranking.FEWEST} or more: python -m oneshot_tf.retrain "
-                    f"--run_dir={self.tune.of_run} --select=stratified."
-                )
+            self.nets = self._judged_on_validation()
         if self.tune.objective == "stand_alone":
             self.architecture = self._best_candidate()
+
+    def _judged_on_validation(self) -> list:
+        """The stand-alone nets to rank. Tuning on test images would choose by them."""
+        found = collect(self.source)
+        nets = next((n for p, n in found.items() if p.evaluated_on == "validation"), [])
+        if len(nets) < ranking.FEWEST:
+            others = sum(len(n) for p, n in found.items() if p.evaluated_on != "validation")
+            unread = f", and {others} judged on test images, which don't count" if others else ""
+            raise InputError(
+                f"--of_run={self.tune.of_run} has {len(nets)} stand-alone nets judged on "
+                f"validation images{unread}; --objective=rank needs at least {ranking.FEWEST}: "
+                f"{how_to_make(self.tune.of_run)}."
+            )
+        return nets
 
     def _best_candidate(self) -> Architecture:
         file = CandidateFile(self.source.path / "candidates.csv", self.space)
@@ -243,7 +220,11 @@ class _Trials:
                               else f"{name} {values[name]}" for name in self.names)  # fmt: skip
             print(f"Trial {key}: {words}", flush=True)
             started = time.monotonic()
-            result = {"values": values, **self._measure(values, folder)}
+            try:
+                measured = self._measure(values, folder)
+            except (GaveUp, NotFinite) as error:
+                measured = {"score": _WORST[self.tune.objective], "why": str(error)}
+            result = {"values": values, **measured}
             result["seconds"] = round(time.monotonic() - started, 1)
             write_json(file, result)
         print(f"Trial {key}: score {result['score']:.4f}", flush=True)
@@ -265,19 +246,12 @@ class _Trials:
             if alone
             else Supernet(self.space, *rest)
         )
-        try:
-            if alone:
-                fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)
-            else:
-                sampler = PathDropout(self.space, one_shot.drop_rate, one_shot.drop_schedule, steps)
-                fit_supernet(
-                    net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device
-                )
-        except GaveUp as error:
-            return {"score": _WORST[self.tune.objective], "why": str(error)}
         if alone:
+            fit_standalone(net, self.dataset, steps, train, one_shot.seed, folder, self.device)
             split = self.dataset.validation
             return {"score": evaluate_standalone(net, split, self.dataset.normalize).accuracy}
+        sampler = PathDropout(self.space, one_shot.drop_rate, one_shot.drop_schedule, steps)
+        fit_supernet(net, self.dataset, sampler, steps, train, one_shot.seed, folder, self.device)
         return self._score_candidates(net, train.ghost_batch_size, one_shot.seed)
 
     def _score_candidates(self, net, ghost_batch_size, seed) -> dict:

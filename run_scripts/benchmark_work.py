@@ -204,12 +204,12 @@ def around(arguments) -> dict:
     Checkpoints.save = clock.watch("checkpoints", Checkpoints.save)
     loop.Loop._look = clock.watch("logs", loop.Loop._look)
     CandidateFile.append = clock.watch("candidates.csv", CandidateFile.append)
-    build = evaluation._log_probabilities
+    build = evaluation.log_probabilities
 
     def built(*args):
         return clock.watch("evaluation", build(*args), lambda result: result.numpy())
 
-    evaluation._log_probabilities = built
+    evaluation.log_probabilities = built
     with tempfile.TemporaryDirectory() as folder:
         run = settings.RunSettings(str(pathlib.Path(folder) / "run"))
         train.main(

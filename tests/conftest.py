@@ -79,3 +79,17 @@ def copy_weights(source, target):
     values = {variable.path: variable for variable in source.trainable_variables}
     for variable in target.trainable_variables:
         variable.assign(values[variable.path])
+
+
+def put_images(folder, count, value=0, first=0):
+    """PNG files, no two equal, whose first pixel tells the value."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(first, first + count):
+        pixels = np.full((4, 4, 3), value, np.uint8)
+        pixels[1, 1] = (i % 256, i // 256, len(folder.parent.name))
+        (folder / f"{i:03d}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def load_folder(root, **options):
+    """The data set of a folder, of 4x4 images."""
+    return ost.load_data(f"folder:{root}", image_size=4, **options)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf.candidates import Candidate, CandidateFile, ranked, select
+from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
 from oneshot_tf.settings import RetrainSettings
+
+NOT_MEASURED = {"candidate_accuracy": None, "cross_entropy": None, "num_images": 0}
 
 
 def candidates(space, count=50):
@@ -107,6 +109,56 @@ def test_stratified_fills_up_where_buckets_are_thin(space):
     assert rows[1].architecture not in {c.architecture for c in chosen}
     with pytest.raises(ost.InputError, match="29 candidates measured on all images"):
         select(rows, RetrainSettings(select="stratified", count=30))
+
+
+@pytest.mark.parametrize(
+    "count, quotas",
+    [(5, [2, 3]), (6, [3, 3]), (9, [3, 3, 3]), (10, [3, 3, 4]), (3, [3]), (32, [4] * 8)],
+)
+def test_the_best_bucket_is_not_cut(space, count, quotas):
+    """From the worst bucket to the best; none of them is thin here."""
+    rows = candidates(space, 300)
+    chosen = select(rows, RetrainSettings(select="stratified", count=count))
+    strata = Strata.of(rows, count)
+    buckets = strata.buckets([c.candidate_accuracy for c in chosen])
+    assert np.bincount(buckets, minlength=len(quotas)).tolist() == quotas
+    assert sum(strata.candidates) == 300
+    everywhere = strata.buckets([c.candidate_accuracy for c in rows])
+    assert np.bincount(everywhere).tolist() == list(strata.candidates)
+
+
+@pytest.mark.parametrize(
+    "settings, part",
+    [({"select": "top", "top": 10, "count": 10}, "8 of these 10 .* Give --top=2"),
+     ({"select": "small", "count": 2, "percentile": 90}, "3 of these 5 .*Raise --percentile")],
+)  # fmt: skip
+def test_candidates_without_an_accuracy_are_not_chosen_by_it(space, settings, part):
+    """As after a search by divergence with few finalists."""
+    rows = [
+        dataclasses.replace(
+            c, divergence=0.1 * i, **({} if i < 2 else NOT_MEASURED)
+        )
+        for i, c in enumerate(candidates(space))
+    ]  # fmt: skip
+    with pytest.raises(ost.InputError, match=part):
+        select(rows, RetrainSettings(**settings))
+    two = select(rows, RetrainSettings(select="top", top=2, count=2))
+    assert all(c.candidate_accuracy is not None for c in two)
+    # Where no candidate has one, all ranks are by divergence.
+    none = [dataclasses.replace(c, **NOT_MEASURED) for c in rows]
+    best = select(none, RetrainSettings(select="top", top=3, count=3))
+    assert [c.divergence for c in best] == [0.0, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_written(space, file, value):
+    rows = candidates(space, 3)
+    file.write(rows)
+    bad = dataclasses.replace(candidates(space, 4)[3], cross_entropy=value)
+    for write in (lambda: file.append(bad), lambda: file.write([*rows, bad])):
+        with pytest.raises(ValueError, match="cross_entropy="):
+            write()
+    assert file.read() == rows
 
 
 def test_random_takes_any(space):

@@ -51,7 +51,7 @@ def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
         ("--drop_rate=-0.1", "at least 0"),
         ("--drop_rate=nan", "nan"),
         ("--drop_schedule=cosine", "linear, constant"),
-        ("--train_steps=0", "--train_steps=0: needed is at least 1"),
+        ("--train_steps=-1", "--train_steps=-1: needed is at least 0"),
         ("--filters=many", "filters"),
         ("--learning_rate=0", "above 0"),
         ("--batch_size=100", "multiple of --ghost_batch_size=32"),
@@ -143,3 +143,26 @@ def test_the_flag_files_of_final_training():
         _, retrain, train, _ = parse(f"--flagfile={name}", groups=RETRAIN)
         assert (retrain.epochs, retrain.top, retrain.count) == (epochs, 100, 10)
         assert (train.batch_size, train.ghost_batch_size) == (64, 32)
+
+
+@pytest.mark.parametrize(
+    "flag, words",
+    [
+        ("--num_cells=1e3", "--num_cells must be a whole number; got '1e3'."),
+        ("--num_cells=3.0", "--num_cells must be a whole number; got '3.0'."),
+        ("--learning_rate=0,1", "--learning_rate must be a number; got '0,1'."),
+        ("--mixed_precision=maybe", "--mixed_precision must be true or false; got 'maybe'."),
+    ],
+)
+def test_values_of_another_kind(flag, words):
+    with pytest.raises(ost.InputError) as error:
+        parse(flag)
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_flag_files_are_utf_8_with_or_without_byte_order_mark(tmp_path, mark):
+    text = f"{mark}--dataset=folder:caf\u00e9\r\n# Gr\u00f6\u00dfe\r\n--num_cells=2\r\n"
+    (tmp_path / "a.flags").write_bytes(text.encode("utf-8"))
+    _, data, model, *_ = parse(f"--flagfile={tmp_path}/a.flags")
+    assert (data.dataset, model.num_cells) == ("folder:caf\u00e9", 2)

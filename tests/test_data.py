@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 import oneshot_tf as ost
 from oneshot_tf.data import dataset as data
+from oneshot_tf.data.inventory import warnings
 
 
 def test_digits_are_scikit_learns_and_the_splits_are_apart(digits):
@@ -119,7 +120,7 @@ def test_a_folder_with_train_and_test(folder, tmp_path_factory):
 def test_a_corrupt_image_is_named(folder):
     (folder / "dog" / "3.png").write_bytes(b"\x89PNG not one")
     with pytest.raises(ost.InputError, match=r"1 of \d+ images .*dog/3.png"):
-        ost.load_data(f"folder:{folder}")  # whichever split it is in
+        ost.load_data(f"folder:{folder}").inventory()  # whichever split it is in
 
 
 def test_bad_images_are_left_out_when_asked(folder, capsys):
@@ -171,7 +172,7 @@ def test_an_empty_class_folder_is_named(folder):
 
 @pytest.mark.parametrize("make", [lambda p: p / "nothing", lambda p: p / "cat"])
 def test_not_a_folder_of_classes(folder, make):
-    with pytest.raises(ost.InputError, match="no folder|sub-folder"):
+    with pytest.raises(ost.InputError, match="no folder|must have a folder of images"):
         ost.load_data(f"folder:{make(folder)}")
 
 
@@ -202,17 +203,46 @@ def test_arrays_in_a_file(tmp_path):
     [
         ({"train_images": np.zeros((40, 8, 8, 3))}, "float64"),
         ({"train_labels": np.zeros(39, int)}, r"\[39\]"),
-        ({"test_images": np.zeros((10, 8, 9, 3), np.uint8)}, "8x9; give --image_size"),
+        ({"test_images": np.zeros((10, 8, 9, 3), np.uint8)}, "8x9. Give --image_size"),
         ({"train_labels": np.arange(40) - 1}, "out of range"),
         ({"class_names": ["one"]}, "1 class"),
-        ({"class_names": np.zeros(3)}, "needed are texts"),
+        ({"class_names": np.zeros(3)}, "must be a list of texts"),
         ({"train_images": np.array([{}])}, "can't be read"),
+        ({"test_labels": np.arange(10) % 5}, r"test_labels has 4 label\(s\) out of range.* 3"),
+        ({"train_labels": np.arange(40) % 3 * 2}, "at least 2 images, .*; 1 has 0, 3 has 0"),
+        ({"train_images": np.zeros((40, 8, 8, 2), np.uint8)}, "1 for grey"),
     ],
 )
 def test_arrays_that_cannot_be_used(tmp_path, changes, part):
     np.savez(tmp_path / "a.npz", **arrays(**changes))
     with pytest.raises(ost.InputError, match=part):
         ost.load_data(f"npz:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1)])
+def test_grey_arrays(tmp_path, shape):
+    grey = np.random.default_rng(1).integers(0, 256, (40, *shape), np.uint8)
+    np.savez(tmp_path / "a.npz", **arrays(train_images=grey, test_images=grey[:10]))
+    test = ost.load_data(f"npz:{tmp_path / 'a.npz'}").load_test().images
+    for channel in range(3):
+        np.testing.assert_array_equal(test[..., channel], grey[:10].reshape(10, 8, 8))
+
+
+def test_arrays_with_opacity_are_put_on_white(tmp_path):
+    pixels = np.zeros((40, 8, 8, 4), np.uint8)
+    pixels[:, :4, :, :3], pixels[:, 4:, :, 3] = 9, 255  # invisible above, black below
+    np.savez(tmp_path / "a.npz", **arrays(train_images=pixels))
+    images = ost.load_data(f"npz:{tmp_path / 'a.npz'}").train.images
+    assert (images[:, :4] == 255).all() and (images[:, 4:] == 0).all()
+
+
+def test_arrays_are_split_by_class(tmp_path):
+    labels = np.repeat([0, 1, 2], [31, 7, 2])
+    np.savez(tmp_path / "a.npz", **arrays(train_labels=labels, test_labels=np.zeros(10, int)))
+    d = ost.load_data(f"npz:{tmp_path / 'a.npz'}")
+    assert np.bincount(d.validation.labels).tolist() == [3, 1, 1]
+    assert np.bincount(d.train.labels).tolist() == [28, 6, 1]
+    assert any("test images have none of 2 class" in line for line in warnings(d.inventory()))
 
 
 # ---------------------------------------------------------------------------- tensorflow-datasets
@@ -249,6 +279,33 @@ def test_a_truncated_file_is_found_before_training(prepared, tmp_path, split, ca
     whole = {"train": 100, "test": 20}
     assert 0.4 * whole[split] <= left[split] < 0.6 * whole[split]
     assert "left out" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("storage", ["memory", "files"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_changed_records_are_noticed_without_reading_test_images(
+    prepared, tmp_path, split, storage
+):
+    def fingerprint(place):
+        return ost.load_data(
+            "cifar10", place, num_validation=20, download=False, storage=storage
+        ).fingerprint()
+
+    def exchange(content):  # the first and the last record, if they are as long
+        records = list(tf.data.TFRecordDataset(str(source)).as_numpy_iterator())
+        swapped = [*records[1:], records[0]]
+        with tf.io.TFRecordWriter(str(tmp_path / "new")) as writer:
+            for record in swapped:
+                writer.write(record)
+        return (tmp_path / "new").read_bytes()
+
+    (source,) = prepared.rglob(f"cifar10-{split}.tfrecord*")
+    before = fingerprint(str(prepared))
+    assert before == fingerprint(str(prepared))
+    after = fingerprint(damaged(prepared, tmp_path, split, exchange))
+    assert (before["test"] != after["test"]) == (split == "test")
+    assert (before["train"] != after["train"]) == (split == "train")
 
 
 @pytest.mark.filterwarnings("default")

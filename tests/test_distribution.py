@@ -220,7 +220,7 @@ def test_a_process_that_goes_between_meeting_and_start(tmp_path):
         "    tf.distribute.MultiWorkerMirroredStrategy = lambda: os._exit(5)\n"
         "runpy.run_module('oneshot_tf.train', run_name='__main__', alter_sys=True)"
     )
-    flags = [*DATA, *MODEL, *TRAIN, f"--run_dir={tmp_path / 'run'}"]
+    flags = [*DATA, *MODEL, *TRAIN, "--train_steps=4", f"--run_dir={tmp_path / 'run'}"]
     started = [
         subprocess.Popen(
             [sys.executable, "-c", program, "--distribution=multi_worker", *flags],

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.data.dataset import Split
+from oneshot_tf.files import read_arrays, write_arrays
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Diverged
 from oneshot_tf.learning.loop import Loop
@@ -29,8 +30,8 @@ class Poisoned:
         return tf.where(tf.equal(step, self.at), masks * np.inf, masks)
 
 
-def make(seed=3):
-    return ost.Supernet(ost.bender2018(num_blocks=1), ost.Stack(3, 4), 10, seed=seed)
+def make(seed=3, cells=3):
+    return ost.Supernet(ost.bender2018(num_blocks=1), ost.Stack(cells, 4), 10, seed=seed)
 
 
 def fit(net, digits, directory, settings=SETTINGS, sampler=None, steps=STEPS, **device):
@@ -68,7 +69,7 @@ def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeyp
     def check(self, number, sums):
         original(self, number, sums)
         if number == 6:
-            raise Diverged(number, float("nan"))
+            raise Diverged(number, "The loss is nan")
 
     monkeypatch.setattr(Loop, "_check", check)
     with pytest.raises(ost.InputError, match="can't be reached again"):
@@ -124,7 +125,7 @@ def test_rolling_back(digits, tmp_path, monkeypatch):
     def check(self, number, sums):
         original_check(self, number, sums)
         if number == 6 and not len(self.rollbacks):
-            raise Diverged(number, float("nan"))
+            raise Diverged(number, "The loss is nan")
 
     monkeypatch.setattr(Split, "batches", batches)
     monkeypatch.setattr(Loop, "_check", check)
@@ -157,3 +158,80 @@ def test_it_goes_back_to_the_start_and_not_for_ever(digits, tmp_path):
         )  # fmt: skip
     rollbacks = json.loads((tmp_path / "rollbacks.json").read_text())["rollbacks"]
     assert rollbacks == [{"diverged": 3, "back_to": 0}] * 2
+
+
+def check_saved(folder):
+    """All values of all checkpoints are finite; returns their steps."""
+    checkpoints = Checkpoints(folder / "checkpoints")
+    for step in checkpoints.steps():
+        arrays = read_arrays(checkpoints.path(step))
+        assert all(np.isfinite(array).all() for array in arrays.values())
+    return checkpoints.steps()
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_what_the_last_update_made_is_looked_at(digits, tmp_path, directory):
+    """Step 9 has a finite loss, but makes weights whose squares overflow."""
+    settings = ost.TrainSettings(
+        batch_size=128, augmentation="none", learning_rate=100.0, weight_decay=1.0,
+        learning_rate_schedule="constant", device_batch_size=128, skip_paths="never",
+    )  # fmt: skip
+    losses, folder = [], tmp_path if directory else None
+    net = ost.Supernet(ost.bender2018(2), ost.Stack(1, 4, 0), 10)
+    sampler = ost.PathDropout(net.space, 0.1, "constant")
+    device = DeviceSettings(log_steps=1)
+    with pytest.raises(ost.InputError, match=r"^The loss is inf after step \d+\."):
+        ost.fit_supernet(net, digits, sampler, 9, settings, 0, folder, device)
+    if directory:
+        assert check_saved(tmp_path) == []
+        lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+        losses = [json.loads(line)["loss"] for line in lines]
+        report = json.loads((tmp_path / "diverged.json").read_text())
+        assert np.isfinite(losses).all() and report["step"] == len(losses) + 1
+        assert report["first_not_finite"].startswith("L2 of ") and report["loss"] == "inf"
+
+
+@pytest.mark.parametrize("policy, saved", [("stop", [4]), ("rollback", [8, 12])])
+def test_a_variable_that_is_not_finite_is_never_saved(digits, tmp_path, monkeypatch, policy, saved):
+    """A moving value that no loss sees: found before the save, and gone back from."""
+    original, broken = Loop._step, []
+
+    def step(self, batch, number):
+        original(self, batch, number)
+        if number == 7 and not broken:
+            broken.append(1)
+            self.optimizer.variables[-1].assign(self.optimizer.variables[-1] * np.nan)
+
+    monkeypatch.setattr(Loop, "_step", step)
+    net = make(cells=1)
+    if policy == "stop":
+        with pytest.raises(ost.InputError, match="' is not finite after step 8.*step 4 is kept"):
+            fit(net, digits, tmp_path, nan_policy=policy)
+    else:
+        fit(net, digits, tmp_path, nan_policy=policy)
+        rollbacks = json.loads((tmp_path / "rollbacks.json").read_text())["rollbacks"]
+        assert rollbacks == [{"diverged": 8, "back_to": 4}]
+    assert check_saved(tmp_path)[-len(saved) :] == saved
+
+
+def test_looking_changes_nothing(digits, tmp_path):
+    """Trainings with and without saves on the way end with the same values."""
+    often, once = make(cells=1), make(cells=1)
+    fit(often, digits, tmp_path / "often", checkpoint_steps=1)
+    fit(once, digits, tmp_path / "once", checkpoint_steps=STEPS)
+    for one, other in zip(often.variables, once.variables):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_a_checkpoint_that_is_not_finite_is_neither_written_nor_read(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    good, large = tf.keras.Variable(np.ones(3), name="a"), tf.keras.Variable([3e38] * 3, name="b")
+    bad = tf.keras.Variable([1.0, np.inf], name="c")
+    checkpoints.save(1, [good, large])  # the sum overflows; the values are finite
+    with pytest.raises(ost.InputError, match="'c' is not finite at step 2"):
+        checkpoints.save(2, [good, bad])
+    assert checkpoints.steps() == [1]
+    write_arrays(checkpoints.path(3), {"a": np.array([1.0, np.nan, 1.0])})
+    with pytest.raises(ost.InputError, match="step_000000003.npz can't be used: its 'a' is not"):
+        checkpoints.restore_step(3, [good])
+    assert checkpoints.restore([good]) == 1

@@ -114,3 +114,47 @@ def test_divergence_is_the_symmetrised_kl_divergence(supernet, small_space, digi
         ost.DivergenceEvaluator(
             supernet, images, digits.normalize, small_space.masks([reference]), 48
         )
+
+
+def poisoned(net, name, value):
+    """The net, one of whose kernels has this value everywhere."""
+    kernel = next(v for v in net.trainable_variables if name in v.path)
+    kernel.assign(np.full(kernel.shape, value))
+    return net
+
+
+def test_outcomes_that_are_not_finite_name_the_architecture(small_space, digits):
+    """NaN would be class 0 for argmax, and so an accuracy of a tenth."""
+    net = ost.Supernet(small_space, ost.Stack(1, 4), num_classes=10)
+    split = digits.train.take(slice(0, 64))
+    prev1 = ost.Architecture.from_text("prev1:sep3x3 | block0:sep3x3")
+    prev2 = ost.Architecture.from_text("prev2:sep3x3 | block0:sep3x3")
+    evaluator = ost.CandidateEvaluator(net, split, digits.normalize)
+    divergence = ost.DivergenceEvaluator(
+        net, split.images, digits.normalize, small_space.masks([prev2]), 32
+    )
+    poisoned(net, "cell0_block0_prev1", np.nan)
+    assert np.isfinite([evaluator([prev2])[0].cross_entropy, divergence([prev2])[0]]).all()
+    words = r"1 of 2 .*such as prev1:sep3x3 \| block0:sep3x3\. .*lower --learning_rate"
+    for each in (evaluator, divergence):
+        with pytest.raises(ost.InputError, match=words):
+            each([prev2, prev1])
+    poisoned(net, "stem", np.inf)
+    with pytest.raises(ost.InputError, match="nearly all paths on"):
+        divergence.recompute()
+    alone = poisoned(ost.Standalone(small_space, prev1, ost.Stack(1, 4), 10), "stem", np.nan)
+    with pytest.raises(ost.InputError, match="net prev1:sep3x3 .*cross-entropy of nan"):
+        ost.evaluate_standalone(alone, split, digits.normalize)
+
+
+def test_a_standalone_net_is_scored_in_float32(small_space, digits):
+    """As the served model computes, whatever the net was trained in."""
+    a = small_space.sample(np.random.default_rng(6))
+    split = digits.train.take(slice(0, 100))
+    nets = [ost.Standalone(small_space, a, ost.Stack(2, 4), 10, 3, dtype=dtype)
+            for dtype in ("mixed_bfloat16", "float32")]  # fmt: skip
+    mixed, plain = (ost.evaluate_standalone(net, split, digits.normalize) for net in nets)
+    assert mixed == plain
+    logits = nets[0](digits.normalize(split.images)).numpy()
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(split.labels, logits).numpy().mean()
+    assert abs(entropy - plain.cross_entropy) > 1e-5  # the other precision would show

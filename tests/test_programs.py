@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
-from oneshot_tf import interrupts, predict, records, retrain, search, settings
+from oneshot_tf import export, interrupts, predict, records, retrain, search, settings
 from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
 
@@ -155,6 +156,31 @@ def test_the_saved_model_serves_alone_what_was_retrained(folder):
     assert other_size["probabilities"].shape == (2, 10)
 
 
+def test_what_the_saved_model_takes(folder):
+    """No image, grey, opacity, files; another number of channels or dimensions it refuses."""
+    signatures = tf.saved_model.load(str(folder / "run" / "export")).signatures
+    serve, read = signatures["serving_default"], signatures["bytes"]
+    image = np.random.default_rng(0).integers(0, 256, (1, 20, 13, 1), np.uint8)
+    colour = np.repeat(image, 3, axis=-1)
+    opaque = np.concatenate([colour, np.full_like(image, 255)], axis=-1)
+    file = tf.io.encode_png(image[0]).numpy()
+    answers = [serve(images=tf.constant(x))["probabilities"] for x in (image, colour, opaque)]
+    answers.append(read(encoded=tf.constant([file]))["probabilities"])
+    for answer in answers:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-6)
+    clear = serve(images=tf.constant(np.zeros((1, 8, 8, 4), np.uint8)))["probabilities"]
+    white = serve(images=tf.constant(np.full((1, 8, 8, 3), 255, np.uint8)))["probabilities"]
+    np.testing.assert_allclose(clear, white, atol=1e-6)
+    none = [serve(images=tf.zeros(shape, tf.uint8)) for shape in ([0, 8, 8, 3], [0, 0, 0, 3])]
+    for answer in (*none, read(encoded=tf.zeros([0], tf.string))):
+        assert answer["probabilities"].shape == (0, 10) and answer["class_name"].shape == (0,)
+    for shape in ([1, 8, 8, 2], [8, 8, 3]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            serve(images=tf.zeros(shape, tf.uint8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="neither a JPEG nor a PNG"):
+        read(encoded=tf.constant([b"GIF89a"]))
+
+
 def test_images_are_classified_by_the_saved_model(folder, tmp_path):
     image = ost.load_data("digits", num_validation=100).validation.images[0]
     (tmp_path / "one.png").write_bytes(tf.io.encode_png(image).numpy())
@@ -166,16 +192,50 @@ def test_images_are_classified_by_the_saved_model(folder, tmp_path):
     serve = tf.saved_model.load(str(folder / "run" / "export")).signatures["serving_default"]
     probabilities = serve(images=tf.constant(image[None]))["probabilities"].numpy()[0]
     best = np.argsort(-probabilities)[:3]
-    assert list(answers[0]["classes"]) == [str(i) for i in best]
-    np.testing.assert_allclose(list(answers[0]["classes"].values()), probabilities[best], rtol=1e-5)
+    assert [each["name"] for each in answers[0]["classes"]] == [str(i) for i in best]
+    found = [each["probability"] for each in answers[0]["classes"]]
+    np.testing.assert_allclose(found, probabilities[best], rtol=1e-5)
 
 
-def test_what_cannot_be_classified(folder, tmp_path):
+def test_images_are_classified_one_after_another(folder, tmp_path, monkeypatch, capsys):
+    """Each answer is printed before the next file is read, so that only one is in memory."""
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
+    decode, printed = predict.decode, []
+
+    def watched(encoded):
+        printed.append(len(capsys.readouterr().out.splitlines()))
+        return decode(encoded)
+
+    monkeypatch.setattr(predict, "decode", watched)
+    model = settings.PredictSettings(saved_model=str(folder / "run" / "export"))
+    predict.main(model, [str(tmp_path / "a.png")] * 4)
+    assert printed == [0, 1, 1, 1]
+
+
+def test_classes_of_one_name_are_all_in_json(folder, tmp_path, capsys):
+    shutil.copytree(folder / "run" / "export", tmp_path / "export")
+    description = json.loads((tmp_path / "export" / "architecture.json").read_text())
+    description["class_names"] = ["crane"] * 2 + description["class_names"][2:]
+    (tmp_path / "export" / "architecture.json").write_text(json.dumps(description))
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
+    model = settings.PredictSettings(saved_model=str(tmp_path / "export"), top=10, json=True)
+    predict.main(model, [str(tmp_path / "a.png")])
+    classes = json.loads(capsys.readouterr().out)["classes"]
+    assert [each["name"] for each in classes].count("crane") == 2 and len(classes) == 10
+    assert sum(each["probability"] for each in classes) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_cannot_be_classified(folder, tmp_path, capsys):
     model = settings.PredictSettings(saved_model=str(folder / "run" / "export"))
     (tmp_path / "text.jpg").write_text("no image")
-    for name in ("missing.jpg", "text.jpg", "."):
-        with pytest.raises(ost.InputError, match="can't be read as an image"):
-            predict.main(model, [str(tmp_path / name)])
+    (tmp_path / "good.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
+    names = ["good.png", "missing.jpg", "text.jpg", ".", "good.png"]
+    with pytest.raises(ost.InputError, match=r"3 of 5 image\(s\) can't be read"):
+        predict.main(model, [str(tmp_path / name) for name in names])
+    out, errors = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == [str(tmp_path / "good.png")] * 2
+    said = [line for line in errors.splitlines() if "can't be read as an image: " in line]
+    assert [line.split()[0] for line in said] == [str(tmp_path / name) for name in names[1:4]]
     with pytest.raises(ost.InputError, match="No image was given"):
         predict.main(model, [])
     with pytest.raises(ost.InputError, match="holds no SavedModel"):
@@ -195,18 +255,43 @@ def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
 
 
 def test_classes_are_called_as_a_file_says(folder, tmp_path):
-    """Lines of other classes don't matter; two of one name are told apart; none may be missing."""
+    """Lines of other classes don't matter; two of one name are told apart; none may be missing.
+
+    The file is as a Windows editor saves it, and the names are in any language.
+    """
     names = tmp_path / "names.txt"
-    lines = [f"{i} number {i % 9}, a digit" for i in range(12)]
-    names.write_text("\n".join(["", *lines]))
-    flags = ["--run_dir=run", f"--class_names={names}", f"--export_dir={tmp_path / 'served'}"]
-    run("export", *flags, cwd=folder)
+    lines = [f"{i} numéro {i % 9}, 数字" for i in range(12)]
+    names.write_bytes("\r\n".join(["", *lines]).encode("utf-8-sig"))
+    flags = [f"--run_dir={folder / 'run'}", f"--class_names={names}"]
+    out, _ = run("export", *flags, f"--export_dir={tmp_path / 'served'}", cwd=tmp_path)
+    assert "20 made images" in out and "agree with the net's" in out
     called = json.loads((tmp_path / "served" / "architecture.json").read_text())["class_names"]
-    assert called[:2] == ["number 0, a digit (0)", "number 1, a digit"]
-    assert called[9] == "number 0, a digit (9)"
+    assert called[:2] == ["numéro 0, 数字 (0)", "numéro 1, 数字"]
+    assert called[9] == "numéro 0, 数字 (9)"
+    serve = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    answer = serve(images=tf.zeros([1, 8, 8, 3], tf.uint8))
+    assert answer["class_name"][0].numpy().decode() == called[int(answer["class_index"][0])]
     names.write_text("\n".join(lines[:9]))
     _, error = run("export", *flags, cwd=folder, code=1)
     assert "no line for 1 of the 10 classes, such as 9" in error
+
+
+def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
+    """Nor is what the run says of them taken on trust."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(folder / "run", run_dir, ignore=shutil.ignore_patterns("export"))
+    monkeypatch.setattr(records, "load_data", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(export, "check_in_fresh_process", lambda *_: (20, 0.0))
+    config = json.loads((run_dir / "config.json").read_text())
+    groups = (settings.RunSettings(run_dir=str(run_dir)), settings.ExportSettings())
+    export.main(*groups, settings.LocationSettings(data_dir="nowhere"))
+    made = json.loads((run_dir / "export" / "architecture.json").read_text())
+    assert made["image_size"] == 8 and made["class_names"] == [str(i) for i in range(10)]
+    for change in ({"mean": [0.5]}, {"std": [0.0] * 3}, {"std": ["a"]}, {"mean": None}):
+        changed = {**config, "facts": {**config["facts"], **change}}
+        (run_dir / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(ost.InputError, match="config.json is damaged"):
+            export.main(*groups, settings.LocationSettings())
 
 
 def test_started_again_nothing_is_done_twice(folder):

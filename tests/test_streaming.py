@@ -71,16 +71,39 @@ def test_the_middle_of_an_image():
     np.testing.assert_array_equal(many, np.full((2, 7, 7, 3), 200))
 
 
-def test_images_of_that_size_are_left_as_they_are():
-    """So that a SavedModel does with them what evaluation did, whoever cut them."""
+def test_stretched_images_of_that_size_are_left_as_they_are():
     images = np.random.default_rng(0).integers(0, 255, (2, 9, 9, 3), np.uint8)
-    for fit in ("stretch", "center"):
-        np.testing.assert_array_equal(data.resize(images, 9, fit), images)
-        np.testing.assert_array_equal(data.resize(images[0], 9, fit), images[0])
-        graph = tf.function(lambda x, fit=fit: data.resize(x, 9, fit))
-        unknown = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
-        np.testing.assert_array_equal(unknown(tf.constant(images)), images)
-        assert unknown(tf.zeros([3, 12, 20, 3], tf.uint8)).shape == (3, 9, 9, 3)
+    np.testing.assert_array_equal(data.resize(images, 9), images)
+    np.testing.assert_array_equal(data.resize(images[0], 9), images[0])
+    graph = tf.function(lambda x: data.resize(x, 9))
+    unknown = graph.get_concrete_function(tf.TensorSpec([None, None, None, 3], tf.uint8))
+    np.testing.assert_array_equal(unknown(tf.constant(images)), images)
+    assert unknown(tf.zeros([3, 12, 20, 3], tf.uint8)).shape == (3, 9, 9, 3)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_the_middle_of_an_image_of_that_size_is_that_of_its_neighbours(size):
+    """A pixel more at the right and below changes nothing, since the middle begins where it did."""
+    larger = np.random.default_rng(0).integers(0, 255, (size + 1, size + 1, 3), np.uint8)
+    exact = data.resize(larger[:size, :size], size, "center").numpy()
+    np.testing.assert_array_equal(exact, data.resize(larger, size, "center"))
+    side, first = size * 7 // 8, size // 16
+    middle = larger[first : first + side, first : first + side]
+    np.testing.assert_array_equal(exact, data.resize(middle, size))
+    assert (exact != larger[:size, :size]).any()
+
+
+def test_arrays_and_digits_are_cut_as_a_model_that_serves_them_cuts(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), np.uint8)
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels,
+             test_images=images, test_labels=labels)  # fmt: skip
+    for size in (0, 16):
+        test = ost.load_data(f"npz:{tmp_path / 'a.npz'}", image_size=size, fit="center").load_test()
+        np.testing.assert_array_equal(test.images, data.resize(images, 16, "center"))
+    digits = {fit: ost.load_data("digits", fit=fit).load_test() for fit in ("stretch", "center")}
+    cut = data.resize(digits["stretch"].images, 8, "center")
+    np.testing.assert_array_equal(digits["center"].images, cut)
 
 
 def test_crops_are_as_small_as_inceptions():
@@ -99,7 +122,8 @@ def test_a_class_of_bad_images_alone(folder, tmp_path):
     root = tmp_path / "images"
     shutil.copytree(folder, root)
     (root / "c").mkdir()
-    (root / "c" / "0.jpg").write_bytes(b"not an image")
+    for i in range(3):
+        (root / "c" / f"{i}.jpg").write_bytes(b"not an image")
     for storage in ("memory", "files"):
         with pytest.raises(ost.InputError, match="of class c no image is left"):
             load(root, storage=storage, skip_bad_images=True)
@@ -170,6 +194,61 @@ def test_a_prepared_set_is_streamed(prepared):
     images, labels = d.train.batch(0, 16, 0)
     np.testing.assert_array_equal(labels * 20, images[:, 5, 5, 1])
     assert [len(d.train), len(d.validation), len(d.load_test())] == [80, 20, 20]
+
+
+def photographs_of_tfds(root, files):
+    """A prepared set of tensorflow-datasets, of image files as they are."""
+    import tensorflow_datasets as tfds
+
+    class MadePhotographs(tfds.core.GeneratorBasedBuilder):
+        """Made photographs."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            }
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i, file in enumerate(files):
+                yield i, {"image": file, "label": i % 2}
+
+    MadePhotographs(data_dir=root).download_and_prepare()
+
+
+@pytest.mark.filterwarnings("default")
+def test_photographs_of_a_prepared_set_are_decoded_as_files_are(tmp_path):
+    """Turned, of 16 bits, transparent: in memory, streamed, and as `decode` does."""
+    from PIL import Image
+
+    rng, files = np.random.default_rng(0), []
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(12):
+        pixels = rng.integers(0, 256, (20 + i, 30, 4), np.uint8)
+        path = tmp_path / f"{i:02d}.{'jpg' if i % 3 == 0 else 'png'}"
+        if i % 3 == 0:
+            Image.fromarray(pixels[..., :3]).save(path, exif=exif)
+        elif i % 3 == 1:
+            Image.fromarray(pixels).save(path)
+        else:
+            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(path)
+        files.append(path)
+    photographs_of_tfds(tmp_path / "data", files)
+    right = {data.resize(data.decode(f.read_bytes()).pixels, 16).numpy().tobytes() for f in files}
+    for storage in ("memory", "files"):
+        d = ost.load_data(
+            "made_photographs", str(tmp_path / "data"), 16, 2, download=False, storage=storage
+        )
+        found = d.load_test().in_memory().images
+        assert {image.tobytes() for image in found} == right and len(right) == 12
 
 
 def test_training_from_files_goes_on_as_if_it_had_not_stopped(folder, tmp_path):

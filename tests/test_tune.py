@@ -16,8 +16,10 @@ from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
 from oneshot_tf.candidates import Candidate, CandidateFile
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
+GROUPS = ("data", "model", "train", "one_shot", "device")
 FLAGS = ["--dataset=digits", "--num_validation=100", "--num_blocks=1", "--num_cells=2",
          "--filters=2", "--batch_size=64", "--train_steps=6", "--num_candidates=6", "--top=2",
          "--augmentation=crop"]  # fmt: skip
@@ -182,6 +184,30 @@ def test_other_objectives(source, tmp_path, objective):
             run(tmp_path / "none", tune=changes)
 
 
+def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
+    """Whichever are more; the command that the error gives reads no test images."""
+    result = json.loads((source / "retrain" / "top" / "result.json").read_text())
+    changes = {"objective": "rank", "tune": "learning_rate", "of_run": str(source)}
+
+    def nets():
+        made = {group: g for group, g in zip(("tune", *GROUPS), groups(tune=changes))}
+        return tune._Trials(RunDirectory(tmp_path / "run"), made, settings.DeviceSettings()).nets
+
+    final = source / "retrain" / "final" / "result.json"
+    final.parent.mkdir()
+    first = {**result["nets"][0], "folder": ["final/net_0/run_0"]}
+    others = ost.RandomSearch(ost.bender2018(1), 0).propose(15)[6:]
+    more = [{**first, "architecture": str(a)} for a in others]
+    final.write_text(json.dumps({**result, "evaluated_on": "test", "nets": more}))
+    assert [n.accuracies for n in nets()] == [tuple(n["accuracies"]) for n in result["nets"]]
+    (source / "retrain" / "top" / "result.json").unlink()
+    with pytest.raises(ost.InputError, match="has 0 stand-alone nets judged on val") as error:
+        nets()
+    assert "9 judged on test images, which don't count" in str(error.value)
+    command = str(error.value).partition("python -m oneshot_tf.retrain")[2]
+    assert "--evaluate_on=validation" in command and str(source) in command
+
+
 def test_chief_and_two_workers(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -222,15 +248,15 @@ def test_mistakes(tmp_path, flags, code, part):
     [
         ({"KERASTUNER_TUNER_ID": "worker0"}, "set without KERASTUNER_ORACLE_IP and"),
         ({"KERASTUNER_ORACLE_IP": "127.0.0.1"}, "set without KERASTUNER_TUNER_ID and"),
-        (dict(zip(tune._VARIABLES, ("chief", "127.0.0.1", "many"))), "PORT=many"),
-        (dict(zip(tune._VARIABLES, ("chief", "192.0.2.1", "5000"))), "can't listen there"),
+        (dict(zip(VARIABLES, ("chief", "127.0.0.1", "many"))), "PORT=many"),
+        (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "can't listen there"),
     ],
 )
 def test_variables_of_several_processes_go_together(monkeypatch, environment, part):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ost.InputError, match=part):
-        tune._worker()
+        tuner_worker()
 
 
 def test_equal_accuracies_rank_nothing():

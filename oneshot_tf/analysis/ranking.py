@@ -1,126 +1,15 @@
 """How well something known before training ranks stand-alone accuracy: numbers with intervals."""
 
 import dataclasses
-import json
+import itertools
 import warnings
 
 import numpy as np
 import scipy.stats
 
-from oneshot_tf.candidates import CandidateFile
-from oneshot_tf.errors import InputError
-from oneshot_tf.results import read_results
-from oneshot_tf.space.architecture import Architecture
-
 FEWEST = 5  # architectures for which an interval is given
-
-
-@dataclasses.dataclass(frozen=True)
-class Net:
-    """An architecture that was trained alone.
-
-    Args:
-        architecture: its text.
-        accuracies: stand-alone, one a run.
-        selections: by which it was chosen (--select); a folder's name where it was given.
-        candidate_accuracy: with the shared weights; None if not measured.
-        divergence: from the references, in nats; None if not measured.
-        parameters, multiply_adds: of the net that was trained.
-    """
-
-    architecture: str
-    accuracies: tuple[float, ...]
-    selections: tuple[str, ...]
-    candidate_accuracy: float | None
-    divergence: float | None
-    parameters: int
-    multiply_adds: int
-
-    @property
-    def mean(self) -> float:
-        """Over runs."""
-        return float(np.mean(self.accuracies))
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """Nets are compared with those trained and judged in the same way only."""
-
-    filters: int
-    num_cells: int
-    num_steps: int
-    evaluated_on: str
-    training: str
-
-    def __str__(self):
-        return (
-            f"F = {self.filters}, {self.num_cells} cells, {self.num_steps:,} steps, on "
-            f"{self.evaluated_on} images"
-        )
-
-
-def _training(result) -> str:
-    """The settings of a training that change what comes of it."""
-    settings = result.get("train")
-    settings = settings if isinstance(settings, dict) else {}
-    free = ("device_batch_size", "skip_paths")
-    return json.dumps({k: v for k, v in sorted(settings.items()) if k not in free})
-
-
-def collect(directory, only=()) -> dict[Protocol, list[Net]]:
-    """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
-
-    Args:
-        directory: the `RunDirectory`.
-        only: folders of `retrain` to take nets from; empty: all.
-
-    Raises:
-        InputError: a file of the run is damaged, or a folder isn't there.
-    """
-    results = read_results(directory)
-    missing = set(only) - {result["name"] for result in results}
-    if missing:
-        raise InputError(
-            f"--only={','.join(only)}: {directory.path} has no stand-alone nets called "
-            f"{', '.join(sorted(missing))}."
-        )
-    space = directory.space()
-    candidates = CandidateFile(directory.path / "candidates.csv", space).read()
-    known = {str(c.architecture): c for c in candidates}
-    all_on = str(space.all_on())
-    found, all_runs = {}, {}
-    for result in results:
-        if only and result["name"] not in only:
-            continue
-        settings = result["retrain"]
-        protocol = Protocol(
-            settings["filters"], settings["num_cells"], result["num_steps"],
-            result["evaluated_on"], _training(result),
-        )  # fmt: skip
-        # A given architecture wasn't selected; otherwise folders may have any name.
-        selection = result["name"] if settings.get("architecture") else settings["select"]
-        nets = found.setdefault(protocol, {})
-        for entry in result["nets"]:
-            text = str(Architecture.from_text(entry["architecture"]))
-            if text == all_on:
-                continue
-            candidate = known.get(text)
-            old = nets.get(text)
-            runs = all_runs.setdefault((protocol, text), {})
-            for folder, accuracy in zip(entry["folder"], entry["accuracies"]):
-                # The same run may be in two selections, but counts once.
-                runs.setdefault((settings["seed"], folder.rsplit("/", 1)[-1]), accuracy)
-            nets[text] = Net(
-                text,
-                tuple(runs.values()),
-                tuple(dict.fromkeys((*(old.selections if old else ()), selection))),
-                candidate.candidate_accuracy if candidate else entry["candidate_accuracy"],
-                candidate.divergence if candidate else None,
-                entry["parameters"],
-                entry["multiply_adds"],
-            )
-    ordered = sorted(found, key=lambda protocol: -len(found[protocol]))
-    return {protocol: list(found[protocol].values()) for protocol in ordered if found[protocol]}
+QUARTER = "Spearman in the top quarter"
+_MOST_SPLITS = 50
 
 
 def predictors(nets) -> dict[str, np.ndarray]:
@@ -146,7 +35,7 @@ def noise(nets) -> float | None:
     variance = np.average(
         [np.var(a, ddof=1) for a in repeated], weights=[len(a) - 1 for a in repeated]
     )
-    return float(np.sqrt(variance / np.mean([len(net.accuracies) for net in nets])))
+    return float(np.sqrt(variance * np.mean([1.0 / len(net.accuracies) for net in nets])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,41 +77,103 @@ def _quiet(correlation, x, y):
         return correlation(x, y).statistic
 
 
+def in_top(values, k: int) -> np.ndarray:
+    """Each one's share of a place among the k largest: float `[N]`, whose sum is k.
+
+    1 for those above the k-th largest; those equal to it share the places that are left, which
+    is the expectation over all orders of ties.
+    """
+    values = np.asarray(values, float)
+    least = np.sort(values)[-k]
+    above, tied = values > least, values == least
+    return above + tied * ((k - above.sum()) / tied.sum())
+
+
 def statistics(step: float | None, top: int) -> dict:
     """Functions of (predictor `[N]`, accuracy `[N]`) by name.
 
+    "Spearman in the top quarter" is the correlation among the ceil(N / 4) architectures, and
+    any that tie, that the predictor ranks best: it is there that a search decides. NaN where
+    they are fewer than `FEWEST`.
+
     Args:
         step: the noise, to whose multiples sparse tau rounds accuracies; None leaves it out.
-        top: k of the precision.
+        top: k of the precision, which is its expectation over ties.
     """
 
     def precision(x, y):
-        best = np.argsort(-y, kind="stable")[:top]
-        return len(np.intersect1d(np.argsort(-x, kind="stable")[:top], best)) / top
+        return float(in_top(x, top) @ in_top(y, top)) / top
 
-    def regret(x, y):
-        return y.max() - y[np.argmax(x)]
+    def in_top_quarter(x, y):
+        best = x >= np.sort(x)[(3 * len(x)) // 4]  # the ceil(N / 4) largest
+        return spearman(x[best], y[best]) if best.sum() >= FEWEST else float("nan")
 
-    chosen = {"Spearman": spearman, "Kendall tau-b": kendall}
+    chosen = {"Spearman": spearman, QUARTER: in_top_quarter, "Kendall tau-b": kendall}
     if step:
         chosen["sparse tau"] = lambda x, y: kendall(x, np.round(y / step))
-    return {**chosen, f"precision at {top}": precision, "regret": regret}
+    return {**chosen, f"precision at {top}": precision}
+
+
+def regret(values, runs) -> tuple[float, float]:
+    """The accuracy that is lost by taking the predictor's first instead of the best net.
+
+    Which net is the best is known up to the luck of its runs, so this gives two numbers, and
+    the true regret is between their expectations. *At most*: the best mean over all runs less
+    that of the predictor's first; the luck of the best is in it. *At least*: half of the runs
+    find the best net, and the other runs judge both, on average over ways to halve them; that
+    net may not be the best. A predictor that is the true accuracy has 0 between them.
+
+    Of what ties for first, the mean is taken.
+
+    Args:
+        values: of the predictor, larger is better: float `[N]`.
+        runs: accuracies of each net: N sequences.
+
+    Returns:
+        At least, NaN where a net has only one run, and at most.
+    """
+    values, fewest = np.asarray(values, float), min(map(len, runs))
+    first = values == values.max()
+
+    def lost(choosing, judging):
+        return float(judging[choosing == choosing.max()].mean() - judging[first].mean())
+
+    means = np.array([np.mean(each) for each in runs])
+    if fewest == 1:
+        return float("nan"), lost(means, means)
+    halves = itertools.islice(itertools.combinations(range(fewest), fewest // 2), _MOST_SPLITS)
+    found = []
+    for half in halves:
+        choosing = np.array([np.mean([each[i] for i in half]) for each in runs])
+        others = [[a for i, a in enumerate(each) if i not in half] for each in runs]
+        found.append(lost(choosing, np.array([np.mean(each) for each in others])))
+    return float(np.mean(found)), lost(means, means)
+
+
+def _regrets(values, runs) -> list[Measure]:
+    least, most = regret(values, runs)
+    return [Measure("regret at least", least), Measure("regret at most", most)]
+
+
+def _bootstrap(statistic, draw, resamples, seed) -> tuple[float, float]:
+    """The 95 % percentile interval of `statistic(*draw(rng))`; NaN, which ranks nothing, as 0."""
+    rng = np.random.default_rng(seed)
+    values = np.nan_to_num([statistic(*draw(rng)) for _ in range(resamples)])
+    return tuple(np.quantile(values, [0.025, 0.975]).tolist())
 
 
 def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
     """A statistic of paired values with its bootstrap interval over architectures."""
+    x, y = np.asarray(x), np.asarray(y)
     value = float(function(x, y))
     if len(x) < FEWEST or np.isnan(value):
         return Measure(name, value)
 
-    def defined(x, y):
-        return np.nan_to_num(function(x, y))  # a resample of equal values ranks nothing
+    def draw(rng):
+        rows = rng.integers(len(x), size=len(x))
+        return x[rows], y[rows]
 
-    interval = scipy.stats.bootstrap(
-        (x, y), defined, paired=True, vectorized=False, n_resamples=resamples,
-        method="percentile", rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return Measure(name, value, float(interval.low), float(interval.high))
+    return Measure(name, value, *_bootstrap(function, draw, resamples, seed))
 
 
 def rank(nets, resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
@@ -234,15 +185,72 @@ def rank(nets, resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
         top: k of the precision; 0: a quarter of the nets.
     """
     top = max(1, min(top or round(len(nets) / 4), len(nets)))
-    accuracy = np.array([net.mean for net in nets])
+    accuracy, runs = np.array([net.mean for net in nets]), [net.accuracies for net in nets]
     functions = statistics(noise(nets), top)
     report = {
-        name: [measure(f, title, values, accuracy, resamples) for title, f in functions.items()]
+        name: [
+            *(measure(f, title, values, accuracy, resamples) for title, f in functions.items()),
+            *_regrets(values, runs),
+        ]
         for name, values in predictors(nets).items()
     }
-    expected = {f"precision at {top}": top / len(nets), "regret": accuracy.max() - accuracy.mean()}
-    report["random choice"] = [Measure(title, expected.get(title, 0.0)) for title in functions]
+    expected = {f"precision at {top}": top / len(nets)}
+    report["random choice"] = [
+        *(Measure(title, expected.get(title, 0.0)) for title in functions),
+        *_regrets(np.zeros(len(nets)), runs),
+    ]
     return report
+
+
+def weighted_spearman(x, y, weights) -> float:
+    """Spearman's correlation where each pair stands for a share of a population.
+
+    Pearson's, weighted, of the weighted ranks: the share of what is below, and half of what is
+    equal. With equal weights it is Spearman's. NaN where all are equal.
+
+    Args:
+        x, y: float `[N]`.
+        weights: float `[N]`, not negative.
+    """
+    weights = np.asarray(weights, float) / np.sum(weights)
+    below = [
+        ((v[:, None] > v) + 0.5 * (v[:, None] == v)) @ weights for v in map(np.asarray, (x, y))
+    ]
+    one, other = (rank - rank @ weights for rank in below)
+    scale = np.sqrt((one**2 @ weights) * (other**2 @ weights))
+    return float((one * other) @ weights / scale) if scale > 1e-12 else float("nan")
+
+
+def over_space(nets, resamples: int = 1000, seed: int = 0) -> dict[str, Measure]:
+    """Spearman by predictor over all candidates that were measured on all images.
+
+    Of nets that chance chose (`Net.weight`). Each counts with the share of all candidates that
+    it stands for. The bootstrap draws within buckets, from n nets n - 1, without which it would
+    be too narrow where they are few. Empty where fewer than `FEWEST` nets have weights.
+    """
+    nets = [net for net in nets if net.weight is not None]
+    if len(nets) < FEWEST:
+        return {}
+    weights = np.array([net.weight for net in nets])
+    accuracy = np.array([net.mean for net in nets])
+    buckets = np.array([net.bucket for net in nets])
+    groups = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
+
+    def draw(rng):
+        drawn = [rng.choice(rows, max(1, len(rows) - 1)) for rows in groups]
+        scale = [np.full(len(d), len(rows) / len(d)) for d, rows in zip(drawn, groups)]
+        return np.concatenate(drawn), np.concatenate(scale)
+
+    def of(values):
+        def statistic(rows, scale):
+            return weighted_spearman(values[rows], accuracy[rows], weights[rows] * scale)
+
+        value = statistic(np.arange(len(nets)), 1.0)
+        if np.isnan(value):
+            return Measure("Spearman", value)
+        return Measure("Spearman", value, *_bootstrap(statistic, draw, resamples, seed))
+
+    return {name: of(values) for name, values in predictors(nets).items()}
 
 
 def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
@@ -291,12 +299,43 @@ def partial(nets, of: str, given: str, resamples: int = 1000) -> Measure | None:
     return measure(correlation, f"{of} given {given}", rows, rows, resamples)
 
 
+def ceiling(nets, resamples: int = 1000) -> Measure | None:
+    """What even the nets' true accuracies would reach, as Spearman with their mean accuracies.
+
+    By Spearman and Brown, from the agreement of two runs, for the harmonic mean of the numbers
+    of runs; its interval is that of the agreement, transformed.
+    """
+    again = agreement_of_runs(nets, resamples)
+    if again is None:
+        return None
+    count = len(nets) / sum(1.0 / len(net.accuracies) for net in nets)
+
+    def reached(agreement):
+        agreement = max(agreement, 0.0)
+        return float(np.sqrt(count * agreement / (1.0 + (count - 1.0) * agreement)))
+
+    return Measure("ceiling", *map(reached, (again.value, again.low, again.high)))
+
+
 def compare_selections(nets, one: str, other: str) -> Measure | None:
-    """Mean accuracy of a selection's nets less that of another's, by Welch's t over nets."""
-    groups = [[net.mean for net in nets if name in net.selections] for name in (one, other)]
+    """Mean accuracy of a selection's nets less that of another's, by Welch's t over nets.
+
+    A net in both counts with the difference of its two shares, so that it adds no width where
+    it is in both means alike: two selections of the same nets differ by exactly 0.
+    """
+    groups = [[net for net in nets if name in net.selections] for name in (one, other)]
     if min(map(len, groups)) < 2:
         return None
-    test = scipy.stats.ttest_ind(*groups, equal_var=False)
-    interval = test.confidence_interval()
-    difference = float(np.mean(groups[0]) - np.mean(groups[1]))
-    return Measure(f"{one} less {other}", difference, float(interval.low), float(interval.high))
+    sizes, both = [len(group) for group in groups], [n for n in groups[0] if n in groups[1]]
+    means = [np.array([net.mean for net in group]) for group in groups]
+    shared = len(both) * (1.0 / sizes[0] - 1.0 / sizes[1]) ** 2 / 2.0
+    parts = np.array([
+        np.var(m, ddof=1) * ((size - len(both)) / size**2 + shared)
+        for m, size in zip(means, sizes)
+    ])  # fmt: skip
+    difference = float(means[0].mean() - means[1].mean())
+    freedom = np.sum(parts**2 / (np.array(sizes) - 1))
+    if freedom == 0:
+        return Measure(f"{one} less {other}", difference, difference, difference)
+    half = scipy.stats.t.ppf(0.975, parts.sum() ** 2 / freedom) * np.sqrt(parts.sum())
+    return Measure(f"{one} less {other}", difference, difference - half, difference + half)

@@ -6,8 +6,10 @@ import numpy as np
 
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis.nets import collect, how_to_make, left_out
 from oneshot_tf.analysis.page import Page
-from oneshot_tf.candidates import CandidateFile
+from oneshot_tf.analysis.ranking_report import RankingReport
+from oneshot_tf.candidates import CandidateFile, measured
 from oneshot_tf.files import read_json_lines
 from oneshot_tf.results import read_results
 from oneshot_tf.space.architecture import Architecture
@@ -33,7 +35,7 @@ class Report:
         self.page, self.words = Page(), []
         self.config = directory.config()
         self.candidates = self._candidates(directory)
-        self.nets = ranking.collect(directory, only)
+        self.nets, self.only = collect(directory, only), only
 
     def write(self):
         """Makes all sections; returns the path of report.html."""
@@ -52,112 +54,24 @@ class Report:
         self.page.head(
             "Ranking", "How well what is known before training ranks stand-alone accuracy."
         )
-        run = f"--run_dir={self.directory.path}"
         if not self.nets:
             self.page.missing(
                 "There is no stand-alone net to compare with.",
-                f"python -m oneshot_tf.retrain {run} --select=stratified --count=32 --repeats=2 "
-                "--evaluate_on=validation",
+                how_to_make(self.directory.path),
             )
             self.words.append("Nothing about ranking: no architecture was trained alone.")
-            return
         for number, (protocol, nets) in enumerate(self.nets.items()):
-            self._rank(protocol, nets, f"ranking{number or ''}", main=number == 0)
-
-    def _rank(self, protocol, nets, name, main):
-        runs = sorted({len(net.accuracies) for net in nets})
-        noise = ranking.noise(nets)
-        spread = (
-            "one run each, so the noise is unknown" if noise is None
-            else f"standard error of a net's mean {noise:.4f}"
-        )  # fmt: skip
-        counts = f"{runs[0]}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
-        self.page.text(f"{protocol}: {len(nets)} architectures, {counts} run(s) each, {spread}.")
-        if len(nets) < ranking.FEWEST:
-            self.page.missing(
-                f"{len(nets)} architectures are too few for intervals, which need "
-                f"{ranking.FEWEST}.",
-                f"python -m oneshot_tf.retrain --run_dir={self.directory.path} --select=stratified "
-                "--count=32 --repeats=2",
+            part = RankingReport(self.page, self.directory, self.resamples, self.top)
+            part.write(protocol, nets, f"ranking{number or ''}")
+            if number == 0:
+                self.words += part.conclusions(protocol, nets)
+        for protocol, nets in left_out(self.directory, self.only).items():
+            self.words.append(
+                f"{len(nets)} nets are left out of the ranking ({protocol}): their candidate "
+                "accuracy was measured on fewer images than others', or not at all."
             )
-        report = ranking.rank(nets, self.resamples, self.top)
-        titles = [m.name for m in next(iter(report.values()))]
-        rows = [[predictor, *map(str, measures)] for predictor, measures in report.items()]
-        self.page.table(
-            name, ["ranked by", *titles], rows, "95 % bootstrap intervals over architectures."
-        )
-        again = ranking.agreement_of_runs(nets, self.resamples)
-        if again is not None and again.value > 0:
-            count = runs[0]
-            ceiling = np.sqrt(count * again.value / (1 + (count - 1) * again.value))
-            self.page.text(
-                f"Two runs of the same nets have a Spearman correlation of {again} with each "
-                f"other. By Spearman and Brown, even the nets' true accuracies would reach about "
-                f"{ceiling:.2f}, and no more, with the means of {count} run(s)."
-            )
-        for of, given in (
-            ("candidate accuracy", "parameters"), ("parameters", "candidate accuracy")
-        ):  # fmt: skip
-            rest = ranking.partial(nets, of, given, self.resamples)
-            if rest is not None:
-                self.page.text(f"Partial rank correlation with accuracy, {rest.name}: {rest}.")
-        known = [net for net in nets if net.candidate_accuracy is not None]
-        if known:
-            groups = {}
-            for net in known:
-                point = (net.candidate_accuracy, net.mean, net.accuracies)
-                groups.setdefault(net.selections[0], []).append(point)
-            label = "candidate accuracy (shared weights, validation images)"
-            self.page.figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
-        if main:
-            self._conclude(nets, report, noise)
-
-    def _conclude(self, nets, report, noise):
-        """In words, what the numbers allow."""
-        say = self.words.append
-        measures = {m.name: m for m in report.get("candidate accuracy", [])}
-        spearman = measures.get("Spearman")
-        if len(nets) < ranking.FEWEST or spearman is None or np.isnan(spearman.low):
-            say(f"Nothing about ranking: {len(nets)} comparable architectures are too few.")
-            return
-        if spearman.low > 0:
-            say(
-                f"Candidate accuracy ranks these {len(nets)} architectures better than chance: "
-                f"Spearman {spearman}."
-            )
-        else:
-            say(
-                f"These {len(nets)} architectures don't show that candidate accuracy ranks better "
-                f"than chance: Spearman {spearman}."
-            )
-        for other in ("parameters", "multiply-adds", "divergence (KL)"):
-            less = ranking.advantage(nets, other, self.resamples)
-            if less is None:
-                continue
-            if less.low > 0:
-                say(f"It ranks better than {other}: {less.name} is {less}.")
-            elif less.high < 0:
-                say(f"It ranks worse than {other}: {less.name} is {less}.")
-            else:
-                say(f"Whether it ranks better than {other} isn't decided: {less.name} is {less}.")
-        if noise is None:
-            say("Each net was trained once, so noise of training is counted as error of ranking.")
-        if all(protocol.evaluated_on == "validation" for protocol in list(self.nets)[:1]):
-            say(
-                "The same validation images ranked the candidates and judged the nets, which "
-                "flatters the ranking a little."
-            )
-        selections = {name for net in nets for name in net.selections}
-        if selections <= {"top"}:
-            say("Only top candidates were trained alone: over the whole range it may be different.")
-        elif selections & {"top", "small"}:
-            say(
-                "Some nets were trained because they rank high, which spreads them more than "
-                "chance would and raises correlations; --select=stratified or random alone is "
-                "fairer."
-            )
-        if not self.others:
-            say(
+        if self.nets and not self.others:
+            self.words.append(
                 "One one-shot model: nothing follows for others, trained with another seed or "
                 "drop rate. Give more runs: --compare=DIR,DIR."
             )
@@ -183,8 +97,7 @@ class Report:
             )  # fmt: skip
         if not rows:
             self.page.missing(
-                "No architecture was trained alone.",
-                f"python -m oneshot_tf.retrain --run_dir={self.directory.path}",
+                "No architecture was trained alone.", how_to_make(self.directory.path)
             )
             return
         titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)", "images",
@@ -196,12 +109,12 @@ class Report:
                 if difference is not None:
                     self.page.text(
                         f"{protocol}: {difference.name} is {difference}, 95 % by Welch's t over "
-                        "nets."
+                        "nets, for this difference alone."
                     )
 
     def _candidate_plots(self):
         self.page.head("Candidates", "Architectures evaluated with the shared weights.")
-        whole = _measured(self.candidates)
+        whole = measured(self.candidates)
         if not whole:
             self.page.missing(
                 "There are no candidates.",
@@ -221,11 +134,11 @@ class Report:
             )
             return
         x, y = [c.divergence for c in both], [c.candidate_accuracy for c in both]
-        measured = ranking.measure(
+        spearman = ranking.measure(
             ranking.spearman, "Spearman", -np.array(x), np.array(y),
             self.resamples,
         )  # fmt: skip
-        caption = f"Figure 6 of the paper. Spearman of accuracy with -divergence: {measured}."
+        caption = f"Figure 6 of the paper. Spearman of accuracy with -divergence: {spearman}."
         self.page.figure("divergence", plots.divergence(x, y), caption)
 
     def _other_runs(self):
@@ -235,7 +148,7 @@ class Report:
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
         for directory in (self.directory, *self.others):
-            known = {str(c.architecture): c for c in _measured(self._candidates(directory))}
+            known = {str(c.architecture): c for c in measured(self._candidates(directory))}
             one_shot = directory.config()["one_shot"]
             name = (
                 f"{directory.path.name}: r = {one_shot['drop_rate']:g}, "
@@ -307,7 +220,7 @@ class Report:
 
     def _winner(self):
         """The best by candidate accuracy, and what came of it."""
-        whole = _measured(self.candidates)
+        whole = measured(self.candidates)
         if not whole:
             return
         best = min(
@@ -342,12 +255,6 @@ class Report:
 
     def _candidates(self, directory):
         return CandidateFile(directory.path / "candidates.csv", directory.space()).read()
-
-
-def _measured(candidates):
-    """Those measured on all images: others can't be compared with them."""
-    most = max((c.num_images for c in candidates), default=0)
-    return [c for c in candidates if most and c.num_images == most]
 
 
 def _pm(mean, std, digits) -> str:

@@ -1,7 +1,7 @@
 """Labelled images in memory, in fixed order: what is in a batch follows from (step, seed).
 
 Every data set ends as uint8 images of one size with three channels. Which
-images are held out never depends on a seed.
+images are held out never depends on a user's seed.
 """
 
 import dataclasses
@@ -14,6 +14,8 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from oneshot_tf.data import checksums
+from oneshot_tf.data.inventory import Inventory, Part, count_up
 from oneshot_tf.errors import InputError
 
 _AUGMENTATION_STREAM = 1  # folded into the seed: draws other than path dropout's
@@ -102,10 +104,16 @@ class Dataset:
         name: for messages.
         train: images that weights are trained on.
         validation: images held out of the training set, on which candidates are ranked.
-        load_test: reads the test images; only final evaluation calls it.
+        load_test: reads and decodes the test images; only final evaluation calls it.
         class_names: K names.
-        mean, std: of the training images in [0, 1], float32 `[3]`.
+        mean, std: of the training images in [0, 1], float32 `[3]`. About 10,000 images, evenly
+            spread over the training images, are measured where there are more; fewer where they
+            are larger than 32x32 pixels, so that the number of pixels stays the same.
         fit: how images of another size are brought to theirs, see `resize`.
+        test_fingerprint: count and checksums of the test images, without decoding any; None: not
+            known.
+        inventory: counts what the data set holds. It decodes the test images of a folder once,
+            if images are held in memory, so that damage is found before training.
     """
 
     name: str
@@ -116,6 +124,8 @@ class Dataset:
     mean: np.ndarray
     std: np.ndarray
     fit: str = "stretch"
+    test_fingerprint: Callable[[], list[int]] | None = None
+    inventory: Callable[[], Inventory] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -127,10 +137,18 @@ class Dataset:
         """Height and width of the images."""
         return self.train.image_size
 
-    def fingerprint(self) -> dict:
-        """Counts and checksums, by which a run notices that its data changed."""
+    def fingerprint(self, test: bool = True) -> dict[str, list[int]]:
+        """Counts and checksums by split, by which a run notices that its data changed.
+
+        Args:
+            test: whether to include the test images, if they are known. The files of a folder are
+                read for it, but not decoded.
+        """
         splits = {"train": self.train, "validation": self.validation}
-        return {name: split.fingerprint() for name, split in splits.items()}
+        found = {name: split.fingerprint() for name, split in splits.items()}
+        if test and self.test_fingerprint is not None:
+            found["test"] = self.test_fingerprint()
+        return found
 
     def with_validation_in_train(self) -> "Dataset":
         """The full training set, for final training (section 3.4)."""
@@ -193,6 +211,9 @@ def augment(images, first, batch_size, *, flip, seed, step):
 def make_dataset(name, full, load_test, class_names, num_validation=0, fit="stretch") -> Dataset:
     """Splits a training set into training and validation images, the same at every call.
 
+    The split is random, not by class: `load_data` splits digits and tensorflow-datasets so. Small
+    classes may be missing in it; `splits.hold_out` draws by class.
+
     Args:
         name: for messages.
         full: the whole training set, a `Split` or a `StreamedSplit`.
@@ -201,17 +222,7 @@ def make_dataset(name, full, load_test, class_names, num_validation=0, fit="stre
         num_validation, fit: as in `load_data`.
     """
     count = num_validation or (5_000 if name.startswith("cifar") else max(1, len(full) // 10))
-    if len(class_names) < 2:
-        raise InputError(
-            f"{name} has {len(class_names)} class(es); classification needs two or more."
-        )
-    known = full.labels is not None and len(full)
-    if known and not 0 <= full.labels.min() <= full.labels.max() < len(class_names):
-        wrong = np.flatnonzero((full.labels < 0) | (full.labels >= len(class_names)))
-        raise InputError(
-            f"{name} has {len(wrong)} label(s) out of range, the first is {full.labels[wrong[0]]}; "
-            f"needed are 0 to {len(class_names) - 1}."
-        )
+    check_classes(name, full.labels, class_names)
     if count >= len(full):
         raise InputError(
             f"--num_validation={count}, but {name} has only {len(full)} training images to hold "
@@ -219,12 +230,76 @@ def make_dataset(name, full, load_test, class_names, num_validation=0, fit="stre
         )
     order = np.random.default_rng(0).permutation(len(full))
     train, validation = full.take(order[count:]), full.take(order[:count])
+    return from_splits(name, train, validation, load_test, class_names, fit)
+
+
+def check_classes(name: str, labels: np.ndarray | None, class_names) -> None:
+    """Raises InputError for fewer than two classes, or labels that none of them has.
+
+    Args:
+        name: for messages.
+        labels: int `[N]`; None: not known.
+        class_names: K names.
+    """
+    if len(class_names) < 2:
+        raise InputError(
+            f"{name} has {len(class_names)} class(es); classification needs two or more."
+        )
+    if labels is None:
+        return
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(wrong):
+        raise InputError(
+            f"{name} has {len(wrong)} label(s) out of range, the first is {labels[wrong[0]]}. "
+            f"Labels must be 0 to {len(class_names) - 1}."
+        )
+
+
+def from_splits(name, train, validation, load_test, class_names, fit="stretch") -> Dataset:
+    """A data set of splits that are already made; measures mean and deviation.
+
+    Args:
+        name: for messages.
+        train, validation: each a `Split` or a `StreamedSplit`.
+        load_test: gives the test split.
+        class_names: K names.
+        fit: as in `load_data`.
+    """
     most = 10_000 * 32 * 32 // train.image_size**2 if train.image_size > 32 else 10_000
     some = train.take(np.arange(0, len(train), max(1, len(train) // max(1, most))))
     pixels = some.in_memory().images.reshape(-1, 3) / np.float32(255)
     mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     std = np.maximum(pixels.std(axis=0, dtype=np.float64), 1e-3).astype(np.float32)
     return Dataset(name, train, validation, load_test, tuple(class_names), mean, std, fit)
+
+
+def with_inventory(
+    dataset: Dataset, test_fingerprint: Callable[[], list[int]], test: Split | None = None
+) -> Dataset:
+    """Adds `test_fingerprint` and `inventory` to a data set; compares images by their pixels.
+
+    Args:
+        dataset: to add to.
+        test_fingerprint: as in `Dataset`.
+        test: the test images, if they are in memory anyway.
+    """
+
+    def inventory(decode_test=True):
+        parts = {"train": dataset.train, "validation": dataset.validation}
+        if test is not None:
+            parts["test"] = test
+        parts = {name: _part(name, split) for name, split in parts.items()}
+        parts.setdefault("test", Part(test_fingerprint()[0]))
+        return count_up(dataset.name, dataset.class_names, dataset.image_size, parts)
+
+    return dataclasses.replace(dataset, test_fingerprint=test_fingerprint, inventory=inventory)
+
+
+def _part(name, split):
+    if split.on_disk:
+        return Part(len(split))
+    sums = checksums.of_images(split.images)
+    return Part(len(split), split.labels, sums, lambda index: f"{name} image {index}")
 
 
 def check_memory(count: int, size: int, name: str) -> None:

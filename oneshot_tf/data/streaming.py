@@ -7,7 +7,6 @@ decodes which part of it.
 import collections
 import itertools
 import os
-import pathlib
 import struct
 import zlib
 
@@ -15,7 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import dataset
-from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data.checksums import of_files
+from oneshot_tf.data.images import (
+    BadImages,
+    case_of,
+    decode,
+    decode_tensor,
+    is_upright_jpeg,
+    resize,
+)
 from oneshot_tf.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
@@ -31,10 +38,13 @@ class FileReader:
     Args:
         paths: of the files.
         labels: int32 `[N]`.
+        checksums: function of indices `[n]` that returns uint64 `[n]`, of the contents of their
+            files; by default it reads them at each call.
     """
 
-    def __init__(self, paths, labels):
+    def __init__(self, paths, labels, checksums=None):
         self._paths = [str(path) for path in paths]
+        self._checksums = checksums or (lambda i: of_files([self._paths[k] for k in i]))
         self.labels = np.asarray(labels, np.int32)
         self._tensors = tf.constant([os.fsencode(path) for path in paths]), tf.constant(self.labels)
 
@@ -51,11 +61,8 @@ class FileReader:
         return self._paths[index]
 
     def facts(self, indices) -> bytes:
-        """By which changes are noticed: names and sizes."""
-        return "".join(
-            f"{pathlib.Path(self._paths[i]).name} {os.path.getsize(self._paths[i])}\n"
-            for i in indices
-        ).encode()
+        """By which changes are noticed: checksums of the contents of files."""
+        return self._checksums(indices).tobytes()
 
 
 class RecordReader:
@@ -76,13 +83,13 @@ class RecordReader:
         self._paths, self._num_classes = [str(path) for path in paths], num_classes
         found = [_offsets(path, skip) for path in self._paths]
         self._file = np.repeat(np.arange(len(found)), [len(each) for each in found])
-        self._place = np.concatenate(found)  # [N, 2]: offset and length of the content
+        self._place = np.concatenate(found)  # [N, 3]: offset, length, checksum of the content
 
     def __len__(self):
         return len(self._file)
 
     def _content(self, index):
-        offset, length = self._place[index]
+        offset, length, _ = self._place[index]
         with open(self._paths[self._file[index]], "rb") as file:
             file.seek(offset)
             return file.read(length)
@@ -106,24 +113,29 @@ class RecordReader:
         return f"{self._paths[file]}, example {index - np.searchsorted(self._file, file)}"
 
     def facts(self, indices) -> bytes:
-        """By which changes are noticed: lengths."""
-        return self._place[indices].tobytes()
+        """By which changes are noticed: offsets and lengths."""
+        return self._place[indices, :2].tobytes()
+
+    def contents(self, indices) -> bytes:
+        """Of each example the checksum of its image and label, which the file stores."""
+        return self._place[indices, 2].tobytes()
 
 
 def _offsets(path, skip) -> np.ndarray:
-    """Where the contents of a TFRecord file are: int64 `[N, 2]`, offset and length."""
+    """Where the contents of a TFRecord file are: int64 `[N, 3]`, offset, length and CRC-32C."""
     found, place = [], 0
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
+            header = file.read(12)  # length, and its checksum
             while place < size:
-                file.seek(place)
-                header = file.read(12)  # length, and its checksum
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else size
                 if place + length + 16 > size:
                     break
-                found.append((place + 12, length))
-                place += length + 16
+                file.seek(place + 12 + length)
+                tail = file.read(16)  # the checksum of the content, and the next header
+                found.append((place + 12, length, *struct.unpack("<I", tail[:4])))
+                header, place = tail[4:], place + length + 16
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror or error}); --storage=files needs the files "
@@ -134,7 +146,7 @@ def _offsets(path, skip) -> np.ndarray:
         if not skip:
             raise InputError(f"{what}. Prepare it anew, or use what is there: --skip_bad_images.")
         print(f"{what}. What follows is left out.", flush=True)
-    return np.array(found, np.int64).reshape(-1, 2)
+    return np.array(found, np.int64).reshape(-1, 3)
 
 
 class StreamedSplit:
@@ -158,6 +170,11 @@ class StreamedSplit:
         return len(self._indices)
 
     @property
+    def indices(self) -> np.ndarray:
+        """Which images of the reader these are: int64 `[N]`."""
+        return self._indices
+
+    @property
     def labels(self):
         """int32 `[N]`; None where they are read with the images."""
         labels = self._reader.labels
@@ -174,7 +191,7 @@ class StreamedSplit:
 
     def fingerprint(self) -> list[int]:
         """Count and checksums."""
-        labels = b"" if self.labels is None else self.labels
+        labels = self._reader.contents(self._indices) if self.labels is None else self.labels
         return [len(self), zlib.crc32(self._reader.facts(self._indices)), zlib.crc32(labels)]
 
     def in_memory(self) -> dataset.Split:
@@ -241,7 +258,7 @@ class StreamedSplit:
         def read(index, position):
             encoded, label = self._reader.read(index)
             if seed is None:
-                image = resize(_decode(encoded), self.image_size, self.fit)
+                image = resize(decode_tensor(encoded), self.image_size, self.fit)
             else:
                 key = tf.stack([tf.constant(seed % 2**31, tf.int64), position])
                 image = _random_crop(encoded, self.image_size, key)
@@ -254,7 +271,7 @@ class StreamedSplit:
         """Raises InputError with the name of one, of some images, that can't be decoded."""
         for index in indices:
             try:
-                decode(self._reader.read(tf.constant(index))[0])
+                decode(self._reader.read(tf.constant(index))[0].numpy())
             except (tf.errors.OpError, OSError, ValueError) as reason:
                 raise InputError(
                     f"{self._reader.name(index)} can't be decoded ({plain(reason)}). Repair or "
@@ -271,7 +288,7 @@ class StreamedSplit:
         bad, good = BadImages("Images on disk", skip=True), np.ones(len(self), bool)
 
         def works(encoded):
-            return tf.size(_decode(encoded)) > 0
+            return tf.size(decode_tensor(encoded)) > 0
 
         kept = tf.data.Dataset.from_tensor_slices(self._indices).map(
             lambda i: (i, works(self._reader.read(i)[0])), num_parallel_calls=tf.data.AUTOTUNE
@@ -285,17 +302,29 @@ class StreamedSplit:
         return self.take(np.flatnonzero(good))
 
 
-def _decode(encoded):
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
 def _random_crop(encoded, size, key):
     """A random part of the image, of random shape, mirrored or not: uint8 `[size, size, 3]`."""
-    jpeg = tf.io.is_jpeg(encoded)
-    # Of a JPEG only what is inside the crop is decoded.
-    whole = tf.cond(jpeg, lambda: tf.zeros([0, 0, 3], tf.uint8), lambda: _decode(encoded))
-    shape = tf.cond(jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.shape(whole))
+
+    def inside():  # only what is inside the crop is decoded
+        window = _window(tf.io.extract_jpeg_shape(encoded), key)
+        return tf.io.decode_and_crop_jpeg(
+            encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
+        )
+
+    def whole():
+        image = decode_tensor(encoded, case)
+        top, left, height, width = tf.unstack(_window(tf.shape(image), key))
+        return image[top : top + height, left : left + width]
+
+    case = case_of(encoded)
+    image = tf.cond(is_upright_jpeg(case), inside, whole)
+    image = tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)  # a mean: in range
+    mirrored = tf.random.stateless_uniform([], key + _MIRROR_SEED, 0, 2, tf.int32) == 1
+    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def _window(shape, key):
+    """Top, left, height and width of a random part of an image of shape `[h, w, …]`."""
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape[:2], [3]], 0),
         tf.zeros([1, 0, 4]),
@@ -305,14 +334,4 @@ def _random_crop(encoded, size, key):
         min_object_covered=0.0,  # the object is the whole image: any part of it will do
         use_image_if_no_bounding_boxes=True,
     )
-    window = tf.concat([begin[:2], extent[:2]], axis=0)
-    image = tf.cond(
-        jpeg,
-        lambda: tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=3, fancy_upscaling=False, dct_method="INTEGER_FAST"
-        ),
-        lambda: tf.slice(whole, begin, tf.concat([extent[:2], [3]], axis=0)),
-    )
-    image = tf.cast(tf.image.resize(image, [size, size]) + 0.5, tf.uint8)  # a mean: in range
-    mirrored = tf.random.stateless_uniform([], key + _MIRROR_SEED, 0, 2, tf.int32) == 1
-    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.concat([begin[:2], extent[:2]], axis=0)

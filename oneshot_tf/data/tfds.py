@@ -10,8 +10,8 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from oneshot_tf.data import dataset
-from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data import checksums, dataset
+from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError, short
 
@@ -21,7 +21,7 @@ _RECORDS = ".tfrecord"
 def load(
     name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
 ):
-    """The training images, a function that reads the test images, and the class names.
+    """Training images, functions that read the test images and their fingerprint, class names.
 
     Raises:
         InputError: unknown, not prepared and not to be had, or not image classification.
@@ -35,6 +35,11 @@ def load(
         raise InputError(
             f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
             "a class 'label'."
+        )
+    if image.np_dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
+            "of uint8 or uint16."
         )
     splits = builder.info.splits
     if "train" not in splits:
@@ -61,11 +66,30 @@ def load(
             f"--dataset={name} is not stored as TFRecords; --storage=files reads no other format."
         )
     if test:
-        return read("train"), lambda: read(test), label.names
+        paths = builder.info.splits[test].filepaths
+        return read("train"), lambda: read(test), lambda: _fingerprint(paths), label.names
     # No test images of its own: every sixth training image.
     full = read("train")
     held = np.arange(len(full)) % 6 == 0
-    return full.take(~held), lambda: full.take(held), label.names
+    test_images = full.take(held)
+    return full.take(~held), lambda: test_images, test_images.fingerprint, label.names
+
+
+def _fingerprint(paths) -> list[int]:
+    """As `Split.fingerprint`, from the checksums that TFRecord files store of each record.
+
+    Of files of another format, and of those that are not on a disk of this machine, names and
+    sizes are taken.
+    """
+    found, counts = [], 0
+    for path in paths:
+        if path.suffix.startswith(_RECORDS) and "://" not in str(path):
+            records = checksums.of_records(path)
+            counts += len(records)
+            found.append(checksums.summary(records))
+        else:
+            found.append(checksums.checksum(f"{path.name} {path.stat().length}".encode()) >> 32)
+    return [counts, checksums.summary(np.array(found, np.uint32)), 0]
 
 
 def _has_labels(builder, split) -> bool:
@@ -180,14 +204,15 @@ def _read(builder, split, size, skip, fit):
     images = np.zeros((count, size, size, 3), np.uint8)
     labels = np.zeros(count, np.int32)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+    # Images of one shape tensorflow-datasets decodes, quickly: they aren't photographs.
+    fixed = None not in builder.info.features["image"].shape
+    raw = None if fixed else {"image": tfds.decode.SkipDecoding()}
+    rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=raw)
 
     def to_row(example):
         image = example["image"]
-        image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
-        if image.shape[:2] != (size, size):
-            image = resize(image, size, fit)
-        return tf.ensure_shape(image, (size, size, 3)), tf.cast(example["label"], tf.int32)
+        image = three_channels(image) if fixed else decode_tensor(image)
+        return resize(image, size, fit), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
     try:
@@ -222,7 +247,7 @@ def _read_one_by_one(builder, split, size, skip, fit):
                 label = int(example["label"])
                 if not 0 <= label < features["label"].num_classes:
                     raise ValueError(f"label {label}")
-                images.append(resize(decode(example["image"]), size, fit).numpy())
+                images.append(resize(decode(example["image"].numpy()).pixels, size, fit).numpy())
                 labels.append(label)
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)

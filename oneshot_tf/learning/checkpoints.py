@@ -49,8 +49,14 @@ class Checkpoints:
             step: steps done.
             variables: Keras variables with distinct paths.
             write: False in processes that only take part in reading the values.
+
+        Raises:
+            InputError: a value isn't finite, or it can't be written.
         """
         arrays = {variable.path: value_of(variable) for variable in variables}
+        wrong = not_finite(arrays)
+        if wrong:
+            raise InputError(f"'{wrong}' is not finite at step {step:,}, so nothing was saved.")
         if not write:
             return
         make_folder(self.folder)
@@ -88,7 +94,7 @@ class Checkpoints:
         """Fills variables from the checkpoint of a step.
 
         Raises:
-            InputError: missing, damaged, or of other variables.
+            InputError: missing, damaged, of other variables, or with values that aren't finite.
         """
         path = self.path(step)
         if not path.exists():
@@ -102,6 +108,9 @@ class Checkpoints:
                     f"{path} has {has} for '{variable.path}' of shape {tuple(variable.shape)}: it "
                     "is a checkpoint of another net."
                 )
+        wrong = not_finite({variable.path: arrays[variable.path] for variable in variables})
+        if wrong:
+            raise InputError(f"{path} can't be used: its '{wrong}' is not finite.")
         for variable in variables:
             variable.assign(arrays[variable.path])
 
@@ -110,6 +119,14 @@ def _name_now(name: str) -> str:
     for before, now in _RENAMED:
         name = name.replace(before, now)
     return name
+
+
+def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
+    """The name of the first array that has a value that isn't finite; None if there is none."""
+    # A sum is not finite if a value isn't, and needs no array of flags. It may overflow, too.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = {name: array for name, array in arrays.items() if not np.isfinite(np.sum(array))}
+    return next((name for name, a in suspects.items() if not np.isfinite(a).all()), None)
 
 
 def value_of(variable) -> np.ndarray:

@@ -167,7 +167,7 @@ class _Waiting:
                 "command on each of them, and see that they reach each other."
             )
         if now - self._said > _REPORT:
-            print(f"Waiting {whom} of TF_CONFIG ({where}) …", flush=True)
+            print(f"Waiting {whom} of TF_CONFIG ({where}) ...", flush=True)
             self._said = now
 
 

@@ -1,4 +1,4 @@
-"""When the loss isn't finite: at which step, where in the net it begins, and going back."""
+"""When a loss or a variable isn't finite: at which step, where it begins, and going back."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,16 +10,17 @@ _FACTOR = 0.5  # of the learning rate, each time that training goes back
 
 
 class Diverged(Exception):
-    """The loss of a step isn't finite.
+    """The loss of a step isn't finite, or what the step made isn't.
 
     Args:
         number: of the step, from 0.
-        loss: its loss.
+        what: what isn't finite, such as "The loss is nan".
+        after: whether that was seen after the step's update; else before it.
     """
 
-    def __init__(self, number: int, loss: float):
-        super().__init__(f"The loss is {loss} at step {number + 1:,}.")
-        self.number = number
+    def __init__(self, number: int, what: str, after: bool = False):
+        super().__init__(f"{what} {'after' if after else 'at'} step {number + 1:,}.")
+        self.number, self.after = number, after
 
 
 class GaveUp(InputError):

@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, make_folder, read_json_lines, write_atomically, write_json
+from oneshot_tf.files import append_line, make_folder, write_json
 from oneshot_tf.interrupts import Interrupted, held
-from oneshot_tf.learning.checkpoints import Checkpoints, value_of
+from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
+from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.distribution import (
     is_chief,
     local_batch,
@@ -21,6 +22,7 @@ from oneshot_tf.learning.distribution import (
     own_rows,
 )
 from oneshot_tf.learning.divergence import Diverged, GaveUp, Rollbacks, look_at
+from oneshot_tf.learning.metrics_log import last_line, truncate, words
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
@@ -49,7 +51,7 @@ def fit_supernet(
         data: a `Dataset`; its training images are used.
         sampler: has `sample(num_ghosts, step, seed)`, such as `PathDropout`.
         num_steps: length of the training.
-        settings: `TrainSettings`; None for the defaults.
+        settings: `TrainSettings`; None for the defaults, with `default_batch_size` images a step.
         seed: of dropped paths, data order and augmentation.
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
@@ -64,6 +66,7 @@ def fit_supernet(
         InputError: sizes don't fit the data, or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
+    settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
     loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track)
     return loop.run(device or DeviceSettings(), "one-shot training")
 
@@ -142,11 +145,11 @@ class Loop:
                     f"{self.directory}: {starts}; needed is a folder that all of them share."
                 )
             if self.metrics_file and is_chief():
-                _truncate(self.metrics_file, start)
-                _truncate(self.tracked_file, start)
+                truncate(self.metrics_file, start)
+                truncate(self.tracked_file, start)
             if start >= self.num_steps:
                 print(f"{title}: all {self.num_steps:,} steps are done.", flush=True)
-                return _last_line(self.metrics_file, start)
+                return last_line(self.metrics_file, start)
             try:
                 return self._train(start)
             except Diverged as diverged:
@@ -161,11 +164,12 @@ class Loop:
         """
         where = f"from step {start:,} " if start else ""
         print(
-            f"{self.title}: {self.num_steps:,} steps {where}(the first one takes a while) …",
+            f"{self.title}: {self.num_steps:,} steps {where}(the first one takes a while) ...",
             flush=True,
         )
         progress = Progress(self.title, self.num_steps, "steps")
         entry, device = {}, self.device
+        self._last_batch = None
         self._done, self._saved, self._whole = start, start, True
         self._sums, self._since = [], time.monotonic()
         self._remember()
@@ -179,15 +183,15 @@ class Loop:
                     self._step(batch, number)
                     save = self._done % device.checkpoint_steps == 0 or self._done == self.num_steps
                     if save or self._done % device.log_steps == 0 or number == 0:
-                        entry = self._look()
+                        entry = self._look(save)
                     if save:
                         self._save()
-                    progress.update(self._done, _words(entry))
+                    progress.update(self._done, words(entry))
         except KeyboardInterrupt as interrupt:
             with contextlib.suppress(Diverged):  # which isn't saved
                 # Several processes save together or not at all.
                 if self._whole and self._done > self._saved and num_workers() == 1:
-                    self._look()
+                    self._look(save=True)
                     self._save()
             number = getattr(interrupt, "number", signal.SIGINT)
             where = f" after step {self._done:,} of {self.num_steps:,}"
@@ -216,7 +220,7 @@ class Loop:
     def _step(self, batch, number):
         self._whole = False  # a second signal may end it when weights have changed, but not `_done`
         self._sums.append((number, self.step(*batch, number)))
-        self._done = number + 1
+        self._done, self._last_batch = number + 1, batch
         self._whole = True
         # The step before: an accelerator that works ahead isn't kept waiting.
         if len(self._sums) > 1:
@@ -225,15 +229,36 @@ class Loop:
     def _check(self, number, sums):
         loss = float(sums["loss"])
         if not math.isfinite(loss):
-            raise Diverged(number, loss)
+            raise Diverged(number, f"The loss is {loss}")
 
-    def _look(self) -> dict:
-        """Means over the steps since the last look; logs them.
+    def _look_at_state(self):
+        """Whether what is about to be saved is finite, and gives a finite loss.
 
-        Whatever is saved was looked at first: only finite losses are.
+        A step's loss is that before its update, so what the last update made was not seen yet.
+        The last step is taken once more, for its loss, and undone: its graph is there already.
+
+        Raises:
+            Diverged: a variable or the loss isn't finite.
         """
+        number = self._done - 1
+        values = {variable.path: value_of(variable) for variable in self.variables}
+        wrong = not_finite(values)
+        if wrong:
+            raise Diverged(number, f"'{wrong}' is not finite", after=True)
+        self._whole = False
+        loss = float(self.step(*self._last_batch, number)["loss"])
+        for variable in self.variables:
+            variable.assign(values[variable.path])
+        self._whole = True
+        if not math.isfinite(loss):
+            raise Diverged(number, f"The loss is {loss}", after=True)
+
+    def _look(self, save) -> dict:
+        """Means over the steps since the last look; logs them. What is saved is looked at too."""
         for number, sums in self._sums:
             self._check(number, sums)
+        if save or self.track:
+            self._look_at_state()
         if not self._sums:
             return {}
         count, seconds = len(self._sums), time.monotonic() - self._since
@@ -276,8 +301,8 @@ class Loop:
     def _after(self, diverged):
         """Writes down what went wrong; returns if training may go back and on."""
         number = diverged.number
-        print(f"{diverged} Looking for where it begins …", flush=True)
-        report = self._diagnose(number)
+        print(f"{diverged} Looking for where it begins ...", flush=True)
+        report = self._diagnose(number, diverged.after)
         kept = "Nothing was saved."
         way_out = "A new run with a lower --learning_rate may get further."
         if self.directory:
@@ -307,36 +332,18 @@ class Loop:
             f"{way_out}"
         )
 
-    def _diagnose(self, number) -> dict:
-        """Goes to the step again from the values last known to be good, and looks at it."""
+    def _diagnose(self, number, after) -> dict:
+        """Goes to the step again from the values last known to be good, and looks at it.
+
+        Args:
+            number: of the step whose batch is looked at.
+            after: with the weights that the step's update made; else with those it had.
+        """
         known, values = self._known
         for variable, value in zip(self.variables, values):
             variable.assign(value)
-        for before in range(known, number):
+        for before in range(known, number + after):
             self.step(*self._own_batch(before), before)
         report = look_at(self.step, self._whole_batch(number), number)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return {"step": number + 1, "learning_rate": rate, **report}
-
-
-def _truncate(metrics_file, start):
-    """Drops lines of steps after the checkpoint from which training goes on."""
-    if not metrics_file.exists():
-        return
-    kept = []
-    for line in read_json_lines(metrics_file, {"step": int}):
-        if line["step"] <= start:
-            kept.append(json.dumps(line) + "\n")
-    write_atomically(metrics_file, lambda file: file.writelines(kept))
-
-
-def _last_line(metrics_file, step) -> dict:
-    """What `_truncate` left of the last line."""
-    lines = read_json_lines(metrics_file, {"step": int}) if metrics_file else []
-    return lines[-1] if lines else {"step": step}
-
-
-def _words(entry) -> str:
-    if not entry:
-        return ""
-    return f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.3f}"

@@ -27,6 +27,8 @@ def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -
     Raises:
         InputError: the sizes don't divide.
     """
+    if batch_size < 1:
+        raise InputError(f"--batch_size must be at least 1; got {batch_size}.")
     if batch_size % (ghost_batch_size * num_replicas):
         raise InputError(
             f"--batch_size={batch_size}: on {num_replicas} device(s) with --ghost_batch_size="

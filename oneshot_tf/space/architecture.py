@@ -115,6 +115,6 @@ class Architecture:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
                 f"Not the JSON of an architecture ({type(error).__name__}: {error}); needed is "
-                '{"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, …]}.'
+                '{"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, ...]}.'
             ) from None
         return cls(tuple(Choice(*pair) for pair in pairs))

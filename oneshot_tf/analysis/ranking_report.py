@@ -1,0 +1,167 @@
+"""The report's part on ranking: the table, and in words what its numbers allow."""
+
+import collections
+
+import numpy as np
+
+from oneshot_tf.analysis import plots, ranking
+from oneshot_tf.analysis.nets import how_to_make
+
+_CAPTION = (
+    "95 % bootstrap intervals over these architectures, each for its number alone. Precision is "
+    "its expectation over ties. The top quarter is that by the predictor of the row: a search "
+    "decides there. The true regret is, in expectation, between its two numbers: 'at most' counts "
+    "the luck of the best net's runs; 'at least' finds the best net by half of the runs and judges "
+    "by the others, so it needs two."
+)
+
+
+class RankingReport:
+    """Writes a section for the nets of one protocol.
+
+    Args:
+        page: the `Page`.
+        directory: the `RunDirectory` reported on.
+        resamples: of the bootstrap.
+        top: k of precision at k; 0: a quarter of the nets.
+    """
+
+    def __init__(self, page, directory, resamples: int, top: int):
+        self.page, self.directory, self.resamples, self.top = page, directory, resamples, top
+
+    def write(self, protocol, nets, name: str) -> None:
+        """Writes table and figure `name` of nets of a protocol."""
+        runs = collections.Counter(len(net.accuracies) for net in nets)
+        noise = ranking.noise(nets)
+        spread = (
+            "the noise is unknown" if noise is None
+            else f"the standard error of a net's mean is {noise:.4f}"
+        )  # fmt: skip
+        counts = ", ".join(
+            f"{count} with {number} run{'s' if number > 1 else ''}"
+            for number, count in sorted(runs.items())
+        )
+        self.page.text(f"{protocol}: {len(nets)} architectures, {counts}; {spread}.")
+        if len(nets) < ranking.FEWEST:
+            self.page.missing(
+                f"{len(nets)} architectures are too few for intervals, which need "
+                f"{ranking.FEWEST}.",
+                how_to_make(self.directory.path),
+            )
+        self._report = report = ranking.rank(nets, self.resamples, self.top)
+        self._over = over = ranking.over_space(nets, self.resamples)
+        titles = [m.name for m in next(iter(report.values()))]
+        chance = ranking.Measure("Spearman", 0.0)
+        rows = [
+            [predictor, *map(str, measures), str(over.get(predictor, chance))]
+            for predictor, measures in report.items()
+        ]
+        if over:
+            titles = [*titles, "Spearman over the space"]
+        else:
+            rows = [row[:-1] for row in rows]
+        self.page.table(name, ["ranked by", *titles], rows, _CAPTION)
+        self.page.text(_sampling(nets, over))
+        self._limits(nets)
+        self._plot(nets, name)
+
+    def _limits(self, nets):
+        again = ranking.agreement_of_runs(nets, self.resamples)
+        if again is not None and again.value > 0:
+            self.page.text(
+                f"Two runs of the same nets have a Spearman correlation of {again} with each "
+                "other. By Spearman and Brown, even the nets' true accuracies would reach only "
+                f"about {ranking.ceiling(nets, self.resamples)} with the means of their runs."
+            )
+        for of, given in (
+            ("candidate accuracy", "parameters"), ("parameters", "candidate accuracy")
+        ):  # fmt: skip
+            rest = ranking.partial(nets, of, given, self.resamples)
+            if rest is not None:
+                self.page.text(f"Partial rank correlation with accuracy, {rest.name}: {rest}.")
+
+    def _plot(self, nets, name):
+        groups = {}
+        for net in nets:
+            if net.candidate_accuracy is not None:
+                point = (net.candidate_accuracy, net.mean, net.accuracies)
+                groups.setdefault(net.selections[0], []).append(point)
+        if groups:
+            label = "candidate accuracy (shared weights, validation images)"
+            self.page.figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
+
+    def conclusions(self, protocol, nets) -> list[str]:
+        """In words, what the numbers that `write` found allow."""
+        measures = self._report.get("candidate accuracy", [])
+        spearman = next((m for m in measures if m.name == "Spearman"), None)
+        if len(nets) < ranking.FEWEST or spearman is None or np.isnan(spearman.low):
+            return [f"Nothing about ranking: {len(nets)} comparable architectures are too few."]
+        words = [
+            f"Candidate accuracy ranks these {len(nets)} architectures better than chance: "
+            f"Spearman {spearman}."
+            if spearman.low > 0 else
+            f"These {len(nets)} architectures don't show that candidate accuracy ranks better "
+            f"than chance: Spearman {spearman}."
+        ]  # fmt: skip
+        words.append(_sampling(nets, self._over))
+        compared = self._compared(nets)
+        words += compared
+        if compared:
+            words.append(
+                f"Each of these {len(compared) + 1} comparisons is at 95 % by itself, not "
+                "corrected for their number."
+            )
+        if ranking.noise(nets) is None:
+            words.append(
+                "Each net was trained once, so noise of training is counted as error of ranking."
+            )
+        if protocol.evaluated_on == "validation":
+            words.append(
+                "The same validation images ranked the candidates and judged the nets, which "
+                "flatters the ranking a little."
+            )
+        return words
+
+    def _compared(self, nets):
+        words = []
+        for other in ("parameters", "multiply-adds", "divergence (KL)"):
+            less = ranking.advantage(nets, other, self.resamples)
+            if less is None:
+                continue
+            if less.low > 0:
+                words.append(f"It ranks better than {other}: {less.name} is {less}.")
+            elif less.high < 0:
+                words.append(f"It ranks worse than {other}: {less.name} is {less}.")
+            else:
+                words.append(
+                    f"Whether it ranks better than {other} isn't decided: {less.name} is {less}."
+                )
+        return words
+
+
+def _sampling(nets, over) -> str:
+    """Of which population the numbers are."""
+    by_rank = [net for net in nets if net.weight is None]
+    stratified = [n for n in nets if n.weight is not None and "stratified" in n.selections]
+    parts = []
+    if stratified:
+        parts.append(
+            "A stratified sample spreads candidate accuracies more evenly than they are, which "
+            "raises correlations."
+        )
+    if by_rank:
+        parts.append(
+            f"{len(by_rank)} of the {len(nets)} nets were not drawn by chance among all "
+            "candidates (such as top and small), so they can't be weighted: correlations with "
+            "them are of these nets only, and may be larger or smaller over the whole range."
+        )
+    if "candidate accuracy" in over:
+        drawn = len(nets) - len(by_rank)
+        parts.append(
+            "Over the space, that is, over all candidates measured on all images, Spearman of "
+            f"candidate accuracy is {over['candidate accuracy']}: the {drawn} nets drawn by "
+            "chance, each weighted by the share of candidates in its bucket."
+        )
+    else:
+        parts.append("Nothing follows for Spearman over the space: too few nets can be weighted.")
+    return " ".join(parts)

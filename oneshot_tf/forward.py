@@ -1,0 +1,92 @@
+"""Many architectures through the one-shot model at a time."""
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf.devices import accelerators
+from oneshot_tf.errors import InputError
+
+_TPU_BLOCK = 16  # architectures a call and replica
+
+
+class NotFinite(InputError):
+    """Weights give an architecture an outcome that isn't a finite number."""
+
+
+def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
+    """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
+
+    Decoding, normalising and the stem are done once for all architectures, of which
+    each replica of the strategy in force takes its share.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
+    skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
+
+    def outcomes(images, masks):
+        stem = supernet.stem_of(normalize(images), ghosts)
+
+        def one(mask):
+            mask = mask[tf.newaxis]
+            logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
+            return tf.nn.log_softmax(logits)
+
+        signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
+        return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
+
+    def of_replica(images, masks):
+        count = tf.shape(masks)[0] // replicas if block is None else block // replicas
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
+        own = masks[first : first + count]
+        found = outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
+        return tf.distribute.get_replica_context().all_gather(found, axis=0) if several else found
+
+    def of_all(images, masks):
+        return strategy.run(of_replica, args=(images, masks))
+
+    def together(results):
+        results = strategy.experimental_local_results(results)
+        return results[0] if several else tf.concat(results, axis=0)
+
+    # A TPU wants one shape; elsewhere any multiple of the replicas will do.
+    block = None if skip else _TPU_BLOCK * replicas
+    alone = replicas == 1 and skip
+    graph = tf.function(outcomes if alone else of_all, autograph=False).get_concrete_function(
+        tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
+        tf.TensorSpec([block, supernet.space.num_paths], tf.float32),
+    )
+    if alone:
+        return graph
+
+    def filled_up(images, masks):
+        count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
+        rows = [
+            np.resize(np.arange(first, min(first + size, count)), size)
+            for first in range(0, count, size)
+        ]
+        parts = [together(graph(images, tf.gather(masks, each))) for each in rows]
+        return tf.concat(parts, axis=0)[:count]
+
+    return filled_up
+
+
+def check_finite(values, architectures, what: str) -> None:
+    """Says which architecture's outcome isn't a finite number.
+
+    Args:
+        values: float `[A, ...]`, what was measured of each.
+        architectures: A of them.
+        what: what the values are, such as "cross-entropy".
+
+    Raises:
+        NotFinite: a value isn't finite.
+    """
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        worst = int(np.argmin(finite))
+        raise NotFinite(
+            f"{int((~finite).sum())} of {len(finite)} architectures have a {what} that is not "
+            f"finite with the shared weights, such as {architectures[worst]}. The one-shot model "
+            "can't rank them: train it again with a lower --learning_rate."
+        )

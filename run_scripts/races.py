@@ -1,0 +1,102 @@
+"""What races keep and cost, on candidates whose accuracies are distributed in several ways.
+
+    python run_scripts/races.py                                # some minutes
+    python run_scripts/races.py --candidates=1000 --keep=20 --confidence=0.98 --races=3
+
+Draws true accuracies and image outcomes, lets `Race` decide, and prints for each distribution
+which share of the true best was measured on all images (mean, standard deviation and least over
+races) and the share of all image evaluations that it cost. Images differ in difficulty, with a
+standard deviation of 1 on the scale of log odds.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import numpy as np
+
+from oneshot_tf.racing import Race
+
+IMAGES, PART = 5000, 128
+
+POPULATIONS = {
+    "normal": lambda rng, z: 0.47 + 0.05 * z,
+    "skewed": lambda rng, z: 0.47 + 0.05 * z - 0.012 * z**2 * (z < 0),
+    "long tail": lambda rng, z: 0.15 + 0.04 * rng.gamma(1.0, size=len(z)),
+    "two groups": lambda rng, z: np.where(rng.random(len(z)) < 0.05, 0.6, 0.2) + 0.03 * z,
+    "half broken": lambda rng, z: np.where(
+        rng.random(len(z)) < 0.5, 0.5 + 0.05 * z, 0.12 + 0.02 * z
+    ),
+    # Figure 4 of the paper at low dropout rates: nearly all at the bottom, a few far above.
+    "snout": lambda rng, z: np.where(
+        rng.random(len(z)) < 0.01, rng.uniform(0.3, 0.9, len(z)), 0.12 + 0.01 * z
+    ),
+}
+
+
+class Recorded:
+    """An evaluator whose outcomes were drawn beforehand."""
+
+    part_size = PART
+
+    def __init__(self, hits):
+        self.hits, self.num_images = hits, hits.shape[1]
+
+    def outcomes(self, names, parts):
+        """As `CandidateEvaluator.outcomes`; losses are made up."""
+        columns = slice(parts[0] * PART, (parts[-1] + 1) * PART)
+        hits = self.hits[[int(name) for name in names], columns]
+        return hits, hits.astype(np.float32)
+
+
+def outcomes(kind: str, count: int, images: int, seed: int) -> np.ndarray:
+    """Which of the images each candidate has right: bool `[count, images]`."""
+    rng = np.random.default_rng(1000 + seed)
+    accuracy = np.clip(POPULATIONS[kind](rng, rng.normal(size=count)), 0.01, 0.99)
+    # So that a candidate's mean over images is about its accuracy.
+    skill = np.log(accuracy / (1.0 - accuracy)) * (1.0 + 1.0 / 2.9) ** 0.5
+    difficulty = rng.normal(size=images)
+    return rng.random([count, images]) < 1.0 / (1.0 + np.exp(-(skill[:, None] + difficulty)))
+
+
+def share_kept(race, hits, keep: int) -> float:
+    """The share of the best `keep` that was measured on all images.
+
+    Candidates that tie for the last places are as good as each other.
+    """
+    right, whole = hits.sum(axis=1), race.seen == hits.shape[1]
+    least = np.sort(right)[-keep]
+    above = right > least
+    found = np.sum(above & whole)
+    return float(found + min(np.sum((right == least) & whole), keep - above.sum())) / keep
+
+
+def main():
+    """Prints a line a distribution."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=2000)
+    parser.add_argument("--keep", type=int, default=100)
+    parser.add_argument("--confidence", type=float, default=0.9)
+    parser.add_argument("--races", type=int, default=10)
+    flags = parser.parse_args()
+    print(flags)
+    for kind in POPULATIONS:
+        kept, cost = [], []
+        for seed in range(flags.races):
+            hits = outcomes(kind, flags.candidates, IMAGES, seed)
+            names = [str(i) for i in range(flags.candidates)]
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "race.npz"
+                race = Race(path, Recorded(hits), names, flags.keep, flags.confidence)
+                race.run(lambda *_: None)
+            kept.append(share_kept(race, hits, flags.keep))
+            cost.append(race.cost)
+        print(
+            f"{kind:12s} kept {np.mean(kept):.3f} ± {np.std(kept):.3f} (least {min(kept):.2f}), "
+            f"cost {np.mean(cost):.3f} ± {np.std(cost):.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
