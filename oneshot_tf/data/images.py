@@ -25,6 +25,7 @@ from oneshot_tf.errors import InputError, plain
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 _UPRIGHT_JPEG, _UPRIGHT_PNG, _UNUSUAL = range(3)
+_BAND = 256  # rows that are converted at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +79,27 @@ def _jpeg(encoded, header):
 def _deep_or_transparent(encoded, header, made):
     """Pixels of a PNG with 16 bits a colour, or transparency."""
     kind = tf.uint16 if header.deep else tf.uint8
-    pixels = tf.io.decode_png(encoded, channels=4, dtype=kind).numpy()
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    encoded_pixels = tf.io.decode_png(encoded, channels=4, dtype=kind).numpy()
+    twelve = header.deep and encoded_pixels[..., :3].max() <= 4095
+    most = 4095 if twelve else 65535
     if header.deep:
-        most = 4095 if colours.max() <= 4095 else 65535
-        made.add(TWELVE_BITS if most == 4095 else SIXTEEN_BITS)
-        colours = eight_bits(colours.astype(np.int32), most).astype(np.uint16)
-        alpha = eight_bits(alpha.astype(np.int32), 65535).astype(np.uint16)
-    if header.alpha and (alpha < 255).any():
-        made.add(TRANSPARENCY)
-        colours = on_white(colours.astype(np.uint16), alpha.astype(np.uint16))
-    return colours.astype(np.uint8)
+        made.add(TWELVE_BITS if twelve else SIXTEEN_BITS)
+    pixels = np.empty((*encoded_pixels.shape[:2], 3), np.uint8)
+    for first in range(0, len(pixels), _BAND):  # whole, they would take gigabytes
+        band = encoded_pixels[first : first + _BAND]
+        colours, alpha = _in_eight_bits(band[..., :3], most), _in_eight_bits(band[..., 3:], 65535)
+        if header.alpha and (alpha < 255).any():
+            made.add(TRANSPARENCY)
+            colours = on_white(colours, alpha)
+        pixels[first : first + _BAND] = colours
+    return pixels
+
+
+def _in_eight_bits(values, most):
+    """uint16, 0 to 255, of uint8, or of uint16 up to `most`."""
+    if values.dtype == np.uint16:
+        values = eight_bits(values.astype(np.int32), most)
+    return values.astype(np.uint16)
 
 
 def decode_tensor(encoded, case=None):
