@@ -64,6 +64,8 @@ FILES = {  # name: file, what is converted
     "png grey": (encoded(GREY, "PNG"), [pixels.GREY]),
     "png 1 bit": (encoded(GREY.convert("1"), "PNG"), [pixels.GREY]),
     "png transparent": (encoded(transparent(), "PNG"), [pixels.TRANSPARENCY]),
+    "png transparent, tall": (
+        encoded(Image.fromarray(noise(600, 3, 4)), "PNG"), [pixels.TRANSPARENCY]),
     "png with opacity, opaque": (encoded(picture().convert("RGBA"), "PNG"), []),
     "png grey transparent": (
         encoded(transparent().convert("LA"), "PNG"), [pixels.TRANSPARENCY, pixels.GREY]),

@@ -24,7 +24,7 @@ JPEG_KIND, OPAQUE_PNG, OTHER_PNG, OTHER = range(4)
 
 EXIF_HEAD = b"Exif\0\0"
 EXIF_LEAST = 14  # bytes of an EXIF block: a TIFF header, and a directory with nothing in it
-ORIENTATION_TAG, WHOLE_NUMBER = 0x0112, 3  # the latter is TIFF's type of 16 bits
+ORIENTATION_TAG, WHOLE_NUMBER = 0x0112, 3  # the tag, and TIFF's type of 16 bits
 MOST_PARTS = 256  # segments or chunks that are looked at, so that no file takes long
 APP1, START_OF_SCAN = 0xE1, 0xDA
 FRAME_MARKERS = tuple(m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC))

@@ -29,18 +29,7 @@ def load(
     builder = _prepared(name, os.path.expanduser(data_dir) or None, download)
     features = dict(builder.info.features.items())
     label, image = features.get("label"), features.get("image")
-    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
-        image, tfds.features.Image
-    ):
-        raise InputError(
-            f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
-            "a class 'label'."
-        )
-    if image.np_dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
-            "of uint8 or uint16."
-        )
+    _check_kind(name, features)
     splits = builder.info.splits
     if "train" not in splits:
         raise InputError(f"--dataset={name} has the splits {', '.join(splits)}; needed is 'train'.")
@@ -90,6 +79,23 @@ def _fingerprint(paths) -> list[int]:
         else:
             found.append(checksums.checksum(f"{path.name} {path.stat().length}".encode()) >> 32)
     return [counts, checksums.summary(np.array(found, np.uint32)), 0]
+
+
+def _check_kind(name, features):
+    """Raises InputError unless a set has images and classes, and the images whole numbers."""
+    label, image = features.get("label"), features.get("image")
+    if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
+        image, tfds.features.Image
+    ):
+        raise InputError(
+            f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
+            "a class 'label'."
+        )
+    if image.np_dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
+            "of uint8 or uint16."
+        )
 
 
 def _has_labels(builder, split) -> bool:
