@@ -262,7 +262,7 @@ class Strata:
 
     @classmethod
     def of(cls, candidates, count: int) -> "Strata":
-        """Those of which a sample of `count` takes four each.
+        """The buckets for a sample of `count` candidates, four from each.
 
         Args:
             candidates: of the search; at least one is measured.
@@ -301,7 +301,7 @@ def _stratified(candidates, count, rng) -> list[Candidate]:
 
 
 def _check_accuracies(retrain, pool, candidates, words) -> None:
-    """Refuses to choose by accuracy among candidates some of which have none."""
+    """Refuses to choose by accuracy if some candidates have none."""
     without = sum(c.candidate_accuracy is None for c in pool)
     known = sum(c.candidate_accuracy is not None for c in candidates)
     if without and known:

@@ -16,8 +16,8 @@ class NotFinite(InputError):
 def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
     """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
 
-    Decoding, normalising and the stem are done once for all architectures, of which
-    each replica of the strategy in force takes its share.
+    Decoding, normalising and the stem are done once for all architectures. Each replica of
+    the strategy in force takes its share of the architectures.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync

@@ -38,7 +38,8 @@ class DivergenceEvaluator:
     def __init__(self, supernet, images, normalize, references, ghost_batch_size: int = 32):
         if len(images) == 0 or len(images) % ghost_batch_size:
             raise InputError(
-                f"{len(images)} images, ghost batches of {ghost_batch_size}; needed is a multiple."
+                f"The number of images must be a multiple of the ghost batch size "
+                f"{ghost_batch_size}; got {len(images)}."
             )
         self.space, self._images = supernet.space, tf.constant(images)
         self._log_probabilities = log_probabilities(

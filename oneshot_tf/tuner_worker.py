@@ -27,7 +27,7 @@ def tuner_worker() -> str:
         )
     worker, address, port = values.values()
     if not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
-        raise InputError(f"KERASTUNER_ORACLE_PORT={port}; needed is a number from 1 to 65535.")
+        raise InputError(f"KERASTUNER_ORACLE_PORT must be a number from 1 to 65535; got {port}.")
     if "chief" in worker:
         try:
             with socket.create_server((address, int(port))):

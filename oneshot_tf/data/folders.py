@@ -1,4 +1,4 @@
-"""A folder of image files: which are of which split, read whole or left on disk.
+"""A folder of image files: it assigns files to splits, and reads them or leaves them on disk.
 
 PATH has one folder of images per class, or folders `train` and, optionally, `val` and `test`
 with such folders, see `listing.find_parts`. A split that PATH doesn't have is held out of the
@@ -65,7 +65,7 @@ class _Plan:
 
 
 def _plan(root, num_validation):
-    """Decides which file is of which split; reads no file."""
+    """Assigns each file to a split; reads no file."""
     passed = PassedOver()
     parts = find_parts(root, passed)
     folders = {"train": parts.get("train", root), **{s: p for s, p in parts.items() if s}}

@@ -37,9 +37,9 @@ class Doubles:
     """How many images are exact doubles of others.
 
     Args:
-        within: by split, images of which the split has an equal one before.
-        across: by pair of splits, images of the second of which the first has an equal one.
-        contradicting: images of which another class has an equal one, in any split.
+        within: by split, images that repeat an earlier image of the same split.
+        across: by pair of splits, images of the second split that are in the first one, too.
+        contradicting: images that are in another class, too, in any split.
         examples: names of two equal images: by pair of splits, and of two classes ("classes").
     """
 

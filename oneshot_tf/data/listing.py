@@ -1,4 +1,4 @@
-"""What lies in a folder of images: which files are of which class, and what is passed over."""
+"""Lists a folder of images: the files of each class, and what is passed over."""
 
 import collections
 import dataclasses

@@ -88,7 +88,7 @@ def _check_kind(name, features):
         image, tfds.features.Image
     ):
         raise InputError(
-            f"--dataset={name} has the features {', '.join(features)}; needed are an 'image' and "
+            f"--dataset={name} has the features {', '.join(features)}; it must have an 'image' and "
             "a class 'label'."
         )
     if image.np_dtype not in (np.uint8, np.uint16):

@@ -12,9 +12,10 @@ _STEPS_A_PASS = 4  # at least, on a small data set
 def default_batch_size(num_images: int, ghost_batch_size: int = 32) -> int:
     """The global batch of the one-shot model for a data set of any size.
 
-    The paper's 1,024 images, that is 32 ghost batches of 32 (section 4.1). Its footnote 1 finds
-    that at least 16 stabilise training. A data set of fewer than 4,096 images gets fewer, so
-    that a pass over it still takes four steps, but always one whole ghost batch.
+    The paper takes 1,024 images, which are 32 ghost batches of 32 (section 4.1). With constant
+    dropout rates, at least 16 ghost batches helped to stabilise training (footnote 1). A data
+    set of fewer than 4,096 images gets fewer, so that a pass takes four steps, but at least
+    one ghost batch.
 
     Args:
         num_images: training images, at least 1.

@@ -34,7 +34,7 @@ def canonical(architecture: Architecture) -> Architecture:
         frozenset(i for i in range(index) if f"block{i}" in choice.inputs)
         for index, choice in enumerate(blocks)
     ]
-    ways = [()]  # which block is at each place, of which all placed choices are equal
+    ways = [()]  # the block at each place; the placed choices are equal in all ways
     placed = []
     for _ in blocks:
         best, least = {}, None
