@@ -248,7 +248,10 @@ def test_mistakes(tmp_path, flags, code, part):
     [
         ({"KERASTUNER_TUNER_ID": "worker0"}, "set without KERASTUNER_ORACLE_IP and"),
         ({"KERASTUNER_ORACLE_IP": "127.0.0.1"}, "set without KERASTUNER_TUNER_ID and"),
-        (dict(zip(VARIABLES, ("chief", "127.0.0.1", "many"))), "PORT must be a number from 1 to 65535; got many"),
+        (
+            dict(zip(VARIABLES, ("chief", "127.0.0.1", "many"))),
+            "PORT must be a number from 1 to 65535; got many",
+        ),
         (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "can't listen there"),
     ],
 )
