@@ -107,9 +107,10 @@ class Loop:
         self.distort = settings.augmentation == "inception"
         self._batches = self._coming = None
         with tf.distribute.get_strategy().scope():
-            self.schedule = Factored(
-                settings.learning_rate_schedule, settings.learning_rate, num_steps
-            )
+            name = settings.learning_rate_schedule
+            if name == "auto":
+                name = "cosine" if sampler is None else "constant"
+            self.schedule = Factored(name, settings.learning_rate, num_steps)
             self.optimizer = NesterovSGD(
                 self.schedule,
                 momentum=settings.momentum,
