@@ -1,7 +1,6 @@
 """Image classification sets of tensorflow-datasets."""
 
 import contextlib
-import itertools
 import os
 import re
 
@@ -12,8 +11,9 @@ import tensorflow_datasets as tfds
 
 from oneshot_tf.data import checksums, dataset
 from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
+from oneshot_tf.data.known_features import only_known_features
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.errors import InputError
 
 _RECORDS = ".tfrecord"
 
@@ -115,9 +115,11 @@ def _prepared(name, data_dir, download):
             f"--dataset={name} is not a name of a data set: needed is digits, folder:PATH, or a "
             "name that tensorflow-datasets lists, such as cifar10 or cifar10:3.0.2."
         )
-    _check_features(name, data_dir)
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        with only_known_features():
+            builder = tfds.builder(name, data_dir=data_dir)
+    except InputError:
+        raise
     except (
         tfds.core.registered.DatasetNotFoundError,
         ValueError,
@@ -155,22 +157,6 @@ def _prepared(name, data_dir, download):
             f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
         ) from None
     return builder
-
-
-def _check_features(name, data_dir):
-    """Raises InputError if a prepared set names classes other than tensorflow-datasets' own.
-
-    It would import their modules.
-    """
-    folder = f"{data_dir or tfds.core.constants.DATA_DIR}/{re.split('[/:]', name)[0]}"
-    found = [tf.io.gfile.glob(f"{folder}/{place}/features.json") for place in ("*", "*/*")]
-    for path in itertools.chain(*found):
-        text = tf.io.gfile.GFile(path).read()
-        for module in re.findall(r'"(?:pythonClassName|type)"\s*:\s*"([^"]*)"', text):
-            if "." in module and not module.startswith("tensorflow_datasets."):
-                raise InputError(
-                    f"{path} names {short(module)}, which is not a feature of tensorflow-datasets."
-                )
 
 
 def _check_reachable(builder, name, place):
