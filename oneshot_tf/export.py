@@ -19,6 +19,7 @@ from oneshot_tf.files import check_form, user_path
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import judged_in, read_result, read_results
 from oneshot_tf.saved_model import Preprocessing, write_saved_model
@@ -117,8 +118,8 @@ def _chosen_folder(directory, net) -> pathlib.Path:
     results = [r for r in read_results(directory) if r["retrain"]["select"] != "all_on"]
     if not results:
         raise InputError(
-            f"{directory.path} has no retrained net; run python -m oneshot_tf.retrain "
-            f"--run_dir={directory.path} first."
+            f"{directory.path} has no retrained net; first run "
+            f"{command('retrain', f'--run_dir={directory.path}')}."
         )
     # Nets of the final training go first; test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]

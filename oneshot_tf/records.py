@@ -40,6 +40,8 @@ from oneshot_tf.files import (
     write_json,
 )
 from oneshot_tf.locks import locked
+from oneshot_tf.opening import check_folder
+from oneshot_tf.printable import command
 from oneshot_tf.settings import DataSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 
@@ -50,6 +52,8 @@ FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", 
 # "fingerprint" has "test" too, but in runs that earlier versions began.
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
+# Folders of a run, and of what tunes runs. A new one must be added: see `RunDirectory`.
+FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "tensorboard", "trials")
 VERSION = 1  # of the run directory; raised when what is in it changes its meaning
 
 
@@ -77,12 +81,20 @@ def check_same(what, before: dict, now: dict, way_out: str, free=()) -> None:
 class RunDirectory:
     """A folder with the files named at the top of this module.
 
+    It may come from anybody. So nothing of it is used before it is known that its folders
+    hold nothing but files and folders, and that no link in them leads out of it.
+
     Args:
-        path: the folder; made by `begin`.
+        path: the folder; made by `begin`. It may be a link itself.
+
+    Raises:
+        InputError: one of its folders, or something below, leads out of it or is no file.
     """
 
     def __init__(self, path):
         self.path = user_path(path)
+        for name in FOLDERS:
+            check_folder(self.path / name, self.path)
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False):
@@ -150,7 +162,7 @@ class RunDirectory:
         if not (self.path / "config.json").exists():
             raise InputError(
                 f"--run_dir={self.path} holds no run (config.json is missing); train one first: "
-                f"python -m oneshot_tf.train --run_dir={self.path}."
+                f"{command('train', f'--run_dir={self.path}')}."
             )
         config = read_json(self.path / "config.json")
         if config.get("version") != VERSION:

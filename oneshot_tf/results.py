@@ -5,6 +5,7 @@ import pathlib
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import check_form, read_json, write_atomically
+from oneshot_tf.printable import printable
 
 _ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
@@ -83,6 +84,6 @@ def print_results(directory) -> None:
             f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
             f"{result['num_steps']:,} steps each"
         )
-    text = "\n".join(lines)
+    text = "\n".join(map(printable, lines))
     print(text, flush=True)
     write_atomically(directory.path / "retrain" / "table.txt", lambda file: file.write(text + "\n"))

@@ -27,6 +27,7 @@ from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.results import print_results
 from oneshot_tf.space import cost
@@ -80,8 +81,8 @@ def main(run, retrain, train, device, location) -> None:
             write_json(folder / "result.json", {**made_with, **result})
             print_results(directory)
             print(
-                f"Results are in {folder / 'result.json'}. Next: python -m oneshot_tf.export "
-                f"--run_dir={directory.path}",
+                f"Results are in {folder / 'result.json'}. Next: "
+                f"{command('export', f'--run_dir={directory.path}')}",
                 flush=True,
             )
 
