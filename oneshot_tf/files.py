@@ -21,6 +21,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.opening import check_length, entries_below, open_file, read_bytes
+from oneshot_tf.printable import printable
 
 _WRITING = ".writing"
 _LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)
@@ -124,9 +125,16 @@ def _flush(folder) -> None:
             os.close(descriptor)
 
 
-def write_json(path, value) -> None:
-    """Writes JSON atomically."""
-    write_atomically(path, lambda file: file.write(json.dumps(value, indent=2) + "\n"))
+def write_json(path, value: dict) -> None:
+    """Writes a JSON object atomically, with the checksum of the rest as its last value."""
+    text = json.dumps({**value, "checksum": json_checksum(value)}, indent=2)
+    write_atomically(path, lambda file: file.write(text + "\n"))
+
+
+def json_checksum(value) -> str:
+    """Eight hexadecimal digits that follow from a JSON value, whatever the order of its names."""
+    plain = json.loads(json.dumps(value))
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def read_text(path, most: int = MOST_TEXT) -> str:
@@ -162,10 +170,10 @@ def _parsed(text: str):
 
 
 def read_json(path) -> dict:
-    """Reads a JSON object of at most 2^24 bytes.
+    """Reads a JSON object of at most 2^24 bytes; files of earlier versions have no checksum.
 
     Raises:
-        InputError: no such file, or not a JSON object.
+        InputError: no such file, not a JSON object, or changed since it was written.
     """
     text = read_text(path, MOST_JSON)
     try:
@@ -174,6 +182,11 @@ def read_json(path) -> dict:
         raise InputError(f"{path} can't be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
+    if value.pop("checksum", None) not in (None, json_checksum(value)):
+        raise InputError(
+            f"{path} was changed after it was written: its checksum does not fit. Put back the "
+            "file as it was."
+        )
     return value
 
 
@@ -196,6 +209,24 @@ def read_json_lines(path, form) -> list[dict]:
             check_form(path, value, form)
             lines.append(value)
     return lines
+
+
+def check_run(path, value: dict, run_id: str | None) -> None:
+    """Raises InputError for a file of another run.
+
+    Args:
+        path: where `value` is from.
+        value: what the file holds; its "run_id" says whose it is.
+        run_id: of the run that it was found in; None for a run that an earlier version began,
+            whose files do not say whose they are.
+    """
+    found = value.get("run_id")
+    if run_id is not None and found != run_id:
+        whose = "a run without an id" if found is None else f"the run {printable(found)[:8]}"
+        raise InputError(
+            f"{path} is of {whose}; this is the run {run_id[:8]}. Put this run's own file there, "
+            "or remove it."
+        )
 
 
 def check_form(path, value, form) -> None:
@@ -267,15 +298,31 @@ def read_arrays(path, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
     Raises:
         InputError: it is missing, no file, longer, truncated, damaged or not of that kind.
     """
+    with _opened_arrays(path, most) as (file, _), np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def array_shapes(path, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
+    """The shapes of named arrays, by their headers; no array is read.
+
+    Raises:
+        InputError: as `read_arrays`.
+    """
+    with _opened_arrays(path, most) as (_, shapes):
+        return shapes
+
+
+@contextlib.contextmanager
+def _opened_arrays(path, most):
+    """Yields the file and the shapes of its arrays, once these are known to fit the file."""
     try:
         with open(open_file(path), "rb") as file:
             length = os.fstat(file.fileno()).st_size
             check_length(path, length, most)
             with zipfile.ZipFile(file) as archive:
-                _check_members(archive, length)
+                shapes = _check_members(archive, length)
             file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+            yield file, shapes
     except InputError:
         raise
     except FileNotFoundError:
@@ -285,21 +332,26 @@ def read_arrays(path, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
 
 
 def _check_members(archive, length):
-    """Raises ValueError unless the arrays of an archive are as long as their headers promise."""
+    """Shapes by name; ValueError unless arrays are as long as their headers promise."""
     members = archive.infolist()
     stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
     if not stored or sum(member.file_size for member in members) > length:
         raise ValueError("its members are compressed, or longer than the file")
+    shapes = {}
     for member in members:
         with archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             if version != (1, 0):
                 raise ValueError(f"array format {version}")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype.hasobject or dtype.itemsize < 1 or min(shape, default=0) < 0:
+            # An array without elements could promise any shape for nothing.
+            small = math.prod(max(1, n) for n in shape) <= member.file_size
+            if dtype.hasobject or dtype.itemsize < 1 or min(shape, default=0) < 0 or not small:
                 raise ValueError(f"an array of shape {shape} and type {dtype}")
             if file.tell() + dtype.itemsize * math.prod(shape) != member.file_size:
                 raise ValueError("a member has another length than its header says")
+        shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
 
 
 def checksum(path) -> int:

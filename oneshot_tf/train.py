@@ -122,7 +122,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
             )  # fmt: skip
         last = fit_supernet(
             supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
-            directory.path, device, track,
+            directory.path, device, track, directory.run_id(),
         )  # fmt: skip
     print(
         f"Trained for {last['step']:,} steps. Next: "

@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import scipy.stats
+from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, settings
@@ -23,6 +24,7 @@ from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -294,10 +296,12 @@ def run(tmp_path, space, digits):
 def add_candidates(directory, space, count=60):
     rng = np.random.default_rng(0)
     architectures = ost.RandomSearch(space, seed=0).propose(count)
+    counted = (space, architectures, ost.Stack(6, 16), 2)
+    costs = zip(cost.parameters(*counted).tolist(), cost.multiply_adds(*counted, 8).tolist())
     rows = [
-        Candidate(a, 0.4 + 0.2 * rng.random(), 1.5, 400, int(rng.integers(10**5)), 7, 0,
+        Candidate(a, int(160 + 80 * rng.random()) / 400, 1.5, 400, *map(int, each), 0,
                   float(rng.random()) + 0.1)
-        for a in architectures
+        for a, each in zip(architectures, costs)
     ]  # fmt: skip
     rows = ranked(rows)
     CandidateFile(directory.path / "candidates.csv", space).write(rows)
@@ -318,6 +322,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
     folder = directory.path / "retrain" / name
     folder.mkdir(parents=True)
     result = {
+        "run_id": directory.run_id(),
         "retrain": {"select": select, "num_cells": 6, "filters": 16, "seed": 0}, "nets": found,
         "evaluated_on": "validation", "num_images": 400, "num_steps": 10, "mean": 0.7, "std": 0.01,
     }  # fmt: skip
@@ -342,6 +347,7 @@ def change(directory, name, **changes):
     """Rewrites a result.json; changes of "net" go into each net."""
     path = directory.path / "retrain" / name / "result.json"
     result = json.loads(path.read_text())
+    result.pop("checksum", None)
     for net in result["nets"]:
         net.update(changes.get("net", {}))
     result.update({k: v for k, v in changes.items() if k != "net"})
@@ -534,9 +540,9 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     assert len(table) == 3 and table[1][1:] == table[2][1:]
     with pytest.raises(ost.InputError, match="holds no run"):
         report(run, compare=str(tmp_path / "nothing"))
-    config = json.loads((other / "config.json").read_text())
-    config["facts"]["fingerprint"]["train"][0] += 1
-    (other / "config.json").write_text(json.dumps(config))
+    facts = json.loads((other / "config.json").read_text())["facts"]
+    facts["fingerprint"]["train"][0] += 1
+    edit_json(other / "config.json", facts=facts)
     with pytest.raises(ost.InputError, match="other images"):
         report(run, compare=str(other))
 

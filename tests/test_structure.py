@@ -43,8 +43,8 @@ ALLOWED = {
     "saved_model_check": {"errors", "files", "data"},
     "candidates": {"errors", "files", "printable", "space"},
     "tuner_worker": {"errors"},
-    "results": {"errors", "files", "printable"},
-    "analysis": {"errors", "files", "printable", "space", "candidates", "results"},
+    "results": {"errors", "files", "space", "printable"},
+    "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
 }
 PROGRAMS = {

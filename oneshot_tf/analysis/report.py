@@ -11,6 +11,7 @@ from oneshot_tf.candidates import CandidateFile, measured
 from oneshot_tf.files import read_json_lines
 from oneshot_tf.printable import command
 from oneshot_tf.results import read_results
+from oneshot_tf.settings import DataSettings, OneShotSettings
 from oneshot_tf.space.architecture import Architecture
 
 
@@ -32,7 +33,7 @@ class Report:
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
         self.page, self.words = Page(), []
-        self.config = directory.config()
+        self.dataset = directory.group(DataSettings, "data").dataset
         self.candidates = self._candidates(directory)
         self.nets, self.only = collect(directory, only), only
 
@@ -46,7 +47,7 @@ class Report:
         self._tracked()
         self._winner()
         self._commands()
-        title = f"{self.config['data']['dataset']}: {self.directory.path.name}"
+        title = f"{self.dataset}: {self.directory.path.name}"
         return self.page.write(self.directory.path / "report", title, self.words)
 
     def _ranking(self):
@@ -79,7 +80,7 @@ class Report:
         self.page.head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
         results = read_results(self.directory)
         rows = []
-        dataset = self.config["data"]["dataset"]
+        dataset = self.dataset
         for result in results:
             settings, nets = result["retrain"], result["nets"]
             millions = np.array([net["parameters"] for net in nets]) / 1e6
@@ -148,11 +149,11 @@ class Report:
         rows, groups, values = [], {}, []
         for number, directory in enumerate((self.directory, *self.others), start=1):
             known = {str(c.architecture): c for c in measured(self._candidates(directory))}
-            one_shot = directory.config()["one_shot"]
+            one_shot = directory.group(OneShotSettings, "one_shot")
             # Without the folder's name, so that plots don't change when it is renamed.
             name = (
-                f"{number}: r = {one_shot['drop_rate']:g}, "
-                f"{one_shot['drop_schedule']}, seed {one_shot['seed']}"
+                f"{number}: r = {one_shot.drop_rate:g}, "
+                f"{one_shot.drop_schedule}, seed {one_shot.seed}"
             )
             points = [
                 (known[n.architecture].candidate_accuracy, n.mean, n.accuracies)
