@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-import re
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import check_form, check_run, read_json, write_atomically
@@ -10,7 +9,6 @@ from oneshot_tf.printable import printable
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
-_NAME = re.compile(r"[\w-]{1,100}", re.ASCII)  # of a folder below retrain/
 _ROUNDING = 1e-6
 _ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
@@ -110,11 +108,6 @@ def judged_in(result: dict) -> str:
 def read_results(directory) -> list[dict]:
     """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
-    for path in paths:
-        if not _NAME.fullmatch(path.parent.name):
-            raise InputError(
-                f"{path.parent} must be named by up to 100 letters, digits, '_' and '-'. Rename it."
-            )
     results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 

@@ -59,10 +59,13 @@ def test_other_settings_are_refused_and_named(directory, space):
     assert directory.space() == space
 
 
-def test_a_setting_that_a_run_lacks_has_its_default(directory):
+def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
     values = TrainSettings().to_dict()
     del values["label_smoothing"]
     change(directory.path / "config.json", train=values)
+    with pytest.raises(ost.InputError, match=r"'train' \('label_smoothing is missing'\)"):
+        directory.check_settings(GROUPS)
+    change(directory.path / "config.json", version=1)
     directory.check_settings(GROUPS)
     with pytest.raises(ost.InputError, match=r"--label_smoothing=0.0, now"):
         directory.check_settings({"train": TrainSettings(label_smoothing=0.1)})

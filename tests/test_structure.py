@@ -20,7 +20,7 @@ ALLOWED = {
     "errors": set(),
     "printable": set(),
     "opening": {"errors"},
-    "files": {"errors", "opening"},
+    "files": {"errors", "opening", "printable"},
     "interrupts": set(),
     "output": {"errors", "printable"},
     "locks": {"errors", "files", "opening", "printable"},
