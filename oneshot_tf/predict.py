@@ -28,9 +28,7 @@ def main(predict, images) -> None:
             others were classified.
     """
     if not images:
-        raise InputError(
-            f"No image was given: {command('predict', '--saved_model=DIR', 'a.jpg')}."
-        )
+        raise InputError(f"No image was given: {command('predict', '--saved_model=DIR', 'a.jpg')}.")
     classify, bad = _classifier(predict), 0
     for image in images:
         try:

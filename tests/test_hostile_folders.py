@@ -204,9 +204,7 @@ def test_leftovers_are_removed_but_not_followed(place):
 def test_the_run_directory_itself_may_be_a_link(place, tmp_path):
     (tmp_path / "link").symlink_to(place.run)
     (place.run / "checkpoints" / "newest").symlink_to("step_000000002.npz")  # stays inside
-    analyze.main(
-        settings.RunSettings(run_dir=str(tmp_path / "link")), settings.AnalyzeSettings(resamples=100)
-    )
+    PROGRAMS["analyze"](settings.RunSettings(run_dir=str(tmp_path / "link")))
     assert (place.run / "report" / "report.html").exists()
     assert place._tree() == place.before
 
@@ -234,8 +232,8 @@ def test_reproduce_trains_in_no_folder_elsewhere(place, name):
 
 @pytest.mark.parametrize(
     "name, kind",
-    [("variables/variables.index", "pipe"), ("saved_model.pb", "zero"), ("architecture.json", "pipe"),
-     ("architecture.json", "huge")],
+    [("variables/variables.index", "pipe"), ("saved_model.pb", "zero"),
+     ("architecture.json", "pipe"), ("architecture.json", "huge")],
 )  # fmt: skip
 def test_predict_reads_files_only(place, name, kind):
     (place.run / "export").mkdir()

@@ -3,12 +3,14 @@
 import csv
 import io
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
 
 import pytest
 
+import oneshot_tf
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.errors import InputError
 from oneshot_tf.output import Output
@@ -105,13 +107,15 @@ def test_hidden_characters_are_escaped():
     shown = r"\x1b]0;pwn\x07\x1b[2J\u202egnp\u2028\x9b\ud800"
     assert printable(HOSTILE) == shown and printable(f"a\n{HOSTILE}") == rf"a\n{shown}"
     raw = io.BytesIO()
-    print(f"a\t{HOSTILE}\nb", file=Output(io.TextIOWrapper(raw), "program"), flush=True)
+    stream = io.TextIOWrapper(raw)
+    print(f"a\t{HOSTILE}\nb", file=Output(stream, "program"), flush=True)
     assert raw.getvalue().decode() == f"a\t{shown}\nb\n"
 
 
 def test_words_of_all_languages_stay():
-    for text in ("caf\u00e9", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u6f22\u3000\u5b57",
-                 "\U0001f468\u200d\U0001f469", "10\u00a0%", "a  b\\n"):  # fmt: skip
+    for text in ("caf\u00e9", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+                 "\u6f22\u3000\u5b57", "\U0001f468\u200d\U0001f469", "10\u00a0%",
+                 "a  b\\n"):  # fmt: skip
         assert printable(text) == text
 
 
@@ -137,7 +141,7 @@ def test_no_cell_becomes_a_formula(text):
      "prev1:sep3x3 | block0+prev2:max3x3"],
 )  # fmt: skip
 def test_numbers_and_architectures_stay_as_they_are(text):
-    assert csv_text([[text]]).strip("\n\"") == text
+    assert csv_text([[text]]).strip('\n"') == text
 
 
 def test_a_page_shows_what_is_hidden(tmp_path):
@@ -155,26 +159,48 @@ def test_a_page_shows_what_is_hidden(tmp_path):
 # ---------------------------------------------------------------------------- whole programs
 
 
-def draw(cwd, redirections, architecture="prev1:sep3x3", **env):
-    """What a shell sees of `draw`: exit code, standard output and standard error."""
-    line = f"{shlex.join([sys.executable, '-m', 'oneshot_tf.draw', architecture, 'a.svg'])}"
+# Without what the package's own file imports, which takes seconds.
+LIGHT = f"""
+import sys, types
+package = types.ModuleType("oneshot_tf")
+package.__path__ = [{str(pathlib.Path(oneshot_tf.__file__).parent)!r}]
+sys.modules["oneshot_tf"] = package
+from oneshot_tf import config, errors
+def main():
+    for _ in range(3): print("printed")
+    print("printed", flush=True)
+    open("done", "w").close()
+    if sys.argv[1:]: raise errors.InputError("What\x1b[2J\\n.")
+config.run(main, files=False)
+"""
+
+
+def in_a_shell(folder, redirections, fail=False, **env):
+    """Exit code, standard output and standard error of a program that a shell starts."""
+    (folder / "program.py").write_text(LIGHT.replace("sys.argv[1:]", str(fail)))
     done = subprocess.run(
-        ["bash", "-c", f"{line} {redirections}"], cwd=cwd, env={**os.environ, **env},
-        capture_output=True, text=True,
+        ["bash", "-c", f"{shlex.join([sys.executable, 'program.py'])} {redirections}"], cwd=folder,
+        env={**os.environ, **env}, capture_output=True, text=True,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and (folder / "done").exists()
+    (folder / "done").unlink()
     return done.returncode, done.stdout, done.stderr
 
 
 def test_standard_output_that_takes_nothing(tmp_path):
-    code, _, errors = draw(tmp_path, "> /dev/full")
-    assert code == 0 and (tmp_path / "a.svg").exists()
-    assert errors.count("standard output cannot be written (No space left on device)") == 1
-    assert len(errors.splitlines()) == 1
-    assert draw(tmp_path, ">&- 2>&-") == (0, "", "")
+    code, _, errors = in_a_shell(tmp_path, "> /dev/full")
+    assert code == 0 and len(errors.splitlines()) == 1
+    assert "standard output cannot be written (No space left on device); the program" in errors
+    assert in_a_shell(tmp_path, ">&-") == (0, "", "")
+    assert in_a_shell(tmp_path, "<&- >&- 2>&-") == (0, "", "")
 
 
 def test_standard_error_that_takes_nothing(tmp_path):
     for redirections in ("2> /dev/full", "2>&-", "> /dev/full 2> /dev/full"):
-        code, _, errors = draw(tmp_path, redirections, architecture="what")
+        code, _, errors = in_a_shell(tmp_path, redirections, fail=True)
         assert (code, errors) == (1, "")
+
+
+def test_an_error_is_one_line(tmp_path):
+    code, _, errors = in_a_shell(tmp_path, "", fail=True)
+    assert code == 1 and errors == r"python -m oneshot_tf.program: error: What\x1b[2J\n." + "\n"

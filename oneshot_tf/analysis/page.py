@@ -43,8 +43,7 @@ class Page:
     def missing(self, what: str, command: str) -> None:
         """Says what isn't there, and the command that makes it."""
         self._body.append(
-            f"<p class='missing'>{_escaped(what)} To have it: "
-            f"<code>{_escaped(command)}</code></p>"
+            f"<p class='missing'>{_escaped(what)} To have it: <code>{_escaped(command)}</code></p>"
         )
 
     def figure(self, name: str, svg: str, caption: str) -> None:
@@ -57,8 +56,7 @@ class Page:
         self._files[f"{name}.csv"] = csv_text([titles, *rows])
         head = "".join(f"<th>{_escaped(title)}</th>" for title in titles)
         lines = (
-            "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>"
-            for row in rows
+            "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows
         )
         self._body.append(
             f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
