@@ -80,6 +80,8 @@ def test_a_run_directory_explains_itself(folder):
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
     made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
+    folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
+    assert folders <= set(records.FOLDERS)  # which are looked at before they are used
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
     assert len(starts) == 3 and "keras" in starts[0]["packages"]
