@@ -18,7 +18,7 @@ from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, settings
-from oneshot_tf.analysis import paper, ranking
+from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
@@ -543,6 +543,11 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     assert "has 0 of the 20 architectures" in text
     table = read_table(run, "one_shot_models")
     assert len(table) == 3 and table[1][2:] == table[2][2:]
+    assert [row[0][:2] for row in table[1:]] == ["1:", "2:"]
+    assert [row[1] for row in table[1:]] == [run.path.name, "other"]
+    for path in (run.path / "report").glob("*.svg"):  # the same once a folder is renamed
+        text = path.read_text()
+        assert not any(part in text for part in ("other", f"{run.path.name} (n", ">run:")), path
     with pytest.raises(ost.InputError, match="holds no run"):
         report(run, compare=str(tmp_path / "nothing"))
     facts = json.loads((other / "config.json").read_text())["facts"]
@@ -550,6 +555,12 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     edit_json(other / "config.json", facts=facts)
     with pytest.raises(ost.InputError, match="other images"):
         report(run, compare=str(other))
+
+
+def test_names_do_not_break_a_plot():
+    point = (0.5, 0.6, [0.6])
+    drawing = plots.ranking({"top$\\no$\x1b": [point]}, "x")
+    assert r"top$\no$\x1b" in drawing and "\x1b" not in drawing
 
 
 def test_names_do_not_break_the_page(run, space):
