@@ -14,6 +14,7 @@ from oneshot_tf.data.images import decode
 from oneshot_tf.data.pixels import BadImage
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, read_json, user_path
+from oneshot_tf.saved_model_graph import check_graph
 
 _FORM = {"class_names": [str]}
 
@@ -82,6 +83,7 @@ def _classifier(predict):
 
 
 def _load(folder):
+    check_graph(folder)  # before anything of it runs
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]
     except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
