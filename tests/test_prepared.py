@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -241,6 +243,19 @@ def test_names_that_would_fetch_code_or_lead_elsewhere(copy, payload, name):
     with pytest.raises(ost.InputError, match="is not the name of a data set"):
         load(copy, name)
     assert not payload.exists()
+
+
+def test_programs_import_nothing_from_the_current_folder(tmp_path):
+    """"python -m" would: a file there that is called like a package, or run directories."""
+    for name in ("numpy", "tempfile", "absl", "keras", "runs"):
+        (tmp_path / f"{name}.py").write_text("open('PWNED', 'w').close()\nraise SystemExit(3)\n")
+    root = str(pathlib.Path(__file__).parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "oneshot_tf.draw", "--help"], cwd=tmp_path, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert done.returncode == 0 and "--file" in done.stdout, done.stderr
+    assert not (tmp_path / "PWNED").exists()
 
 
 def test_every_way_in_which_tensorflow_datasets_wrote_features(tmp_path):
