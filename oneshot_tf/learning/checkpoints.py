@@ -12,6 +12,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import make_folder, read_arrays, write_arrays
+from oneshot_tf.opening import check_folder
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the
 # optimizer's momentum.
@@ -25,10 +26,14 @@ class Checkpoints:
     Args:
         folder: where they are.
         keep: how many of the newest stay.
+
+    Raises:
+        InputError: the folder is a link that leads out of the one above it, or holds one.
     """
 
     def __init__(self, folder, keep: int = 3):
         self.folder = pathlib.Path(folder)
+        check_folder(self.folder, self.folder.parent)
         self.keep = keep
 
     def steps(self) -> list[int]:
