@@ -209,8 +209,9 @@ def test_the_run_directory_itself_may_be_a_link(place, tmp_path):
     assert place._tree() == place.before
 
 
-def test_a_library_call_follows_no_link_either(place, digits):
-    place.put("tensorboard", "folder link")
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoints"])
+def test_a_library_call_follows_no_link_either(place, digits, name):
+    place.put(name, "folder link")
     space = ost.bender2018(1)
     net = ost.Supernet(space, ost.Stack(1, 2), digits.num_classes)
     with pytest.raises(ost.InputError, match="outside of"):

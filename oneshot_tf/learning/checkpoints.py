@@ -13,6 +13,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import array_shapes, make_folder, read_arrays, write_arrays
+from oneshot_tf.opening import check_folder
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the
 # optimizer's momentum.
@@ -31,12 +32,16 @@ class Checkpoints:
         owner: a text that tells the net that is trained here from all others. A checkpoint that
             was saved with another one is refused. None: no text is saved, and any is accepted.
         num_steps: length of the training; a checkpoint of a later step is refused. None: any.
+
+    Raises:
+        InputError: the folder is a link that leads out of the one above it, or holds one.
     """
 
     def __init__(
         self, folder, keep: int = 3, owner: str | None = None, num_steps: int | None = None
     ):
         self.folder = pathlib.Path(folder)
+        check_folder(self.folder, self.folder.parent)
         self.keep, self.owner, self.num_steps = keep, owner, num_steps
 
     def steps(self) -> list[int]:

@@ -27,7 +27,6 @@ from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.learning.summaries import Summaries
-from oneshot_tf.opening import check_folder
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 
@@ -130,8 +129,6 @@ class Loop:
         self.variables = net.variables + self.optimizer.variables
         self.track = track
         self.directory = None if directory is None else make_folder(directory)
-        for name in ("checkpoints", "tensorboard") if self.directory else ():
-            check_folder(self.directory / name, self.directory)
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict:
         """Trains from the newest checkpoint to the end; returns the last metrics."""
