@@ -24,6 +24,7 @@ ALLOWED = {
     "locks": {"errors", "files"},
     "progress": set(),
     "devices": set(),
+    "threads": {"errors"},
     "compiler": set(),
     "settings": {"errors", "space"},
     "config": {"errors", "interrupts", "output"},
@@ -43,7 +44,7 @@ ALLOWED = {
     "tuner_worker": {"errors"},
     "results": {"errors", "files"},
     "analysis": {"errors", "files", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "settings", "space", "data"},
+    "records": {"errors", "files", "locks", "settings", "space", "data", "threads"},
 }
 PROGRAMS = {
     "train",
