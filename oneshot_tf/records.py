@@ -36,6 +36,7 @@ from oneshot_tf.files import (
     check_form,
     make_folder,
     read_json,
+    read_json_lines,
     remove_leftovers,
     user_path,
     write_atomically,
@@ -44,12 +45,14 @@ from oneshot_tf.files import (
 from oneshot_tf.locks import locked
 from oneshot_tf.opening import check_folder
 from oneshot_tf.printable import command
-from oneshot_tf.settings import DataSettings, ModelSettings
+from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.stacking import Stack
+from oneshot_tf.threads import FORM, going_on, surroundings
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
-FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
+FREE = {"run_dir", "data_dir", "download", "distribution", "threads",
+         "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
          "max_rollbacks", "track_architectures"}  # fmt: skip
 # "fingerprint" has "test" too, but in runs that earlier versions began.
@@ -310,8 +313,30 @@ class RunDirectory:
             if now != before and not (old and before[2] == 0 and now[:2] == before[:2]):
                 raise InputError(_changed(dataset.name, self.path, split, before, now, old))
 
-    def note_provenance(self, devices) -> None:
-        """Adds to provenance.jsonl how and with what a program was started."""
+    def threads(self, asked: int) -> int:
+        """What to give `set_threads`: the number asked for, or what the run was begun with.
+
+        Args:
+            asked: the value of --threads; 0 for the run's.
+        """
+        if asked or not (self.path / "config.json").exists():
+            return asked
+        return self.group(DeviceSettings, "device").threads
+
+    def note_provenance(self, work: str) -> None:
+        """Adds to provenance.jsonl how and with what a program was started.
+
+        Prints a line if the same work was begun in surroundings that may give other results.
+
+        Args:
+            work: what the program works on, such as "train" or "retrain/top".
+        """
+        path = self.path / "provenance.jsonl"
+        around = surroundings()
+        starts = read_json_lines(path, {"work": str, **FORM})
+        begun = next((start for start in starts if start["work"] == work), None)
+        if line := going_on(begun, around) if begun else "":
+            print(line, flush=True)
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": sys.argv,
@@ -320,9 +345,10 @@ class RunDirectory:
             "commit": _commit(),
             "host": platform.node(),
             "machine": platform.platform(),
-            "devices": devices,
+            "work": work,
+            **around,
         }
-        append_line(self.path / "provenance.jsonl", json.dumps(start))
+        append_line(path, json.dumps(start))
 
 
 def _changed(name, path, split, before, now, old):

@@ -13,7 +13,6 @@ import re
 import zlib
 
 import numpy as np
-import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidates import CandidateFile, Strata, ranked, select
@@ -32,12 +31,14 @@ from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.results import owner_of, print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.threads import set_threads
 
 
 def main(run, retrain, train, device, location) -> None:
     """Retrains; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     model = directory.group(settings.ModelSettings, "model")
+    set_threads(directory.threads(device.threads))  # before TensorFlow starts
     retrain = dataclasses.replace(
         retrain,
         filters=retrain.filters or model.filters,
@@ -71,7 +72,7 @@ def main(run, retrain, train, device, location) -> None:
         if is_chief(strategy):
             _print_inventory(dataset.inventory(decode_test=False))
             write_json(folder / "settings.json", made_with)
-            directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+            directory.note_provenance(f"retrain/{retrain.name}")
         with strategy.scope():
             shared = f"{directory.path} (--run_dir is a folder that all of them share)"
             check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])

@@ -38,6 +38,7 @@ from oneshot_tf.results import read_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
+from oneshot_tf.threads import set_threads
 
 _BEFORE = {"skip_twins": False}  # what searches did that say nothing of it
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
@@ -49,6 +50,7 @@ def main(run, search, location, devices) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     directory.config()  # says so where there is no run
+    set_threads(directory.threads(devices.threads))  # before TensorFlow starts
     strategy = make_strategy(devices.distribution, 0, (search, devices))
     alone = contextlib.nullcontext()
     with directory.locked() if is_chief(strategy) else alone, watching(strategy), strategy.scope():
@@ -189,7 +191,7 @@ class _Search:
     def _begin(self):
         """Called when all is known to be well: until then, nothing on disk changes."""
         if is_chief():
-            self.directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+            self.directory.note_provenance("search")
         self.file.write(dataclasses.replace(c, rank=0) for c in self.done.values())
 
     def evaluate_all(self):

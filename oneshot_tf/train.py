@@ -7,8 +7,6 @@ python -m oneshot_tf.search --run_dir=DIR.
 import contextlib
 import dataclasses
 
-import tensorflow as tf
-
 from oneshot_tf import config, settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
@@ -24,6 +22,7 @@ from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
+from oneshot_tf.threads import set_threads
 
 
 def main(run, data, model, train, one_shot, device) -> None:
@@ -33,6 +32,7 @@ def main(run, data, model, train, one_shot, device) -> None:
         place = user_path(place).resolve()
         data = dataclasses.replace(data, dataset=f"{kind}:{place}")
     directory = RunDirectory(run.run_dir)
+    set_threads(directory.threads(device.threads))  # before TensorFlow starts
     train, one_shot, dataset = _sizes(directory, data, train, one_shot, device.distribution)
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory.check_settings(groups)
@@ -99,7 +99,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
     if is_chief(strategy):
         directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
         directory.check_data(dataset, test=True)
-        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+        directory.note_provenance("train")
         print(format_table(inventory), flush=True)
         for warning in warnings(inventory, train.ghost_batch_size):
             print(f"Warning: {warning}", flush=True)

@@ -42,6 +42,7 @@ from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.threads import set_threads
 from oneshot_tf.tuner_worker import tuner_worker
 
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
@@ -58,6 +59,7 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
     for name, value in (("batch_size", train.batch_size), ("train_steps", one_shot.train_steps)):
         if value < 1:
             raise InputError(f"--{name} must be at least 1; got {value}.")
+    set_threads(device.threads)  # before TensorFlow starts
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
     worker = tuner_worker()

@@ -501,7 +501,7 @@ def test_a_whole_run(run, space, capsys):
     add_result(run, "stratified", rows[::3])
     add_result(run, "top", rows[:5], select="top")
     add_result(run, "random", rows[5:40:7], select="random")
-    run.note_provenance(["CPU:0"])
+    run.note_provenance("train")
     page = report(run)
     assert sum(tag == "svg" for tag, _ in page.tags) == 4
     said = capsys.readouterr().out

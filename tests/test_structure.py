@@ -26,6 +26,7 @@ ALLOWED = {
     "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
+    "threads": {"errors"},
     "compiler": set(),
     "settings": {"errors", "space"},
     "config": {"errors", "files", "interrupts", "output", "printable"},
@@ -46,7 +47,8 @@ ALLOWED = {
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "space", "printable"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
+    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data",
+                "threads"},
 }
 PROGRAMS = {
     "train",
