@@ -23,6 +23,7 @@ ALLOWED = {
     "files": {"errors", "opening", "printable"},
     "interrupts": set(),
     "output": {"errors", "printable"},
+    "run_config": {"errors", "files", "settings"},
     "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
@@ -45,7 +46,8 @@ ALLOWED = {
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "space", "printable"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
+    "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
+                "space", "data"},  # fmt: skip
 }
 PROGRAMS = {
     "train",
