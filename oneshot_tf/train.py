@@ -20,6 +20,7 @@ from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.threads import set_threads
@@ -87,13 +88,7 @@ def _sizes(directory, data, train, one_shot, distribution):
 def _train(directory, strategy, space, dataset, turns, groups):
     model, train, one_shot, device = (groups[g] for g in ("model", "train", "one_shot", "device"))
     inventory = dataset.inventory()  # before anything is written: test images may be damaged
-    facts = {
-        "class_names": dataset.class_names,
-        "image_size": dataset.image_size,
-        "mean": dataset.mean.tolist(),
-        "std": dataset.std.tolist(),
-        "fingerprint": dataset.fingerprint(),
-    }
+    facts = facts_of(dataset)
     with strategy.scope():
         check_alike("images (--data_dir)", facts)
     if is_chief(strategy):

@@ -24,6 +24,7 @@ from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -288,7 +289,7 @@ def run(tmp_path, space, digits):
         "train": settings.TrainSettings(), "one_shot": settings.OneShotSettings(),
         "device": settings.DeviceSettings(),
     }  # fmt: skip
-    facts = {"class_names": ["<a>", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
+    facts = {**facts_of(digits), "class_names": ["<a>", "b"]}
     directory.begin(groups, space, [], facts)
     return directory
 

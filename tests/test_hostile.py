@@ -22,6 +22,7 @@ from oneshot_tf.candidates import Candidate, CandidateFile
 from oneshot_tf.files import read_arrays, write_arrays, write_json
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -180,9 +181,8 @@ def test_candidate_files(csv_file, data):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, digits):
     directory = records.RunDirectory(tmp_path_factory.mktemp("run") / "run")
-    facts = {"class_names": ["a", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
     groups = {name: kind() for name, kind in GROUPS.items()}
-    directory.begin(groups, SPACE, [], facts)
+    directory.begin(groups, SPACE, [], {**facts_of(digits), "class_names": ["a", "b"]})
     config = json.loads((directory.path / "config.json").read_text())
     del config["checksum"]  # with it, any change would be noticed
     return directory, config

@@ -23,6 +23,7 @@ ALLOWED = {
     "files": {"errors", "opening", "printable"},
     "interrupts": set(),
     "output": {"errors", "printable"},
+    "run_config": {"errors", "files", "settings"},
     "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
@@ -47,8 +48,8 @@ ALLOWED = {
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "space", "printable"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data",
-                "threads"},
+    "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
+                "space", "data", "threads"},  # fmt: skip
 }
 PROGRAMS = {
     "train",

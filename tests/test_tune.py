@@ -16,6 +16,7 @@ from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
 from oneshot_tf.candidates import Candidate, CandidateFile
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
@@ -152,10 +153,8 @@ def source(tmp_path, digits):
     """A run with candidates and stand-alone nets, of the same data and space."""
     run, space = RunDirectory(tmp_path / "source"), ost.bender2018(1)
     _, data, model, train, one_shot, device = groups()
-    facts = {"class_names": list(digits.class_names), "image_size": 8,
-             "fingerprint": digits.fingerprint()}  # fmt: skip
     parts = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
-    run.begin(parts, space, [], facts)
+    run.begin(parts, space, [], facts_of(digits))
     architectures = ost.RandomSearch(space, 0).propose(6)
     costs = _costs(space, architectures, model.stack(), 10)
     rows = [
