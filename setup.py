@@ -47,6 +47,6 @@ setup(
         **TENSORFLOW,
         # The TPU's compiler, for a machine without TPU.
         "plan": ["jax>=0.7; python_version >= '3.11'", "libtpu>=0.0.23; sys_platform == 'linux'"],
-        "test": ["hypothesis>=6.100", "pytest>=8", "ruff>=0.9"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import append_line, read_text, write_atomically
+from oneshot_tf.printable import command
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 
@@ -189,7 +190,7 @@ def print_top(best, path) -> None:
         print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
     print(
         f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
-        f"python -m oneshot_tf.retrain --run_dir={path}",
+        f"{command('retrain', f'--run_dir={path}')}",
         flush=True,
     )
 

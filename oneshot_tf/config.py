@@ -3,7 +3,6 @@
 The only file that knows absl. A program ends with `config.run(main, groups…)`.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -14,12 +13,15 @@ import sys
 from absl import flags
 
 from oneshot_tf.errors import InputError, short
+from oneshot_tf.files import read_text
 from oneshot_tf.interrupts import Interrupted, listen
 from oneshot_tf.output import printing
+from oneshot_tf.printable import printable
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # As installed, and as in a checkout.
 FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
+_MOST_FLAGS = 2**20  # bytes of a flag file
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -76,8 +78,7 @@ def _run(program, main, settings):
 
 
 def _fail(program, message, code):
-    with contextlib.suppress(OSError):  # standard error may be closed
-        print(f"{program}: error: {message}", file=sys.stderr, flush=True)
+    print(f"{program}: error: {printable(message)}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
@@ -158,9 +159,10 @@ def expand_flag_files(args, inside=()) -> list[str]:
         if path in inside:
             raise InputError(f"--flagfile={value}: {path} includes itself.")
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, ValueError) as error:
-            raise InputError(f"--flagfile={value}: {path} can't be read ({error}).") from None
+            text = read_text(path, _MOST_FLAGS).removeprefix("\ufeff")
+        except InputError as error:
+            raise InputError(f"--flagfile={value}: {error}") from None
+        lines = [line.strip() for line in text.splitlines()]
         for number, line in enumerate(lines, start=1):
             if line and not line.startswith(("#", "//")):
                 if not line.startswith("-"):

@@ -19,8 +19,9 @@ from oneshot_tf.files import check_form, user_path
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import judged_in, read_result, read_results
+from oneshot_tf.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.saved_model import Preprocessing, write_saved_model
 from oneshot_tf.saved_model_check import check_in_fresh_process
 from oneshot_tf.space.architecture import Architecture
@@ -117,8 +118,8 @@ def _chosen_folder(directory, net) -> pathlib.Path:
     results = [r for r in read_results(directory) if r["retrain"]["select"] != "all_on"]
     if not results:
         raise InputError(
-            f"{directory.path} has no retrained net; run python -m oneshot_tf.retrain "
-            f"--run_dir={directory.path} first."
+            f"{directory.path} has no retrained net; first run "
+            f"{command('retrain', f'--run_dir={directory.path}')}."
         )
     # Nets of the final training go first; test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]
@@ -140,19 +141,21 @@ def _chosen_folder(directory, net) -> pathlib.Path:
 def _restore(directory, folder):
     """The trained net of a folder, and what is known of it."""
     result_file = folder.parent.parent / "result.json"
-    result = read_result(result_file)
+    result = read_result(directory, result_file)
     place = str(folder.relative_to((directory.path / "retrain").resolve()))
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
         raise InputError(f"{result_file} doesn't know {place}; run retrain to its end first.")
-    model = directory.group(settings.ModelSettings, "model")
+    owner = owner_of(directory.run_id(), place)
+    checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
+    checkpoints.check_size(result["num_steps"], entry["parameters"])
     net = Standalone(
         directory.space(),
         Architecture.from_text(entry["architecture"]),
-        model.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
+        directory.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
         num_classes=len(directory.facts()["class_names"]),
     )
-    Checkpoints(folder / "checkpoints").restore_step(result["num_steps"], net.variables)
+    checkpoints.restore_step(result["num_steps"], net.variables)
     accuracy = entry["accuracies"][entry["folder"].index(place)]
     facts = {
         "stand_alone_accuracy": accuracy,

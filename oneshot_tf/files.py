@@ -1,24 +1,33 @@
 """Files that are whole or not there: written beside, flushed to disk, renamed.
 
-And reading what somebody else may have written: nothing read here runs code. Texts are
-bounded in length, and arrays take no more memory than their file is long.
+And reading what somebody else may have written: nothing read here runs code. No link is
+followed, and nothing but a file is opened (see `opening`). All files are bounded in length,
+and arrays take no more memory than their file is long.
 """
 
 import contextlib
 import ctypes
 import json
+import math
 import os
 import pathlib
+import re
 import shutil
 import sys
 import zipfile
+import zlib
 
 import numpy as np
 
 from oneshot_tf.errors import InputError
+from oneshot_tf.opening import check_length, entries_below, open_file, read_bytes
+from oneshot_tf.printable import printable
 
 _WRITING = ".writing"
-_MOST_TEXT = 2**28
+_LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)
+# Bytes. Values of JSON take up to some twenty times as much memory as their text.
+MOST_TEXT, MOST_JSON, MOST_JSON_LINES, MOST_ARRAYS = 2**28, 2**24, 2**26, 2**34
+_MOST_INT = 2**63  # of what NumPy and plots can hold
 _HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
@@ -57,7 +66,9 @@ def write_atomically(path, write, mode="w") -> None:
     beside = beside_of(path)
     with writing(path):
         try:
-            with open(beside, mode, encoding=None if "b" in mode else "utf-8") as file:
+            beside.unlink(missing_ok=True)  # of a program that had our number, and was killed
+            descriptor = open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -73,21 +84,35 @@ def beside_of(path) -> pathlib.Path:
     return path.with_name(f".{path.name}.{os.getpid()}{_WRITING}")
 
 
-def remove_leftovers(folder, name: str = "**/.*") -> None:
-    """Removes what programs that were killed were writing.
+def remove_leftovers(folder, name: str = "") -> None:
+    """Removes what programs that were killed were writing; never what a link leads to.
 
     Only for who holds the folder's lock.
 
     Args:
         folder: where.
-        name: pattern of the hidden names; by default whatever is below the folder.
+        name: what was to be written in the folder itself; by default all below it counts.
     """
     with writing(folder):
-        for path in list(pathlib.Path(folder).glob(f"{name}{_WRITING}")):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+        if name:
+            found = [path for path in pathlib.Path(folder).iterdir()
+                     if path.name.startswith(f".{name}.")]  # fmt: skip
+        else:
+            found = [pathlib.Path(entry.path) for entry in entries_below(folder)]
+        for path in found:
+            if not _LEFTOVER.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                remove_folder(path)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    path.unlink()
+
+
+def remove_folder(folder) -> None:
+    """Removes a folder with all that is in it, as far as possible; no link is followed."""
+    with contextlib.suppress(RecursionError):  # thousands of folders in each other
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush(folder) -> None:
@@ -100,46 +125,68 @@ def _flush(folder) -> None:
             os.close(descriptor)
 
 
-def write_json(path, value) -> None:
-    """Writes JSON atomically."""
-    write_atomically(path, lambda file: file.write(json.dumps(value, indent=2) + "\n"))
+def write_json(path, value: dict) -> None:
+    """Writes a JSON object atomically, with the checksum of the rest as its last value."""
+    text = json.dumps({**value, "checksum": json_checksum(value)}, indent=2)
+    write_atomically(path, lambda file: file.write(text + "\n"))
 
 
-def read_text(path) -> str:
-    """Reads a text of at most 2^28 bytes.
+def json_checksum(value) -> str:
+    """Eight hexadecimal digits that follow from a JSON value, whatever the order of its names."""
+    plain = json.loads(json.dumps(value))
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
+
+
+def read_text(path, most: int = MOST_TEXT) -> str:
+    """Reads a text of at most `most` bytes.
 
     Raises:
-        InputError: missing, not to be read, not UTF-8 or longer.
+        InputError: it is missing, no file, longer, not UTF-8, or can't be read.
     """
-    path = pathlib.Path(path)
     try:
-        if path.stat().st_size > _MOST_TEXT:
-            raise InputError(
-                f"{path} is larger than {_MOST_TEXT:,} bytes: not one of this package's."
-            )
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
+        text = read_bytes(path, most).decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} can't be read ({error}).") from None
 
 
-def read_json(path) -> dict:
-    """Reads a JSON object.
+def _parsed(text: str):
+    """The value of a JSON text.
 
     Raises:
-        InputError: no such file, or not a JSON object.
+        ValueError: it isn't one, or holds a number that 64 bits can't hold, or half a character.
+        RecursionError: it is too deep.
     """
-    text = read_text(path)
+
+    def whole(digits):
+        number = int(digits)
+        if not -_MOST_INT <= number < _MOST_INT:
+            raise ValueError(f"the number {digits[:12]}... does not fit into 64 bits")
+        return number
+
+    value = json.loads(text, parse_int=whole)
+    json.dumps(value, ensure_ascii=False).encode()  # no halves of characters
+    return value
+
+
+def read_json(path) -> dict:
+    """Reads a JSON object of at most 2^24 bytes; files of earlier versions have no checksum.
+
+    Raises:
+        InputError: no such file, not a JSON object, or changed since it was written.
+    """
+    text = read_text(path, MOST_JSON)
     try:
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # no halves of characters
+        value = _parsed(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read as JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a {type(value).__name__}; needed is a JSON object.")
+        raise InputError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
+    if value.pop("checksum", None) not in (None, json_checksum(value)):
+        raise InputError(
+            f"{path} was changed after it was written: its checksum does not fit. Put back the "
+            "file as it was."
+        )
     return value
 
 
@@ -149,14 +196,37 @@ def read_json_lines(path, form) -> list[dict]:
     Args:
         path: the file; it may be missing.
         form: as for `check_form`.
+
+    Raises:
+        InputError: it is no file, longer than 2^26 bytes, or can't be read.
     """
+    if not os.path.lexists(path):
+        return []
     lines = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in read_bytes(path, MOST_JSON_LINES).splitlines():
         with contextlib.suppress(ValueError, RecursionError):  # InputError is a ValueError
-            value = json.loads(line)
+            value = _parsed(line.decode(errors="replace"))
             check_form(path, value, form)
             lines.append(value)
     return lines
+
+
+def check_run(path, value: dict, run_id: str | None) -> None:
+    """Raises InputError for a file of another run.
+
+    Args:
+        path: where `value` is from.
+        value: what the file holds; its "run_id" says whose it is.
+        run_id: of the run that it was found in; None for a run that an earlier version began,
+            whose files do not say whose they are.
+    """
+    found = value.get("run_id")
+    if run_id is not None and found != run_id:
+        whose = "a run without an id" if found is None else f"the run {printable(found)[:8]}"
+        raise InputError(
+            f"{path} is of {whose}; this is the run {run_id[:8]}. Put this run's own file there, "
+            "or remove it."
+        )
 
 
 def check_form(path, value, form) -> None:
@@ -191,14 +261,23 @@ def _misfit(value, form, place):
         misfits = (_misfit(each, form[0], f"{place}/{i}") for i, each in enumerate(value))
         return next((misfit for misfit in misfits if misfit), None)
     fits = value is None if form is None else type(value) is form
-    if fits or (form is float and type(value) is int):
-        return None
-    return f"a {type(value).__name__} at {place or '/'}"
+    fits = fits or (form is float and type(value) is int)
+    if fits and type(value) is int and not -_MOST_INT <= value < _MOST_INT:
+        return f"a number that does not fit into 64 bits at {place or '/'}"
+    return None if fits else f"a {type(value).__name__} at {place or '/'}"
 
 
 def append_line(path, line: str) -> None:
-    """Appends one line and flushes it to disk."""
-    with writing(path), open(path, "a", encoding="utf-8") as file:
+    """Appends one line and flushes it to disk.
+
+    A file that has another name too, as in a copy made of hard links, is copied first.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with writing(path), open(open_file(path, flags), "a", encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_nlink > 1:
+            whole = read_bytes(path, MOST_TEXT) + f"{line}\n".encode()
+            write_atomically(path, lambda copy: copy.write(whole), mode="wb")
+            return
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -209,36 +288,79 @@ def write_arrays(path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, lambda file: np.savez(file, **arrays), mode="wb")
 
 
-def read_arrays(path) -> dict[str, np.ndarray]:
+def read_arrays(path, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
     """Reads what `write_arrays` wrote.
 
+    Args:
+        path: the file.
+        most: how many bytes it may have.
+
     Raises:
-        InputError: truncated, damaged or not of that kind.
+        InputError: it is missing, no file, longer, truncated, damaged or not of that kind.
     """
+    with _opened_arrays(path, most) as (file, _), np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def array_shapes(path, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
+    """The shapes of named arrays, by their headers; no array is read.
+
+    Raises:
+        InputError: as `read_arrays`.
+    """
+    with _opened_arrays(path, most) as (_, shapes):
+        return shapes
+
+
+@contextlib.contextmanager
+def _opened_arrays(path, most):
+    """Yields the file and the shapes of its arrays, once these are known to fit the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-            size = sum(member.file_size for member in members)
-            if not stored or size > os.path.getsize(path):
-                raise ValueError("its members are compressed, or longer than the file")
-            for member in members:
-                with archive.open(member) as file:
-                    _check_header(file, member.file_size)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        with open(open_file(path), "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            check_length(path, length, most)
+            with zipfile.ZipFile(file) as archive:
+                shapes = _check_members(archive, length)
+            file.seek(0)
+            yield file, shapes
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.") from None
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
         raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
 
 
-def _check_header(file, size):
-    """Raises ValueError unless a member is as long as the array that its header promises."""
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"array format {version}")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.hasobject or file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) != size:
-        raise ValueError("a member has another length than its header says")
+def _check_members(archive, length):
+    """Shapes by name; ValueError unless arrays are as long as their headers promise."""
+    members = archive.infolist()
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > length:
+        raise ValueError("its members are compressed, or longer than the file")
+    shapes = {}
+    for member in members:
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"array format {version}")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            # An array without elements could promise any shape for nothing.
+            small = math.prod(max(1, n) for n in shape) <= member.file_size
+            if dtype.hasobject or dtype.itemsize < 1 or min(shape, default=0) < 0 or not small:
+                raise ValueError(f"an array of shape {shape} and type {dtype}")
+            if file.tell() + dtype.itemsize * math.prod(shape) != member.file_size:
+                raise ValueError("a member has another length than its header says")
+        shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
+
+
+def checksum(path) -> int:
+    """CRC-32 of a file of at most 2^34 bytes.
+
+    Raises:
+        InputError: as `read_bytes`.
+    """
+    return zlib.crc32(read_bytes(path, MOST_ARRAYS))
 
 
 def replace_folder(source, target) -> None:
@@ -263,7 +385,7 @@ def replace_folder(source, target) -> None:
             os.replace(source, target)
             source = old
         _flush(target.parent)
-        shutil.rmtree(source, ignore_errors=True)
+        remove_folder(source)
 
 
 def _exchange(one, other) -> bool:

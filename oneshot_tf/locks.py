@@ -5,11 +5,16 @@ import fcntl
 import json
 import os
 import pathlib
+import shlex
 import socket
 import sys
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import make_folder, writing
+from oneshot_tf.files import check_form, make_folder, read_json, writing
+from oneshot_tf.opening import open_file
+from oneshot_tf.printable import printable
+
+_HOLDER = {"pid": int, "host": str, "command": [str]}
 
 
 @contextlib.contextmanager
@@ -26,7 +31,8 @@ def locked(folder, shared: bool = False, name: str = ".lock"):
         name: of the file.
 
     Raises:
-        InputError: another process holds it; the message has its number and host.
+        InputError: another process holds it; the message has its number and host. Or the
+            lock's file is a link, or no file.
     """
     folder = pathlib.Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -37,7 +43,8 @@ def locked(folder, shared: bool = False, name: str = ".lock"):
     finally:
         with contextlib.suppress(OSError):  # not while others still share it
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+            if _is_at(file, path):  # not another program's, after somebody removed ours
+                path.unlink()
         file.close()
         for path in made:
             with contextlib.suppress(OSError):
@@ -48,7 +55,8 @@ def _acquire(path, kind):
     """The open file that holds the lock."""
     while True:
         with writing(path):
-            file = open(path, "a+")  # noqa: SIM115
+            descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+        file = os.fdopen(descriptor, "r+", encoding="utf-8")
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,28 +64,60 @@ def _acquire(path, kind):
             raise InputError(_in_use(path)) from None
         except OSError as error:
             print(
-                f"{path.parent} can't be locked ({error.strerror}): see to it that no other "
-                "program works there.",
+                f"{printable(path.parent)} can't be locked ({error.strerror}): see to it that no "
+                "other program works there.",
                 flush=True,
             )
             return file
         # The last holder may have removed the file between our opening and locking it.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
+        if _is_at(file, path):
+            break
         file.close()
     with writing(path):
-        file.truncate(0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}
-        file.write(json.dumps(holder))
-        file.flush()
+        _sign(file, kind)
     return file
 
 
+def _is_at(file, path) -> bool:
+    """Whether an open file is the one at a path."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
+    return False
+
+
+def _sign(file, kind):
+    """Writes down who holds the lock.
+
+    Only into a file without another name, which could be a user's; and who shares the lock
+    leaves what is there.
+    """
+    found = os.fstat(file.fileno())
+    if found.st_nlink > 1 or (kind == fcntl.LOCK_SH and found.st_size):
+        return
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "command": sys.argv}
+    file.truncate(0)
+    file.write(json.dumps(holder))
+    file.flush()
+
+
 def _in_use(path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        who = f"process {holder['pid']} on {holder['host']} ({' '.join(holder['command'])})"
-    except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"
-    return f"{path.parent} is in use by {who}; wait for it or stop it."
+    who = "another process"
+    with contextlib.suppress(InputError):
+        holder = read_json(path)
+        check_form(path, holder, _HOLDER)
+        if not _has_ended(holder):
+            words = shlex.join(holder["command"])
+            who = f"process {holder['pid']} on {holder['host']} ({words})"
+    return printable(f"{path.parent} is in use by {who}; wait for it or stop it.")
+
+
+def _has_ended(holder) -> bool:
+    """Whether who is written down is a process of this host that is there no more."""
+    if holder["host"] != socket.gethostname():
+        return False
+    with contextlib.suppress(PermissionError):  # another user's
+        try:
+            os.kill(holder["pid"], 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+    return False

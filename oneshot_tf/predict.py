@@ -14,6 +14,8 @@ from oneshot_tf.data.images import decode
 from oneshot_tf.data.pixels import BadImage
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, read_json, user_path
+from oneshot_tf.opening import check_folder
+from oneshot_tf.printable import command, printable
 
 _FORM = {"class_names": [str]}
 
@@ -26,16 +28,15 @@ def main(predict, images) -> None:
             others were classified.
     """
     if not images:
-        raise InputError(
-            "No image was given: python -m oneshot_tf.predict --saved_model=DIR a.jpg."
-        )
+        raise InputError(f"No image was given: {command('predict', '--saved_model=DIR', 'a.jpg')}.")
     classify, bad = _classifier(predict), 0
     for image in images:
         try:
             pixels = decode(user_path(image).read_bytes()).pixels
         except (OSError, BadImage) as error:
             bad += 1
-            print(f"{image} can't be read as an image: {plain(error)}", file=sys.stderr, flush=True)
+            what = printable(f"{image} can't be read as an image: {plain(error)}")
+            print(what, file=sys.stderr, flush=True)
             continue
         _print(image, classify(image, pixels), predict.json)
     if bad:
@@ -51,7 +52,7 @@ def _print(image, classes, as_json):
         print(json.dumps({"image": image, "classes": answer}), flush=True)
     else:
         words = ", ".join(f"{name} {probability:.3f}" for name, probability in classes)
-        print(f"{image}: {words}", flush=True)
+        print(printable(f"{image}: {words}"), flush=True)
 
 
 def _classifier(predict):
@@ -61,7 +62,8 @@ def _classifier(predict):
         raise InputError(
             f"--saved_model={predict.saved_model} holds no SavedModel; export writes one."
         )
-    description = read_json(folder / "architecture.json")
+    check_folder(folder)  # it may hold links, as a store of models does
+    description = read_json((folder / "architecture.json").resolve())
     check_form(folder / "architecture.json", description, _FORM)
     names, serve = description["class_names"], _load(folder)
 

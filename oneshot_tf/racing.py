@@ -13,7 +13,7 @@ import numpy as np
 
 from oneshot_tf.chances import chances, noise_ratio
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import read_arrays, write_arrays
+from oneshot_tf.files import check_run, read_arrays, write_arrays
 from oneshot_tf.interrupts import held
 from oneshot_tf.progress import pieces
 
@@ -40,6 +40,7 @@ class Race:
             all images.
         writes: False in processes that only take part.
         together: candidates measured at a time where several processes take part; None alone.
+        run_id: of the run, which the file must be of; None where nobody knows.
 
     Attributes:
         seen: int64 `[A]`, images on which each was measured.
@@ -48,9 +49,18 @@ class Race:
     """
 
     def __init__(
-        self, path, evaluator, architectures, keep, confidence, writes=True, together=None
+        self,
+        path,
+        evaluator,
+        architectures,
+        keep,
+        confidence,
+        writes=True,
+        together=None,
+        run_id=None,
     ):
         self.path, self._writes, self._together = pathlib.Path(path), writes, together
+        self._run_id = run_id
         self.evaluator, self.architectures = evaluator, list(architectures)
         self.keep, self.confidence = keep, confidence
         count, images = len(self.architectures), evaluator.num_images
@@ -191,7 +201,7 @@ class Race:
             {"architectures": names, "bits": self._bits, "seen": self.seen,
              "entropy": self.entropy, "running": self.running, "noise": self._noise,
              "shift": self._shift, "expected": self._expected,
-             "finished_rounds": self._finished_rounds},
+             "finished_rounds": self._finished_rounds, "run_id": np.array(self._run_id or "")},
         )  # fmt: skip
 
     def _restore(self):
@@ -201,6 +211,7 @@ class Race:
                 f"{self.path} was written by an older version, whose races had other rules; move "
                 "it and candidates.csv away to start the race anew."
             )
+        check_run(self.path, {"run_id": str(state.get("run_id", ""))}, self._run_id)
         names = state.get("architectures", np.zeros(0)).tolist()
         if not isinstance(names, list) or names != [
             str(a) for a in self.architectures[: len(names)]

@@ -21,9 +21,11 @@ import dataclasses
 import json
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 import time
+import uuid
 from importlib import metadata
 
 from oneshot_tf.data.dataset import Dataset
@@ -40,8 +42,11 @@ from oneshot_tf.files import (
     write_json,
 )
 from oneshot_tf.locks import locked
+from oneshot_tf.opening import check_folder
+from oneshot_tf.printable import command
 from oneshot_tf.settings import DataSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
+from oneshot_tf.space.stacking import Stack
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
 FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
@@ -50,7 +55,12 @@ FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", 
 # "fingerprint" has "test" too, but in runs that earlier versions began.
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
-VERSION = 1  # of the run directory; raised when what is in it changes its meaning
+# Folders of a run, and of what tunes runs. A new one must be added: see `RunDirectory`.
+FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "tensorboard", "trials")
+# Of the run directory; raised when what is in it changes its meaning. A run of version 1 has no
+# id, and what its config.json lacks has its default.
+VERSION = 2
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def check_same(what, before: dict, now: dict, way_out: str, free=()) -> None:
@@ -77,12 +87,20 @@ def check_same(what, before: dict, now: dict, way_out: str, free=()) -> None:
 class RunDirectory:
     """A folder with the files named at the top of this module.
 
+    It may come from anybody. So nothing of it is used before it is known that its folders
+    hold nothing but files and folders, and that no link in them leads out of it.
+
     Args:
-        path: the folder; made by `begin`.
+        path: the folder; made by `begin`. It may be a link itself.
+
+    Raises:
+        InputError: one of its folders, or something below, leads out of it or is no file.
     """
 
     def __init__(self, path):
         self.path = user_path(path)
+        for name in FOLDERS:
+            check_folder(self.path / name, self.path)
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False):
@@ -138,7 +156,8 @@ class RunDirectory:
             write_json(self.path / "space.json", space.to_dict())
         if new:
             values = {name: group.to_dict() for name, group in groups.items()}
-            config = {"version": VERSION, **values, "facts": data_facts}
+            start = {"version": VERSION, "run_id": uuid.uuid4().hex}
+            config = {**start, **values, "facts": data_facts}
             write_json(self.path / "config.json", config)
 
     def config(self) -> dict:
@@ -150,16 +169,29 @@ class RunDirectory:
         if not (self.path / "config.json").exists():
             raise InputError(
                 f"--run_dir={self.path} holds no run (config.json is missing); train one first: "
-                f"python -m oneshot_tf.train --run_dir={self.path}."
+                f"{command('train', f'--run_dir={self.path}')}."
             )
         config = read_json(self.path / "config.json")
-        if config.get("version") != VERSION:
+        version = config.get("version")
+        if type(version) is not int or not 1 <= version <= VERSION:
             raise InputError(
-                f"{self.path / 'config.json'} is of version {short(config.get('version'))}; this "
-                f"package works with version {VERSION}. Use the package that made it, or train "
-                "anew in another --run_dir."
+                f"{self.path / 'config.json'} is of version {short(version)}; this package works "
+                f"with version {VERSION}. Use the package that made it, or train anew in another "
+                "--run_dir."
+            )
+        if version > 1 and not _RUN_ID.fullmatch(str(config.get("run_id"))):
+            raise InputError(
+                f"{self.path / 'config.json'} is damaged: run_id must be 32 hexadecimal digits; "
+                f"got {short(config.get('run_id'))}."
             )
         return config
+
+    def run_id(self) -> str | None:
+        """The name that tells this run's files from those of others; drawn when it began.
+
+        None for a run that an earlier version began. Its files are not told apart.
+        """
+        return self.config().get("run_id")
 
     def space(self) -> CellSpace:
         """The search space of the run.
@@ -177,14 +209,18 @@ class RunDirectory:
         return space
 
     def group(self, kind, name: str):
-        """A settings object from config.json; what it lacks has its default.
+        """A settings object from config.json; what one of version 1 lacks has its default.
 
         Raises:
-            InputError: unknown settings, or values out of range.
+            InputError: unknown or missing settings, or values out of range.
         """
-        values = self.config().get(name)
+        config = self.config()
+        values = config.get(name)
         types = {field.name: field.type for field in dataclasses.fields(kind)}
         try:
+            lost = [key for key in types if config["version"] > 1 and key not in values]
+            if lost:
+                raise KeyError(f"{lost[0]} is missing")
             for key, value in values.items():
                 if type(value) is not types[key] and (type(value), types[key]) != (int, float):
                     raise TypeError(f"{key} is {short(value)}")
@@ -193,6 +229,14 @@ class RunDirectory:
             raise InputError(
                 f"{self.path / 'config.json'} is damaged or of another version: '{name}' ({error})."
             ) from None
+
+    def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
+        """The stack of the one-shot model, or of a net of other sizes.
+
+        Raises:
+            InputError: a size is out of range.
+        """
+        return self.group(ModelSettings, "model").stack(num_cells, filters)
 
     def facts(self) -> dict:
         """What config.json says of the data: class_names, image_size, fingerprint, ….

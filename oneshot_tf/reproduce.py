@@ -6,14 +6,16 @@ python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figur
 """
 
 import pathlib
-import shlex
 import signal
 import subprocess
 import sys
 
 from oneshot_tf import config, settings
 from oneshot_tf.errors import InputError
+from oneshot_tf.files import user_path
 from oneshot_tf.interrupts import Interrupted
+from oneshot_tf.opening import check_folder
+from oneshot_tf.printable import command
 
 _SELECTIONS = ("top", "small", "random", "all_on")
 
@@ -21,10 +23,12 @@ _SELECTIONS = ("top", "small", "random", "all_on")
 def main(run, reproduce, location, devices) -> None:
     """Reproduces; each argument is the object of `settings` of that kind."""
     todo = commands(pathlib.Path(run.run_dir), reproduce, location, devices)
+    for pattern in ("one_shot", "rate_*"):
+        for path in user_path(run.run_dir).glob(pattern):
+            if path.is_symlink():  # otherwise the other programs look at what is in it
+                check_folder(path, path.parent)
     for number, (program, *flags) in enumerate(todo, start=1):
-        print(
-            f"[{number}/{len(todo)}] python -m oneshot_tf.{program} {shlex.join(flags)}", flush=True
-        )
+        print(f"[{number}/{len(todo)}] {command(program, *flags)}", flush=True)
         code = _run([sys.executable, "-m", f"oneshot_tf.{program}", *flags])
         if code in (130, 143):
             raise Interrupted(code - 128, f" in step {number} of {len(todo)}")

@@ -4,8 +4,12 @@ import math
 import pathlib
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import check_form, read_json, write_atomically
+from oneshot_tf.files import check_form, check_run, read_json, write_atomically
+from oneshot_tf.printable import printable
+from oneshot_tf.space import cost
+from oneshot_tf.space.architecture import Architecture
 
+_ROUNDING = 1e-6
 _ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
@@ -16,14 +20,30 @@ _RESULT = {"retrain": _RETRAIN, "evaluated_on": str,
            "std": (float, None)}  # fmt: skip
 
 
-def read_result(path) -> dict:
+def owner_of(run_id: str | None, place) -> str | None:
+    """What the checkpoints of a stand-alone net say of whose they are.
+
+    Args:
+        run_id: of the run; None gives None.
+        place: folder of the net, below retrain/.
+    """
+    return None if run_id is None else f"{run_id}/{place}"
+
+
+def read_result(directory, path) -> dict:
     """What is in a result.json.
 
+    Args:
+        directory: `RunDirectory` of the run.
+        path: of the file.
+
     Raises:
-        InputError: it is missing, damaged, or names a folder outside of its own.
+        InputError: it is missing, damaged, of another run, holds what can't have been measured, or
+            names a folder outside of its own.
     """
     path = pathlib.Path(path)
     result = read_json(path)
+    check_run(path, result, directory.run_id())
     check_form(path, result, _RESULT)
     if result["retrain"]["select"] not in _ORDER or not result["nets"]:
         raise InputError(f"{path} is damaged: it has no nets, or an unknown selection.")
@@ -42,7 +62,37 @@ def read_result(path) -> dict:
         for folder in net["folder"]:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")
+    _check_numbers(directory, path, result)
     return result
+
+
+def _check_numbers(directory, path, result):
+    """Raises InputError for numbers that don't follow from others."""
+    if result["num_steps"] < 1 or result["num_images"] < 1 or result["num_steps"] > 10**9:
+        raise InputError(
+            f"{path} is damaged: num_steps={result['num_steps']}, "
+            f"num_images={result['num_images']}."
+        )
+    nets, retrain = result["nets"], result["retrain"]
+    for net in nets:
+        mean = sum(net["accuracies"]) / len(net["accuracies"])
+        if abs(net["mean"] - mean) > _ROUNDING:
+            raise InputError(f"{path} is damaged: a mean is {net['mean']}; it must be {mean}.")
+    space = directory.space()
+    architectures = [Architecture.from_text(net["architecture"]) for net in nets]
+    for architecture in architectures:
+        space.check(architecture)
+    facts = directory.facts()
+    stack = directory.stack(retrain["num_cells"], retrain["filters"])
+    counted = (space, architectures, stack, len(facts["class_names"]))
+    costs = zip(cost.parameters(*counted), cost.multiply_adds(*counted, facts["image_size"]))
+    for net, found in zip(nets, costs):
+        for name, right in zip(("parameters", "multiply_adds"), map(int, found)):
+            if net[name] != right:
+                raise InputError(
+                    f"{path} is damaged: {net['architecture']} has {right:,} {name}; the file says "
+                    f"{net[name]:,}."
+                )
 
 
 def judged_in(result: dict) -> str:
@@ -58,7 +108,7 @@ def judged_in(result: dict) -> str:
 def read_results(directory) -> list[dict]:
     """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
-    results = [{"name": path.parent.name, **read_result(path)} for path in paths]
+    results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 
 
@@ -83,6 +133,6 @@ def print_results(directory) -> None:
             f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
             f"{result['num_steps']:,} steps each"
         )
-    text = "\n".join(lines)
+    text = "\n".join(map(printable, lines))
     print(text, flush=True)
     write_atomically(directory.path / "retrain" / "table.txt", lambda file: file.write(text + "\n"))

@@ -20,15 +20,16 @@ from oneshot_tf.candidates import CandidateFile, Strata, ranked, select
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
-from oneshot_tf.files import check_form, read_json, remove_leftovers, write_json
+from oneshot_tf.files import check_form, check_run, read_json, remove_leftovers, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory, check_same
-from oneshot_tf.results import print_results
+from oneshot_tf.results import owner_of, print_results
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
@@ -51,7 +52,8 @@ def main(run, retrain, train, device, location) -> None:
         "device": {"mixed_precision": device.mixed_precision},
         "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
     }
-    _check_same(folder / "settings.json", made_with)
+    _check_same(folder / "settings.json", made_with, directory.run_id())
+    made_with["run_id"] = directory.run_id()
     ghosts = train.batch_size // train.ghost_batch_size
     strategy = make_strategy(device.distribution, ghosts, (retrain, train, device))
     count_turns(
@@ -80,8 +82,8 @@ def main(run, retrain, train, device, location) -> None:
             write_json(folder / "result.json", {**made_with, **result})
             print_results(directory)
             print(
-                f"Results are in {folder / 'result.json'}. Next: python -m oneshot_tf.export "
-                f"--run_dir={directory.path}",
+                f"Results are in {folder / 'result.json'}. Next: "
+                f"{command('export', f'--run_dir={directory.path}')}",
                 flush=True,
             )
 
@@ -138,11 +140,12 @@ def _strata(directory, retrain) -> dict:
     return {"strata": dataclasses.asdict(Strata.of(candidates, retrain.count))}
 
 
-def _check_same(path, made_with):
-    """Refuses to mix nets of different settings in one folder."""
+def _check_same(path, made_with, run_id):
+    """Refuses to mix nets of different settings, or of two runs, in one folder."""
     if not path.exists():
         return
     before = read_json(path)
+    check_run(path, before, run_id)
     check_form(path, before, dict.fromkeys(made_with, dict))
     way_out = f"Give --name=OTHER for a folder of its own, or remove {path.parent}."
     check_same(path.parent, before, made_with, way_out, free=["architectures"])
@@ -157,7 +160,7 @@ class _Jobs:
     """Trains and evaluates the stand-alone nets of one folder."""
 
     def __init__(self, directory, folder, dataset, stack, retrain, train, device):
-        self.stack = stack
+        self.stack, self.run_id = stack, directory.run_id()
         self.space, self.folder, self.dataset = directory.space(), folder, dataset
         self.retrain, self.train_settings, self.device = retrain, train, device
         self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
@@ -183,7 +186,7 @@ class _Jobs:
         net, seed = self._net(architecture, repeat)
         fit_standalone(
             net, self.training, self.num_steps, self.train_settings, seed,
-            self._folder(index, repeat), self.device,
+            self._folder(index, repeat), self.device, self._owner(index, repeat),
         )  # fmt: skip
         gc.collect()
 
@@ -207,7 +210,8 @@ class _Jobs:
         architecture = candidate["architecture"]
         for repeat in self.repeats:
             net, _ = self._net(architecture, repeat)
-            checkpoints = Checkpoints(self._folder(index, repeat) / "checkpoints")
+            folder, owner = self._folder(index, repeat), self._owner(index, repeat)
+            checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
             checkpoints.restore_step(self.num_steps, net.variables)
             try:
                 score = evaluate_standalone(net, split, self.dataset.normalize)
@@ -236,6 +240,10 @@ class _Jobs:
 
     def _folder(self, index, repeat):
         return self.folder / f"net_{index:02d}" / f"run_{repeat}"
+
+    def _owner(self, index, repeat):
+        place = self._folder(index, repeat).relative_to(self.folder.parent)
+        return owner_of(self.run_id, place)
 
 
 def _mean_std(values) -> dict:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +14,7 @@ from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import (
     beside_of,
     make_folder,
+    remove_folder,
     remove_leftovers,
     replace_folder,
     user_path,
@@ -77,14 +77,14 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
             raise InputError(f"{directory} holds something else; give an empty or a new folder.")
     beside = beside_of(directory)
     make_folder(directory.parent)
-    remove_leftovers(directory.parent, f".{directory.name}.*")
+    remove_leftovers(directory.parent, directory.name)
     try:
         _write(net, dataset, beside, facts)
         if check:
             check(beside)
         replace_folder(beside, directory)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        remove_folder(beside)
     return directory
 
 

@@ -9,7 +9,6 @@ python -m oneshot_tf.retrain --run_dir=DIR.
 import contextlib
 import dataclasses
 import time
-import zlib
 
 import tensorflow as tf
 
@@ -17,7 +16,7 @@ from oneshot_tf import config, settings
 from oneshot_tf.candidates import Candidate, CandidateFile, print_top, ranked
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.files import read_json, write_json
+from oneshot_tf.files import check_run, checksum, read_json, write_json
 from oneshot_tf.forward import NotFinite
 from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
@@ -31,6 +30,7 @@ from oneshot_tf.learning.distribution import (
 )
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.printable import command
 from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
@@ -69,7 +69,7 @@ def _search(directory, search, location):
     check_alike(
         f"candidates in {directory.path} (--run_dir is a folder that all of them share)",
         sorted(map(repr, done.values())),
-        zlib.crc32(race.read_bytes()) if race.exists() else None,
+        checksum(race) if race.exists() else None,
     )
     listed = _trained_in(search.trained_in, space) if search.trained_in else None
     _check_same_search(directory, made_with, bool(done) or race.exists())
@@ -109,22 +109,29 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
     model = directory.group(settings.ModelSettings, "model")
     steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
     device = directory.group(settings.DeviceSettings, "device")
-    checkpoints = Checkpoints(directory.path / "checkpoints")
+    checkpoints = Checkpoints(directory.path / "checkpoints", owner=directory.run_id())
     reached = max(checkpoints.steps(), default=0)
+    path = directory.path
+    train = command("train", f"--flagfile={path / 'flags.txt'}", f"--run_dir={path}")
     if reached < steps:
         raise InputError(
             f"The one-shot model in {directory.path} has a checkpoint of step {reached:,} of "
-            f"{steps:,}; train it to the end: python -m oneshot_tf.train "
-            f"--flagfile={directory.path}/flags.txt --run_dir={directory.path}."
+            f"{steps:,}; train it to the end: {train}."
         )
-    classes = len(directory.facts()["class_names"])
-    supernet = Supernet(directory.space(), model.stack(), classes, dtype=device.dtype)
+    if reached > steps:
+        raise InputError(
+            f"{checkpoints.path(reached)} is of a step beyond --train_steps={steps} of "
+            f"{directory.path}, so it is not of this run. Remove it."
+        )
+    space, classes = directory.space(), len(directory.facts()["class_names"])
+    size = int(cost.parameters(space, [space.all_on()], model.stack(), classes)[0])
     try:
+        checkpoints.check_size(steps, size)
+        supernet = Supernet(space, model.stack(), classes, dtype=device.dtype)
         checkpoints.restore_step(steps, supernet.variables)
     except InputError as error:
         raise InputError(
-            f"{error} Train again, it goes on from the checkpoint before: python -m "
-            f"oneshot_tf.train --flagfile={directory.path}/flags.txt --run_dir={directory.path}."
+            f"{error} Train again, it goes on from the checkpoint before: {train}."
         ) from None
     return supernet, steps
 
@@ -137,8 +144,8 @@ def _trained_in(path, space) -> list[Architecture]:
     texts = [net["architecture"] for result in read_results(other) for net in result["nets"]]
     if not texts:
         raise InputError(
-            f"--trained_in={path} has no stand-alone nets: python -m oneshot_tf.retrain "
-            f"--run_dir={path}."
+            f"--trained_in={path} has no stand-alone nets: "
+            f"{command('retrain', f'--run_dir={path}')}."
         )
     return list(dict.fromkeys(Architecture.from_text(text) for text in texts))
 
@@ -148,6 +155,7 @@ def _check_same_search(directory, made_with, has_candidates):
     path = directory.path / "search.json"
     if has_candidates and path.exists():
         before = read_json(path)
+        check_run(path, before, directory.run_id())
         for name, value in made_with.items():
             old = before.get(name, _BEFORE.get(name, ""))
             if old != value:
@@ -156,8 +164,13 @@ def _check_same_search(directory, made_with, has_candidates):
                     f"it is {name}={value}; give --{name}={old} to go on, or move "
                     "candidates.csv and race.npz away to start anew."
                 )
+    elif has_candidates and directory.run_id():
+        raise InputError(
+            f"{path} is missing, so what the candidates beside it were made with is unknown. Put "
+            "it back, or move candidates.csv and race.npz away to start anew."
+        )
     elif is_chief():
-        write_json(path, made_with)
+        write_json(path, {**made_with, "run_id": directory.run_id()})
 
 
 class _Search:
@@ -242,6 +255,7 @@ class _Search:
             self.settings.race_confidence,
             is_chief(),
             self.together,
+            self.directory.run_id(),
         )
         rounds = {}
 

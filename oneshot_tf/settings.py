@@ -250,10 +250,11 @@ class TrainSettings(Settings):
     )
     learning_rate: float = setting(0.1, "Initial learning rate.", above=0.0, most=100.0)
     learning_rate_schedule: str = setting(
-        "cosine",
-        "cosine (falls to 0 at the last step), constant, or cooldown (constant, then linear to 0 "
-        "over the last tenth of the steps).",
-        choices=("cosine", "constant", "cooldown"),
+        "auto",
+        "constant; cosine: falls to 0 at the last step; cooldown: constant, then linear to 0 over "
+        "the last tenth of the steps. auto: constant for the one-shot model, cosine for "
+        "stand-alone nets.",
+        choices=("auto", "constant", "cosine", "cooldown"),
     )
     momentum: float = setting(0.9, "Nesterov momentum.", least=0.0, below=1.0)
     weight_decay: float = setting(

@@ -20,6 +20,7 @@ from oneshot_tf.learning.distribution import check_alike, is_chief, make_strateg
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
@@ -121,11 +122,11 @@ def _train(directory, strategy, space, dataset, turns, groups):
             )  # fmt: skip
         last = fit_supernet(
             supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
-            directory.path, device, track,
+            directory.path, device, track, directory.run_id(),
         )  # fmt: skip
     print(
-        f"Trained for {last['step']:,} steps. Next: python -m oneshot_tf.search "
-        f"--run_dir={directory.path}",
+        f"Trained for {last['step']:,} steps. Next: "
+        f"{command('search', f'--run_dir={directory.path}')}",
         flush=True,
     )
 

@@ -8,12 +8,9 @@ RUN_DIR/best.flags: python -m oneshot_tf.train --flagfile=RUN_DIR/best.flags --r
 """
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
-import io
 import json
-import shutil
 import time
 
 import grpc
@@ -27,13 +24,20 @@ from oneshot_tf.candidates import CandidateFile, ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
-from oneshot_tf.files import check_form, read_json, write_atomically, write_json
+from oneshot_tf.files import (
+    check_form,
+    read_json,
+    remove_folder,
+    write_atomically,
+    write_json,
+)
 from oneshot_tf.forward import NotFinite
 from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.printable import command, csv_text
 from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
@@ -67,7 +71,7 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
         project = directory.path / "keras_tuner"
         if leads:
             # Never read back: what counts is in the trials' own folders.
-            shutil.rmtree(project, ignore_errors=True)
+            remove_folder(project)
         oracle = _oracle(tune, trials, one_shot.seed)
         try:
             tuner = _Tuner(trials, oracle, directory.path, project.name)
@@ -285,14 +289,12 @@ def _finish(directory, groups, trials):
     results = trials.results()
     if not results:
         raise InputError(f"{directory.path}: no trial was finished.")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["score", *trials.names, "parts_of_27", "seconds"])
+    rows = [["score", *trials.names, "parts_of_27", "seconds"]]
     for result in results:
         values = [result["values"][name] for name in trials.names]
         parts = result["values"].get("tuner/epochs", _LONGEST)
-        writer.writerow([f"{result['score']:.6f}", *values, parts, result["seconds"]])
-    write_atomically(directory.path / "trials.csv", lambda file: file.write(text.getvalue()))
+        rows.append([f"{result['score']:.6f}", *values, parts, result["seconds"]])
+    write_atomically(directory.path / "trials.csv", lambda file: file.write(csv_text(rows)))
     whole = [r for r in results if r["values"].get("tuner/epochs", _LONGEST) == _LONGEST]
     best = (whole or results)[0]
     name = trials.names[0]
@@ -313,8 +315,8 @@ def _finish(directory, groups, trials):
         shown = ", ".join(f"{n}={result['values'][n]}" for n in trials.names)
         print(f"{result['score']:.4f}  {shown}")
     print(
-        f"{len(results)} trials are in {directory.path / 'trials.csv'}. Next: python -m "
-        f"oneshot_tf.train --flagfile={directory.path / 'best.flags'} --run_dir=DIR",
+        f"{len(results)} trials are in {directory.path / 'trials.csv'}. Next: "
+        f"{command('train', f'--flagfile={directory.path}/best.flags', '--run_dir=DIR')}",
         flush=True,
     )
 

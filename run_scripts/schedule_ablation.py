@@ -15,6 +15,7 @@ import json
 import pathlib
 
 import numpy as np
+from scipy.stats import rankdata
 
 from oneshot_tf.analysis import ranking
 from oneshot_tf.candidates import CandidateFile
@@ -26,7 +27,7 @@ _QUARTER = 21  # of 84
 def read_truth(folder) -> dict[str, dict]:
     """By architecture: parameters, multiply-adds and one accuracy a run."""
     nets = {}
-    for path in sorted(folder.glob("retrain/run*/result.json")):
+    for path in sorted(folder.glob("truth/retrain/run*/result.json")):
         for net in json.loads(path.read_text())["nets"]:
             entry = nets.setdefault(net["architecture"], {**net, "accuracies": []})
             entry["accuracies"] += net["accuracies"]
@@ -56,7 +57,11 @@ def read_models(folder) -> list[dict]:
 
 
 def measure(model, truth) -> dict[str, float]:
-    """What a one-shot model's candidate accuracies are worth as a ranking of the 84 cells."""
+    """What a one-shot model's candidate accuracies are worth as a ranking of the 84 cells.
+
+    "shift without weights" is by how many ranks, on average, the 18 cells whose operations have no
+    weights stand too high.
+    """
     order = sorted(truth)
     x = np.array([model["candidates"][a].candidate_accuracy for a in order])
     y = np.array([np.mean(truth[a]["accuracies"]) for a in order])
@@ -68,9 +73,16 @@ def measure(model, truth) -> dict[str, float]:
         "precision at 21": float(ranking.in_top(x, _QUARTER) @ ranking.in_top(y, _QUARTER)) / 21,
         "regret": float(y.max() - y[x == x.max()].mean()),
         "with parameters": ranking.spearman(x, size),
+        "shift without weights": float((rankdata(x) - rankdata(y))[weightless(order)].mean()),
         "spread": float(x.std()),
         "All On": model["all_on"],
     }
+
+
+def weightless(order) -> np.ndarray:
+    """Which cells have operations without weights only: identity and pools."""
+    operations = [set(text.partition(":")[2].split("+")) for text in order]
+    return np.array([each <= {"identity", "max3x3", "avg3x3"} for each in operations])
 
 
 def spread(values) -> str:

@@ -3,10 +3,11 @@
 #
 #   ./run_scripts/schedule_ablation.sh DIR --data_dir=DATA      # CIFAR-10, prepared in DATA
 #
-# Trains all 84 cells of one choice block alone, three runs each, and eighteen one-shot models:
-# 4 and 16 ghost batches, three learning-rate schedules, three seeds, 192,000 images each. Every
-# command goes on where it stopped. The tables at the end are run_scripts/schedule_ablation.py's.
-# About 110 and 80 minutes of one CPU core (AMD EPYC, AVX2).
+# Trains all 84 cells of one choice block alone, three runs each, and 24 one-shot models of 192,000
+# images each, three seeds of: 4 and 16 ghost batches with three learning-rate schedules, and 16
+# with two schedules and a dropout rate that is constant from the start. One more sees 512,000
+# images. Every command goes on where it stopped. The tables at the end are
+# run_scripts/schedule_ablation.py's. About 110 and 110 minutes of one CPU core (AMD EPYC, AVX2).
 set -euo pipefail
 DIR=$1
 shift
@@ -38,5 +39,11 @@ for seed in 0 1 2; do
         --train_steps=$((192000 / batch)) --learning_rate_schedule=$schedule --seed=$seed "$@"
     done
   done
+  for schedule in constant cosine; do
+    one_shot "one_shot/g16_${schedule}_flat_s$seed" --batch_size=512 --train_steps=375 \
+      --learning_rate_schedule=$schedule --drop_schedule=constant --seed=$seed "$@"
+  done
 done
+one_shot one_shot/g16_cosine_long_s0 --batch_size=512 --train_steps=1000 \
+  --learning_rate_schedule=cosine "$@"
 $PYTHON "$(dirname "$0")/schedule_ablation.py" "$DIR"

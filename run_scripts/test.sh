@@ -3,6 +3,7 @@
 #   ./run_scripts/test.sh                 all but the tests marked "slow"
 #   ./run_scripts/test.sh -m slow         only those
 #   ./run_scripts/test.sh -k path_dropout those whose name has it
+# Up to four processes share the tests, a file each at a time; -n 0 runs them in one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=run_scripts/environment.sh
@@ -10,4 +11,5 @@ source run_scripts/environment.sh
 VENV=${VENV:-.venv-test}
 prepare_environment cpu,test
 "$PYTHON_BIN" -m ruff check --quiet --config .ci/ruff.toml oneshot_tf tests run_scripts setup.py
-exec "$PYTHON_BIN" -m pytest -c tests/pytest.ini --rootdir . tests "$@"
+exec "$PYTHON_BIN" -m pytest -c tests/pytest.ini --rootdir . \
+  --numprocesses=logical --maxprocesses=4 --dist=loadfile tests "$@"

@@ -1,5 +1,7 @@
 """Two logical CPU devices, and small things to test with."""
 
+import json
+import socket
 from unittest import mock
 
 import numpy as np
@@ -70,6 +72,13 @@ def randomize_betas(net, seed=0):
             variable.assign(rng.normal(size=variable.shape))
 
 
+def edit_json(path, **values):
+    """Changes values of a JSON file, and leaves out the checksum, which would not fit."""
+    found = json.loads(path.read_text())
+    found.pop("checksum", None)
+    path.write_text(json.dumps({**found, **values}))
+
+
 def random_images(count, size=8, seed=0):
     return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype(np.float32)
 
@@ -93,3 +102,17 @@ def put_images(folder, count, value=0, first=0):
 def load_folder(root, **options):
     """The data set of a folder, of 4x4 images."""
     return ost.load_data(f"folder:{root}", image_size=4, **options)
+
+
+def free_addresses(count):
+    """Addresses of this machine at which nobody listens."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    return addresses
+
+
+def tf_config(cluster, kind="worker", index=0):
+    """The text of TF_CONFIG."""
+    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})

@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import scipy.stats
+from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, settings
@@ -23,6 +24,7 @@ from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -294,10 +296,12 @@ def run(tmp_path, space, digits):
 def add_candidates(directory, space, count=60):
     rng = np.random.default_rng(0)
     architectures = ost.RandomSearch(space, seed=0).propose(count)
+    counted = (space, architectures, ost.Stack(6, 16), 2)
+    costs = zip(cost.parameters(*counted).tolist(), cost.multiply_adds(*counted, 8).tolist())
     rows = [
-        Candidate(a, 0.4 + 0.2 * rng.random(), 1.5, 400, int(rng.integers(10**5)), 7, 0,
+        Candidate(a, int(160 + 80 * rng.random()) / 400, 1.5, 400, *map(int, each), 0,
                   float(rng.random()) + 0.1)
-        for a in architectures
+        for a, each in zip(architectures, costs)
     ]  # fmt: skip
     rows = ranked(rows)
     CandidateFile(directory.path / "candidates.csv", space).write(rows)
@@ -318,6 +322,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
     folder = directory.path / "retrain" / name
     folder.mkdir(parents=True)
     result = {
+        "run_id": directory.run_id(),
         "retrain": {"select": select, "num_cells": 6, "filters": 16, "seed": 0}, "nets": found,
         "evaluated_on": "validation", "num_images": 400, "num_steps": 10, "mean": 0.7, "std": 0.01,
     }  # fmt: skip
@@ -342,9 +347,15 @@ def change(directory, name, **changes):
     """Rewrites a result.json; changes of "net" go into each net."""
     path = directory.path / "retrain" / name / "result.json"
     result = json.loads(path.read_text())
+    result.pop("checksum", None)
     for net in result["nets"]:
         net.update(changes.get("net", {}))
     result.update({k: v for k, v in changes.items() if k != "net"})
+    stack = ost.Stack(6, result["retrain"]["filters"])
+    for net in result["nets"]:
+        counted = ost.bender2018(), [ost.Architecture.from_text(net["architecture"])], stack, 2
+        net["parameters"] = int(cost.parameters(*counted)[0])
+        net["multiply_adds"] = int(cost.multiply_adds(*counted, 8)[0])
     path.write_text(json.dumps(result))
 
 
@@ -381,7 +392,7 @@ def test_the_net_of_the_best_rank_is_exported(run, space):
 
     # Of nets judged on validation images, the best accuracy.
     add_result(run, "judged", rows[:2], runs=1)
-    change(run, "judged", net={"mean": 0.5})
+    change(run, "judged", net={"accuracies": [0.5], "mean": 0.5})
     assert chosen() == "judged/net_00/run_0"  # equal means: the better rank
     for name, filters, part in (
         ("a_small", 8, rows[1:]), ("random", 16, [rows[-1], rows[3]]), ("z_large", 32, rows[1:4]),
@@ -390,7 +401,7 @@ def test_the_net_of_the_best_rank_is_exported(run, space):
         settings_of = {"select": "random", "num_cells": 6, "filters": filters, "seed": 0}
         change(run, name, evaluated_on="test", retrain=settings_of)
     assert chosen() == "z_large/net_00/run_0"
-    change(run, "z_large", net={"mean": 0.1})
+    change(run, "z_large", net={"accuracies": [0.1] * 2, "mean": 0.1})
     assert chosen() == "z_large/net_00/run_0"
     shutil.rmtree(run.path / "retrain" / "z_large")
     assert chosen() == "a_small/net_00/run_0"
@@ -531,12 +542,12 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     assert "Over 2 one-shot models" in capsys.readouterr().out
     assert "has 0 of the 20 architectures" in text
     table = read_table(run, "one_shot_models")
-    assert len(table) == 3 and table[1][1:] == table[2][1:]
+    assert len(table) == 3 and table[1][2:] == table[2][2:]
     with pytest.raises(ost.InputError, match="holds no run"):
         report(run, compare=str(tmp_path / "nothing"))
-    config = json.loads((other / "config.json").read_text())
-    config["facts"]["fingerprint"]["train"][0] += 1
-    (other / "config.json").write_text(json.dumps(config))
+    facts = json.loads((other / "config.json").read_text())["facts"]
+    facts["fingerprint"]["train"][0] += 1
+    edit_json(other / "config.json", facts=facts)
     with pytest.raises(ost.InputError, match="other images"):
         report(run, compare=str(other))
 

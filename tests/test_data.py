@@ -1,6 +1,8 @@
 """Data: fixed splits, batches that follow from (step, seed), real files, clear errors."""
 
+import json
 import shutil
+import sys
 from unittest import mock
 
 import numpy as np
@@ -308,14 +310,50 @@ def test_changed_records_are_noticed_without_reading_test_images(
     assert (before["train"] != after["train"]) == (split == "train")
 
 
+# Ways to write a class into features.json. "payload.X" stands for it.
+SPELLINGS = [
+    '{"pythonClassName": "payload.X", "tensor": {}}',
+    '{"python_class_name": "payload.X"}',
+    r'{"pythonClassNam\u0065": "payload.X"}',
+    r'{"pythonClassName": "payload\u002eX"}',
+    '{"type": "payload.X", "content": {}}',
+    r'{"t\u0079pe": "payload.X", "content": {}}',
+    r'{"type": "p\u0061yload\u002eX", "content": {}}',
+    '{"type": "x.y", "type": "payload.X", "content": {}}',
+    '\n\n{ "content" : {} , "type" :\n "payload.X" }',
+    '{"featuresDict": {"features": {"image": {"pythonClassName": "payload.X", "image": {}}}}, '
+    '"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict"}',
+    '{"type": "tensorflow_datasets.core.features.features_dict.FeaturesDict", '
+    '"content": {"image": {"type": "payload.X", "content": {}}}}',
+]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("text", SPELLINGS)
+@pytest.mark.parametrize("name, folder", [("evil", "evil"), ("Evil", "evil"), ("cifar10",) * 2])
+def test_a_prepared_set_runs_no_code(tmp_path, monkeypatch, text, name, folder):
+    """Not even from a folder whose name has the characters of a pattern."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "payload.py").write_text("open('ran', 'w').close()\nclass X: pass")
+    place = tmp_path / "data[1]" / folder / "3.0.2"
+    place.mkdir(parents=True)
+    info = {"name": folder, "version": "3.0.2", "fileFormat": "tfrecord", "splits": []}
+    (place / "dataset_info.json").write_text(json.dumps(info | {"moduleName": "payload"}))
+    (place / "features.json").write_text(text)
+    with pytest.raises(ost.InputError):
+        ost.load_data(name, str(tmp_path / "data[1]"), download=False)
+    assert not (tmp_path / "ran").exists() and "payload" not in sys.modules
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_prepared_set_that_names_other_classes_is_refused(prepared, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(prepared, root)
     (file,) = root.rglob("features.json")
     file.write_text(file.read_text().replace("tensorflow_datasets.core.features.image", "mine"))
-    with pytest.raises(ost.InputError, match="mine_feature.Image.* not a feature of"):
-        ost.load_data("cifar10", str(root), num_validation=10, download=False)
+    with pytest.raises(ost.InputError, match="the class 'mine_feature.Image', which must be"):
+        ost.load_data("cifar10:3.*.*", str(root), num_validation=10, download=False)
 
 
 @pytest.mark.filterwarnings("default")

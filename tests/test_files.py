@@ -3,12 +3,16 @@
 import errno
 import os
 import pathlib
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import files
+from oneshot_tf import files, opening
+from oneshot_tf.locks import locked
 
 
 def tree(folder):
@@ -118,6 +122,8 @@ def test_forms():
         ({**good, "b": {}}, "a dict at /b"),
         ({**good, "c": {}}, "no /c/d"),
         ([], "a list at /"),
+        ({**good, "a": 2**63}, "a number that does not fit into 64 bits at /a"),
+        ({**good, "b": [-(10**400)]}, "a number that does not fit into 64 bits at /b/0"),
     ]:
         with pytest.raises(ost.InputError, match=part):
             files.check_form("f", bad, form)
@@ -127,6 +133,146 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     make(tmp_path / "keep", "x")
     (tmp_path / "keep" / f".file.{os.getpid()}.writing").write_text("half")
     make(tmp_path / ".export.9.writing", "half")
+    (tmp_path / ".mine.writing").write_text("a user's")
+    outside = make(tmp_path.parent / f"{tmp_path.name}_outside", "y")
+    (outside / ".file.1.writing").write_text("half")
+    (tmp_path / "link").symlink_to(outside)
+    (tmp_path / ".link.2.writing").symlink_to(outside)
     files.remove_leftovers(tmp_path)
-    assert tree(tmp_path) == {"keep/sub/file": b"x"}
-    assert not list(pathlib.Path(tmp_path).glob(".*"))
+    assert tree(tmp_path) == {"keep/sub/file": b"x", ".mine.writing": b"a user's"}
+    assert [p.name for p in tmp_path.glob(".*")] == [".mine.writing"]
+    assert tree(outside) == {"sub/file": b"y", ".file.1.writing": b"half"}
+
+
+def test_leftovers_of_one_name(tmp_path):
+    for name in (".export.1.writing", ".exported.1.writing", ".other.1.writing"):
+        (tmp_path / name).write_text("")
+    files.remove_leftovers(tmp_path, "export")
+    assert {p.name for p in tmp_path.iterdir()} == {".exported.1.writing", ".other.1.writing"}
+
+
+# ---------------------------------------------------------------------------- what is no file
+
+OPEN = {
+    "read_text": files.read_text,
+    "read_json": files.read_json,
+    "read_arrays": files.read_arrays,
+    "read_json_lines": lambda path: files.read_json_lines(path, {}),
+    "checksum": files.checksum,
+    "append_line": lambda path: files.append_line(path, "line"),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_nothing_but_a_file_is_opened(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)  # a socket's name is short
+    os.mkfifo("pipe")
+    os.mkdir("folder")
+    pathlib.Path("file").write_text("{}")
+    os.symlink("file", "link")
+    with socket.socket(socket.AF_UNIX) as own:
+        own.bind("socket")
+        for kind in ("pipe", "folder", "link", "socket"):
+            with pytest.raises(ost.InputError, match=f"{kind} must be a file; it is a {kind}"):
+                OPEN[name](pathlib.Path(kind))
+    with pytest.raises(ost.InputError, match="/dev/null must be a file; it is a device"):
+        OPEN[name]("/dev/null")
+    assert pathlib.Path("file").read_text() == "{}"
+
+
+def test_what_turns_into_a_pipe_meanwhile_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    before = os.lstat(tmp_path / "file")
+    monkeypatch.setattr(os, "lstat", lambda _: before)
+    with pytest.raises(ost.InputError, match="it is a pipe"):
+        opening.open_file(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    "read, most",
+    [(files.read_text, files.MOST_TEXT), (files.read_json, files.MOST_JSON),
+     (OPEN["read_json_lines"], files.MOST_JSON_LINES), (files.read_arrays, files.MOST_ARRAYS)],
+)  # fmt: skip
+def test_files_are_bounded(tmp_path, read, most):
+    path = tmp_path / "sparse"
+    with open(path, "wb") as file:
+        file.truncate(most + 1)
+    with pytest.raises(ost.InputError, match=f"must be at most {most:,} bytes long; it is longer"):
+        read(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux's /proc")
+def test_what_is_read_counts_not_what_the_file_system_says():
+    assert os.stat("/proc/self/maps").st_size == 0
+    assert len(opening.read_bytes("/proc/self/maps", 10**7)) > 100
+    with pytest.raises(ost.InputError, match="must be at most 100 bytes long"):
+        opening.read_bytes("/proc/self/maps", 100)
+
+
+def test_numbers_that_nothing_can_hold(tmp_path):
+    path = tmp_path / "file"
+    path.write_text('{"a": 9223372036854775807}\n{"a": 1' + "0" * 400 + "}\n")
+    assert files.read_json_lines(path, {}) == [{"a": 2**63 - 1}]
+    path.write_text('{"deep": [{"a": -1' + "0" * 400 + "}]}")
+    with pytest.raises(ost.InputError, match="the number -100.* does not fit into 64 bits"):
+        files.read_json(path)
+
+
+def test_a_copy_made_of_hard_links_is_another_file_once_it_is_written(tmp_path):
+    (tmp_path / "thesis.txt").write_text("a\n")
+    (tmp_path / "run").mkdir()
+    for name in ("provenance.jsonl", ".lock"):
+        os.link(tmp_path / "thesis.txt", tmp_path / "run" / name)
+    files.append_line(tmp_path / "run" / "provenance.jsonl", "b")
+    assert (tmp_path / "run" / "provenance.jsonl").read_text() == "a\nb\n"
+    with locked(tmp_path / "run"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "a\n"
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["provenance.jsonl"]
+
+
+# ---------------------------------------------------------------------------- locks
+
+
+# Without what the package's own file imports, which takes seconds.
+HOLD = f"""
+import sys, types
+package = types.ModuleType("oneshot_tf")
+package.__path__ = [{str(pathlib.Path(ost.__file__).parent)!r}]
+sys.modules["oneshot_tf"] = package
+from oneshot_tf.locks import locked
+with locked(sys.argv[1]): input()
+"""
+
+
+def test_a_lock_that_was_removed_takes_no_other_with_it(tmp_path):
+    lock = tmp_path / ".lock"
+    with locked(tmp_path):
+        lock.unlink()
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, text=True
+        )
+        while not (lock.exists() and lock.stat().st_size):
+            assert other.poll() is None
+    with pytest.raises(ost.InputError, match=f"process {other.pid}"), locked(tmp_path):
+        pass
+    other.communicate("\n")
+    assert other.returncode == 0 and not lock.exists()
+
+
+def test_sharing_a_lock_leaves_what_is_written_there(tmp_path):
+    lock = tmp_path / ".lock"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    text = f'{{"pid": {dead.pid}, "host": "{socket.gethostname()}", "command": ["x"]}}'
+    lock.write_text(text)
+    with locked(tmp_path, shared=True):
+        assert lock.read_text() == text
+        with pytest.raises(ost.InputError, match="in use by another process"), locked(tmp_path):
+            pass
+    lock.write_text(text.replace(f"{dead.pid}", f"{os.getpid()}").replace('"x"', '"\\u001b[2J"'))
+    with locked(tmp_path, shared=True):
+        with pytest.raises(ost.InputError) as error, locked(tmp_path):
+            pass
+        assert "\x1b" not in str(error.value) and r"\x1b[2J" in str(error.value)

@@ -19,9 +19,10 @@ import oneshot_tf as ost
 from oneshot_tf import config, records, results
 from oneshot_tf import settings as ours
 from oneshot_tf.candidates import Candidate, CandidateFile
-from oneshot_tf.files import read_arrays, write_arrays
+from oneshot_tf.files import read_arrays, write_arrays, write_json
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
+from oneshot_tf.space import cost
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
 SPACE = ost.bender2018()
@@ -182,7 +183,9 @@ def run(tmp_path_factory, digits):
     facts = {"class_names": ["a", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
     groups = {name: kind() for name, kind in GROUPS.items()}
     directory.begin(groups, SPACE, [], facts)
-    return directory, json.loads((directory.path / "config.json").read_text())
+    config = json.loads((directory.path / "config.json").read_text())
+    del config["checksum"]  # with it, any change would be noticed
+    return directory, config
 
 
 @hostile(1500)
@@ -199,9 +202,12 @@ def test_configurations(run, data):
         assert group is None or kind(**group.to_dict()) == group
 
 
-NET = {"architecture": "prev1:sep3x3", "rank": 1, "candidate_accuracy": 0.5, "parameters": 10,
-       "multiply_adds": 20, "folder": ["top/net_00/run_0"], "accuracies": [0.5], "mean": 0.5,
-       "std": None}  # fmt: skip
+BEST = SPACE.sample(np.random.default_rng(0))
+SIZES = (SPACE, [BEST], ost.Stack(2, 2), 2)
+NET = {"architecture": str(BEST), "rank": 1, "candidate_accuracy": 0.5,
+       "parameters": int(cost.parameters(*SIZES)[0]),
+       "multiply_adds": int(cost.multiply_adds(*SIZES, 8)[0]), "folder": ["top/net_00/run_0"],
+       "accuracies": [0.5], "mean": 0.5, "std": None}  # fmt: skip
 RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0},
           "evaluated_on": "test", "num_images": 10, "num_steps": 5, "nets": [NET, NET], "mean": 0.5,
           "std": 0.1}  # fmt: skip
@@ -213,7 +219,11 @@ def test_results(tmp_path_factory, run, data):
     directory, _ = run
     folder = directory.path / "retrain" / "top"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(data.draw(changed_json(RESULT)))
+    write_json(directory.path / "config.json", run[1])  # another test has changed it
+    result = {**RESULT, "run_id": directory.run_id()}
+    write_json(folder / "result.json", result)
+    assert len(results.read_results(directory)) == 1
+    (folder / "result.json").write_text(data.draw(changed_json(result)))
     found = accepted(results.read_results, directory)
     if found is not None:
         results.print_results(directory)

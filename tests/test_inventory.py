@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import edit_json
 from conftest import load_folder as load
 from conftest import put_images as put
 
@@ -193,9 +194,9 @@ def test_test_images_are_decoded_to_be_counted_or_scored_only(run, monkeypatch):
 def test_a_run_of_an_earlier_version_opens_and_says_what_is_not_covered(run, capsys):
     directory, images = run()
     path = directory.path / "config.json"
-    config = json.loads(path.read_text())
-    del config["facts"]["fingerprint"]["test"]
-    path.write_text(json.dumps(config))
+    facts = json.loads(path.read_text())["facts"]
+    del facts["fingerprint"]["test"]
+    edit_json(path, facts=facts)
     directory.load_data(LocationSettings())
     assert capsys.readouterr().out == ""
     directory.load_data(LocationSettings(), test=True)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.loop import Loop
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep, count_turns, skipping_pays
@@ -64,7 +65,7 @@ def test_steps_against_steps_by_hand(digits):
     nets = [ost.Supernet(space, ost.Stack(2, 3), num_classes=10, seed=2) for _ in range(2)]
     settings = ost.TrainSettings(
         batch_size=batch, ghost_batch_size=8, learning_rate=rate, weight_decay=decay,
-        label_smoothing=smoothing, augmentation="none",
+        label_smoothing=smoothing, augmentation="none", learning_rate_schedule="cosine",
     )  # fmt: skip
     ost.fit_supernet(nets[0], digits, sampler, num_steps, settings, seed=5)
 
@@ -107,6 +108,23 @@ def test_two_devices_are_one(digits, whole, two_devices, device_batch_size, skip
     with two_devices.scope():
         run = train(digits, device_batch_size=device_batch_size, skip_paths=skip_paths)
     assert_close(run, whole)
+
+
+@pytest.mark.parametrize(
+    "name, alone, rates",
+    [
+        ("auto", False, [0.1, 0.1, 0.1, 0.1]),  # the one-shot model: constant
+        ("auto", True, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 0.95)) / 2, 0.0]),
+        ("cosine", False, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 0.95)) / 2, 0.0]),
+        ("constant", True, [0.1, 0.1, 0.1, 0.1]),
+        ("cooldown", False, [0.1, 0.1, 0.05, 0.0]),
+    ],
+)
+def test_learning_rate_schedules(digits, small_space, small_supernet, name, alone, rates):
+    sampler = None if alone else ost.PathDropout(small_space, 0.1, "constant")
+    settings = ost.TrainSettings(learning_rate=0.1, learning_rate_schedule=name)
+    loop = Loop(small_supernet, digits, sampler, 100, settings, 0, None)
+    assert [float(loop.schedule(s)) for s in (0, 50, 95, 100)] == pytest.approx(rates, abs=1e-7)
 
 
 def test_which_steps_skip():

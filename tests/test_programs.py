@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import export, interrupts, predict, records, retrain, search, settings
@@ -79,6 +80,8 @@ def test_a_run_directory_explains_itself(folder):
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
     made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
+    folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
+    assert folders <= set(records.FOLDERS)  # which are looked at before they are used
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
     assert len(starts) == 3 and "keras" in starts[0]["packages"]
@@ -214,9 +217,9 @@ def test_images_are_classified_one_after_another(folder, tmp_path, monkeypatch, 
 
 def test_classes_of_one_name_are_all_in_json(folder, tmp_path, capsys):
     shutil.copytree(folder / "run" / "export", tmp_path / "export")
-    description = json.loads((tmp_path / "export" / "architecture.json").read_text())
-    description["class_names"] = ["crane"] * 2 + description["class_names"][2:]
-    (tmp_path / "export" / "architecture.json").write_text(json.dumps(description))
+    path = tmp_path / "export" / "architecture.json"
+    names = json.loads(path.read_text())["class_names"]
+    edit_json(path, class_names=["crane"] * 2 + names[2:])
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
     model = settings.PredictSettings(saved_model=str(tmp_path / "export"), top=10, json=True)
     predict.main(model, [str(tmp_path / "a.png")])
@@ -288,8 +291,7 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
     made = json.loads((run_dir / "export" / "architecture.json").read_text())
     assert made["image_size"] == 8 and made["class_names"] == [str(i) for i in range(10)]
     for change in ({"mean": [0.5]}, {"std": [0.0] * 3}, {"std": ["a"]}, {"mean": None}):
-        changed = {**config, "facts": {**config["facts"], **change}}
-        (run_dir / "config.json").write_text(json.dumps(changed))
+        edit_json(run_dir / "config.json", facts={**config["facts"], **change})
         with pytest.raises(ost.InputError, match="config.json is damaged"):
             export.main(*groups, settings.LocationSettings())
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf.locks import locked
@@ -35,7 +36,7 @@ def directory(tmp_path, space, digits):
 
 
 def change(path, **values):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    edit_json(path, **values)
 
 
 def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_path):
@@ -43,10 +44,9 @@ def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_pa
     directory = RunDirectory(tmp_path)
     groups = {**GROUPS, "model": ModelSettings(num_cells=2, filters=8)}
     directory.begin(groups, ost.bender2018(), [], {})
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["model"]["num_reductions"] == 1
-    config["model"]["num_reductions"] = 2
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = json.loads((tmp_path / "config.json").read_text())["model"]
+    assert model["num_reductions"] == 1
+    edit_json(tmp_path / "config.json", version=1, model={**model, "num_reductions": 2})
     assert directory.group(ModelSettings, "model").stack() == ost.Stack(2, 8, 1)
     directory.check_settings(groups)  # the same command goes on
 
@@ -59,10 +59,13 @@ def test_other_settings_are_refused_and_named(directory, space):
     assert directory.space() == space
 
 
-def test_a_setting_that_a_run_lacks_has_its_default(directory):
+def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
     values = TrainSettings().to_dict()
     del values["label_smoothing"]
     change(directory.path / "config.json", train=values)
+    with pytest.raises(ost.InputError, match=r"'train' \('label_smoothing is missing'\)"):
+        directory.check_settings(GROUPS)
+    change(directory.path / "config.json", version=1)
     directory.check_settings(GROUPS)
     with pytest.raises(ost.InputError, match=r"--label_smoothing=0.0, now"):
         directory.check_settings({"train": TrainSettings(label_smoothing=0.1)})

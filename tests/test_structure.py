@@ -14,19 +14,21 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
-BOTTOM = {"devices", "errors", "files", "interrupts", "progress", "settings"}
+BOTTOM = {"devices", "errors", "files", "interrupts", "opening", "progress", "settings"}
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),
-    "files": {"errors"},
+    "printable": set(),
+    "opening": {"errors"},
+    "files": {"errors", "opening", "printable"},
     "interrupts": set(),
-    "output": {"errors"},
-    "locks": {"errors", "files"},
+    "output": {"errors", "printable"},
+    "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
     "compiler": set(),
     "settings": {"errors", "space"},
-    "config": {"errors", "interrupts", "output"},
+    "config": {"errors", "files", "interrupts", "output", "printable"},
     "space": {"errors"},
     "data": {"errors", "files"},
     "nn": {"errors", "devices", "space"},
@@ -39,11 +41,11 @@ ALLOWED = {
     "racing": {"errors", "chances", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "saved_model_check": {"errors", "files", "data"},
-    "candidates": {"errors", "files", "space"},
+    "candidates": {"errors", "files", "printable", "space"},
     "tuner_worker": {"errors"},
-    "results": {"errors", "files"},
-    "analysis": {"errors", "files", "space", "candidates", "results"},
-    "records": {"errors", "files", "locks", "settings", "space", "data"},
+    "results": {"errors", "files", "space", "printable"},
+    "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
+    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
 }
 PROGRAMS = {
     "train",

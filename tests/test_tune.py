@@ -16,6 +16,7 @@ from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
 from oneshot_tf.candidates import Candidate, CandidateFile
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.space import cost
 from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -139,6 +140,13 @@ def test_a_full_disk_is_not_taken_for_divergence(tmp_path, monkeypatch):
     assert not list((tmp_path / "run" / "trials").glob("*/result.json"))
 
 
+def _costs(space, architectures, stack, num_classes):
+    """Parameters and multiply-adds of each, for images of 8x8 pixels."""
+    counted = (space, architectures, stack, num_classes)
+    parameters, multiply_adds = cost.parameters(*counted), cost.multiply_adds(*counted, 8)
+    return list(zip(map(int, parameters), map(int, multiply_adds)))
+
+
 @pytest.fixture
 def source(tmp_path, digits):
     """A run with candidates and stand-alone nets, of the same data and space."""
@@ -148,18 +156,23 @@ def source(tmp_path, digits):
              "fingerprint": digits.fingerprint()}  # fmt: skip
     parts = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     run.begin(parts, space, [], facts)
+    architectures = ost.RandomSearch(space, 0).propose(6)
+    costs = _costs(space, architectures, model.stack(), 10)
     rows = [
-        Candidate(a, 0.1 * i, 1.5, 100, 10, 20, i + 1, 0.5)
-        for i, a in enumerate(ost.RandomSearch(space, 0).propose(6))
+        Candidate(a, 0.1 * i, 1.5, 100, *each, i + 1, 0.5)
+        for i, (a, each) in enumerate(zip(architectures, costs))
     ]
     CandidateFile(run.path / "candidates.csv", space).write(rows)
     nets = [
         {"architecture": str(c.architecture), "rank": c.rank, "candidate_accuracy": 0.5,
-         "parameters": 10, "multiply_adds": 20, "folder": [f"top/net_{i}/run_0"],
+         "parameters": size, "multiply_adds": adds, "folder": [f"top/net_{i}/run_0"],
          "accuracies": [0.5 + 0.01 * i], "mean": 0.5 + 0.01 * i, "std": None}
-        for i, c in enumerate(rows)
+        for i, (c, (size, adds)) in enumerate(
+            zip(rows, _costs(space, architectures, model.stack(2, 2), 10))
+        )
     ]  # fmt: skip
-    result = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0}, "nets": nets,
+    retrain = {"select": "top", "num_cells": 2, "filters": 2, "seed": 0}
+    result = {"run_id": run.run_id(), "retrain": retrain, "nets": nets,
               "evaluated_on": "validation", "num_images": 100, "num_steps": 5, "mean": 0.5,
               "std": 0.1}  # fmt: skip
     (run.path / "retrain" / "top").mkdir(parents=True)
@@ -197,7 +210,11 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
     final.parent.mkdir()
     first = {**result["nets"][0], "folder": ["final/net_0/run_0"]}
     others = ost.RandomSearch(ost.bender2018(1), 0).propose(15)[6:]
-    more = [{**first, "architecture": str(a)} for a in others]
+    sizes = _costs(ost.bender2018(1), others, groups()[2].stack(2, 2), 10)
+    more = [
+        {**first, "architecture": str(a), "parameters": size, "multiply_adds": adds}
+        for a, (size, adds) in zip(others, sizes)
+    ]
     final.write_text(json.dumps({**result, "evaluated_on": "test", "nets": more}))
     assert [n.accuracies for n in nets()] == [tuple(n["accuracies"]) for n in result["nets"]]
     (source / "retrain" / "top" / "result.json").unlink()

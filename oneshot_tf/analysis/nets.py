@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import shlex
 
 import numpy as np
 
 from oneshot_tf.candidates import CandidateFile, Strata, measured
 from oneshot_tf.errors import InputError
+from oneshot_tf.printable import command
 from oneshot_tf.results import judged_in, read_results
 from oneshot_tf.space.architecture import Architecture
 
@@ -69,10 +69,8 @@ def how_to_make(path) -> str:
     Args:
         path: of the run directory.
     """
-    return (
-        f"python -m oneshot_tf.retrain --run_dir={shlex.quote(str(path))} --select=stratified "
-        "--count=32 --repeats=2 --evaluate_on=validation --name=ranking"
-    )
+    flags = ["--select=stratified", "--count=32", "--repeats=2", "--evaluate_on=validation"]
+    return command("retrain", f"--run_dir={path}", *flags, "--name=ranking")
 
 
 def collect(directory, only=()) -> dict[Protocol, list[Net]]:

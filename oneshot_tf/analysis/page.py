@@ -1,11 +1,10 @@
 """One HTML page that opens offline and on a phone, its plots and tables as files beside it."""
 
-import csv
 import html
-import io
 import pathlib
 
 from oneshot_tf.files import make_folder, write_atomically
+from oneshot_tf.printable import csv_text, printable
 
 _STYLE = """
 body { font: 16px/1.5 sans-serif; margin: 0 auto; padding: 1rem; max-width: 60rem; color: #222 }
@@ -17,6 +16,10 @@ th:first-child, td:first-child { text-align: left } code { overflow-wrap: anywhe
 """
 
 
+def _escaped(text) -> str:
+    return html.escape(printable(text))
+
+
 class Page:
     """Collects parts, in order, then writes them."""
 
@@ -25,43 +28,39 @@ class Page:
 
     def head(self, title: str, text: str = "") -> None:
         """Begins a section."""
-        self._body.append(f"<h2>{html.escape(title)}</h2>")
+        self._body.append(f"<h2>{_escaped(title)}</h2>")
         if text:
             self.text(text)
 
     def text(self, text: str) -> None:
         """A paragraph."""
-        self._body.append(f"<p>{html.escape(text)}</p>")
+        self._body.append(f"<p>{_escaped(text)}</p>")
 
     def code(self, text: str) -> None:
         """A paragraph as it is typed."""
-        self._body.append(f"<p><code>{html.escape(text)}</code></p>")
+        self._body.append(f"<p><code>{_escaped(text)}</code></p>")
 
     def missing(self, what: str, command: str) -> None:
         """Says what isn't there, and the command that makes it."""
         self._body.append(
-            f"<p class='missing'>{html.escape(what)} To have it: "
-            f"<code>{html.escape(command)}</code></p>"
+            f"<p class='missing'>{_escaped(what)} To have it: <code>{_escaped(command)}</code></p>"
         )
 
     def figure(self, name: str, svg: str, caption: str) -> None:
         """A plot, also as name.svg."""
         self._files[f"{name}.svg"] = svg
-        self._body.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
+        self._body.append(f"<figure>{svg}<figcaption>{_escaped(caption)}</figcaption></figure>")
 
     def table(self, name: str, titles, rows, caption: str) -> None:
         """Rows of texts, also as name.csv."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([titles, *rows])
-        self._files[f"{name}.csv"] = text.getvalue()
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+        self._files[f"{name}.csv"] = csv_text([titles, *rows])
+        head = "".join(f"<th>{_escaped(title)}</th>" for title in titles)
         lines = (
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in rows
+            "<tr>" + "".join(f"<td>{_escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows
         )
         self._body.append(
             f"<div class='wide'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
-            f"<p>{html.escape(caption)}</p>"
+            f"<p>{_escaped(caption)}</p>"
         )
 
     def write(self, folder, title: str, words) -> pathlib.Path:
@@ -75,12 +74,12 @@ class Page:
         folder = make_folder(folder)
         for name, text in self._files.items():
             write_atomically(folder / name, lambda file, text=text: file.write(text))
-        items = "".join(f"<li>{html.escape(text)}</li>" for text in words)
+        items = "".join(f"<li>{_escaped(text)}</li>" for text in words)
         page = (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-            f"<h1>{html.escape(title)}</h1><h2>What may be concluded</h2><ul>{items}</ul>"
+            f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>"
+            f"<h1>{_escaped(title)}</h1><h2>What may be concluded</h2><ul>{items}</ul>"
             f"{''.join(self._body)}</body></html>\n"
         )
         write_atomically(folder / "report.html", lambda file: file.write(page))

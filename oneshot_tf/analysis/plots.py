@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from oneshot_tf.printable import printable
+
 # Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -24,6 +26,11 @@ def _axes():
     return figure, figure.subplots()
 
 
+def _literal(name: str) -> str:
+    """A name as a label shows it; between dollars would be mathematics."""
+    return printable(name).replace("$", r"\$")
+
+
 def ranking(groups, x_label: str) -> str:
     """Stand-alone accuracy against a predictor (figures 4 and 5, top).
 
@@ -37,7 +44,7 @@ def ranking(groups, x_label: str) -> str:
         spread = [np.std(p[2], ddof=1) if len(p[2]) > 1 else 0.0 for p in points]
         axes.errorbar(
             x, y, yerr=spread, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1,
-            label=f"{name} (n = {len(points)})",
+            label=f"{_literal(name)} (n = {len(points)})",
         )  # fmt: skip
     axes.set_xlabel(x_label)
     axes.set_ylabel("stand-alone accuracy\n(mean, bars: standard deviation of runs)")

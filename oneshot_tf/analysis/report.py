@@ -1,7 +1,5 @@
 """RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
 
-import shlex
-
 import numpy as np
 
 from oneshot_tf.analysis import paper, plots, ranking
@@ -11,7 +9,9 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
 from oneshot_tf.candidates import CandidateFile, measured
 from oneshot_tf.files import read_json_lines
+from oneshot_tf.printable import command
 from oneshot_tf.results import read_results
+from oneshot_tf.settings import DataSettings, OneShotSettings
 from oneshot_tf.space.architecture import Architecture
 
 
@@ -33,7 +33,7 @@ class Report:
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
         self.page, self.words = Page(), []
-        self.config = directory.config()
+        self.dataset = directory.group(DataSettings, "data").dataset
         self.candidates = self._candidates(directory)
         self.nets, self.only = collect(directory, only), only
 
@@ -47,7 +47,7 @@ class Report:
         self._tracked()
         self._winner()
         self._commands()
-        title = f"{self.config['data']['dataset']}: {self.directory.path.name}"
+        title = f"{self.dataset}: {self.directory.path.name}"
         return self.page.write(self.directory.path / "report", title, self.words)
 
     def _ranking(self):
@@ -80,7 +80,7 @@ class Report:
         self.page.head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
         results = read_results(self.directory)
         rows = []
-        dataset = self.config["data"]["dataset"]
+        dataset = self.dataset
         for result in results:
             settings, nets = result["retrain"], result["nets"]
             millions = np.array([net["parameters"] for net in nets]) / 1e6
@@ -118,11 +118,11 @@ class Report:
         if not whole:
             self.page.missing(
                 "There are no candidates.",
-                f"python -m oneshot_tf.search --run_dir={self.directory.path}",
+                command("search", f"--run_dir={self.directory.path}"),
             )
             return
         label = "candidate accuracy (shared weights, validation images)"
-        values = {self.directory.path.name: [c.candidate_accuracy for c in whole]}
+        values = {"candidates": [c.candidate_accuracy for c in whole]}
         self.page.figure(
             "candidates", plots.histogram(values, label), "Figure 5, bottom, of the paper."
         )
@@ -147,12 +147,13 @@ class Report:
         self.page.head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
-        for directory in (self.directory, *self.others):
+        for number, directory in enumerate((self.directory, *self.others), start=1):
             known = {str(c.architecture): c for c in measured(self._candidates(directory))}
-            one_shot = directory.config()["one_shot"]
+            one_shot = directory.group(OneShotSettings, "one_shot")
+            # Without the folder's name, so that plots don't change when it is renamed.
             name = (
-                f"{directory.path.name}: r = {one_shot['drop_rate']:g}, "
-                f"{one_shot['drop_schedule']}, seed {one_shot['seed']}"
+                f"{number}: r = {one_shot.drop_rate:g}, "
+                f"{one_shot.drop_schedule}, seed {one_shot.seed}"
             )
             points = [
                 (known[n.architecture].candidate_accuracy, n.mean, n.accuracies)
@@ -162,17 +163,18 @@ class Report:
                 self.page.missing(
                     f"{directory.path} has {len(points)} of the {len(nets)} architectures among "
                     "its candidates; the same --seed and --num_candidates give the same ones.",
-                    f"python -m oneshot_tf.search --run_dir={directory.path}",
+                    command("search", f"--run_dir={directory.path}"),
                 )
                 continue
             groups[name] = points
             x, y = (np.array([p[i] for p in points]) for i in (0, 1))
             m = ranking.measure(ranking.spearman, "Spearman", x, y, self.resamples)
             values.append(m.value)
-            rows.append([name, str(len(points)), str(m), f"{x.min():.3f} to {x.max():.3f}"])
+            spread = f"{x.min():.3f} to {x.max():.3f}"
+            rows.append([name, directory.path.name, str(len(points)), str(m), spread])
         if not groups:
             return
-        titles = ["one-shot model", "nets", "Spearman", "candidate accuracy"]
+        titles = ["one-shot model", "folder", "nets", "Spearman", "candidate accuracy"]
         self.page.table(
             "one_shot_models", titles, rows, "95 % bootstrap intervals over architectures."
         )
@@ -244,7 +246,7 @@ class Report:
             module = program.replace("\\", "/").split("/")[-1].removesuffix(".py")
             packages = ", ".join(f"{name} {version}" for name, version in start["packages"].items())
             rows.append(
-                [start["time"], f"python -m oneshot_tf.{module} {shlex.join(arguments)}",
+                [start["time"], command(module, *arguments),
                  str(start["commit"]), f"Python {start['python']}, {packages}",
                  ", ".join(start["devices"])]
             )  # fmt: skip

@@ -5,18 +5,21 @@ wrong variable silently; written beside and renamed, so that a kill never
 leaves half a one under a checkpoint's name; checksummed, so that damage is seen.
 """
 
+import math
 import pathlib
 import re
 
 import numpy as np
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import make_folder, read_arrays, write_arrays
+from oneshot_tf.errors import InputError, short
+from oneshot_tf.files import array_shapes, make_folder, read_arrays, write_arrays
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the
 # optimizer's momentum.
 _RENAMED = (("_bn/offset", "_bn/beta"), ("_bn_offset_", "_bn_beta_"))
 _NAME = re.compile(r"step_(\d{9})\.npz")
+# Arrays that say whose checkpoint a file is; earlier versions did not write them.
+_OWNER, _STEP = "checkpoint/owner", "checkpoint/step"
 
 
 class Checkpoints:
@@ -25,11 +28,16 @@ class Checkpoints:
     Args:
         folder: where they are.
         keep: how many of the newest stay.
+        owner: a text that tells the net that is trained here from all others. A checkpoint that
+            was saved with another one is refused. None: no text is saved, and any is accepted.
+        num_steps: length of the training; a checkpoint of a later step is refused. None: any.
     """
 
-    def __init__(self, folder, keep: int = 3):
+    def __init__(
+        self, folder, keep: int = 3, owner: str | None = None, num_steps: int | None = None
+    ):
         self.folder = pathlib.Path(folder)
-        self.keep = keep
+        self.keep, self.owner, self.num_steps = keep, owner, num_steps
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, ascending."""
@@ -60,6 +68,8 @@ class Checkpoints:
         if not write:
             return
         make_folder(self.folder)
+        if self.owner is not None:
+            arrays |= {_OWNER: np.array(self.owner), _STEP: np.array(step)}
         write_arrays(self.path(step), arrays)
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink(missing_ok=True)
@@ -71,9 +81,15 @@ class Checkpoints:
             The step of it; 0 where there is none.
 
         Raises:
-            InputError: there are checkpoints, but none is whole or fits.
+            InputError: there are checkpoints, but none is whole or fits; or one is of a step
+                beyond the end of the training.
         """
         steps = self.steps()
+        if steps and self.num_steps is not None and steps[-1] > self.num_steps:
+            raise InputError(
+                f"{self.path(steps[-1])} is of a step beyond the {self.num_steps:,} steps of this "
+                "training, so it is not of this run. Remove it."
+            )
         failures = []
         for step in reversed(steps):
             try:
@@ -100,6 +116,7 @@ class Checkpoints:
         if not path.exists():
             raise InputError(f"{path} is missing.")
         arrays = {_name_now(name): array for name, array in read_arrays(path).items()}
+        self._check_owner(path, step, arrays)
         for variable in variables:
             array = arrays.get(variable.path)
             if array is None or array.shape != tuple(variable.shape):
@@ -113,6 +130,42 @@ class Checkpoints:
             raise InputError(f"{path} can't be used: its '{wrong}' is not finite.")
         for variable in variables:
             variable.assign(arrays[variable.path])
+
+    def _check_owner(self, path, step, arrays):
+        """Raises InputError for a file of another run or net, or of another step."""
+        owner, found = (arrays.pop(name, None) for name in (_OWNER, _STEP))
+        if None not in (owner, self.owner) and str(owner) != self.owner:
+            raise InputError(
+                f"{path} is of another run ({short(str(owner))}; this one is "
+                f"{short(self.owner)}). Put this run's own file there, or remove it."
+            )
+        if found is not None and str(found) != str(step):
+            raise InputError(
+                f"{path} holds step {short(str(found))}, not what its name says. Put the file of "
+                "that step there, or remove it."
+            )
+
+    def check_size(self, step: int, num_parameters: int) -> None:
+        """Makes sure that a checkpoint is of a net of this size, before the net is built.
+
+        Args:
+            step: of the checkpoint.
+            num_parameters: trained numbers of the net, without the optimizer's.
+
+        Raises:
+            InputError: missing, damaged, or of another size.
+        """
+        path = self.path(step)
+        found = sum(
+            math.prod(shape)
+            for name, shape in array_shapes(path).items()
+            if not name.startswith(("sgd/", "checkpoint/")) and "/moving_" not in name
+        )
+        if found != num_parameters:
+            raise InputError(
+                f"{path} has {found:,} parameters, and the net that the run describes has "
+                f"{num_parameters:,}. One of them is another run's, or damaged."
+            )
 
 
 def _name_now(name: str) -> str:

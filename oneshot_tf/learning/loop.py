@@ -27,6 +27,7 @@ from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.learning.summaries import Summaries
+from oneshot_tf.opening import check_folder
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 
@@ -43,6 +44,7 @@ def fit_supernet(
     directory=None,
     device=None,
     track=None,
+    owner=None,
 ):
     """Trains a one-shot model with masks drawn by a sampler (section 3.2).
 
@@ -58,6 +60,7 @@ def fit_supernet(
         device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges.
         track: called as `track(step)` at each line of metrics.jsonl; the dict that it returns
             becomes a line of tracked.jsonl in `directory`.
+        owner: text that tells this training from others; checkpoints carry it.
 
     Returns:
         The last line of metrics: loss, cross_entropy, l2, accuracy, …
@@ -68,13 +71,15 @@ def fit_supernet(
     """
     settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
     loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track)
-    return loop.run(device or DeviceSettings(), "one-shot training")
+    return loop.run(device or DeviceSettings(), "one-shot training", owner)
 
 
-def fit_standalone(net, data, num_steps, settings=None, seed=0, directory=None, device=None):
+def fit_standalone(
+    net, data, num_steps, settings=None, seed=0, directory=None, device=None, owner=None
+):
     """Trains a stand-alone net from scratch (section 3.4). Arguments as `fit_supernet`'s."""
     loop = Loop(net, data, None, num_steps, settings, seed, directory)
-    return loop.run(device or DeviceSettings(), "stand-alone training")
+    return loop.run(device or DeviceSettings(), "stand-alone training", owner)
 
 
 def check_batch_size(settings: TrainSettings, data) -> None:
@@ -107,9 +112,10 @@ class Loop:
         self.distort = settings.augmentation == "inception"
         self._batches = self._coming = None
         with tf.distribute.get_strategy().scope():
-            self.schedule = Factored(
-                settings.learning_rate_schedule, settings.learning_rate, num_steps
-            )
+            name = settings.learning_rate_schedule
+            if name == "auto":
+                name = "cosine" if sampler is None else "constant"
+            self.schedule = Factored(name, settings.learning_rate, num_steps)
             self.optimizer = NesterovSGD(
                 self.schedule,
                 momentum=settings.momentum,
@@ -124,14 +130,18 @@ class Loop:
         self.variables = net.variables + self.optimizer.variables
         self.track = track
         self.directory = None if directory is None else make_folder(directory)
+        for name in ("checkpoints", "tensorboard") if self.directory else ():
+            check_folder(self.directory / name, self.directory)
 
-    def run(self, device: DeviceSettings, title: str) -> dict:
+    def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict:
         """Trains from the newest checkpoint to the end; returns the last metrics."""
         self.device, self.title = device, title
         self.checkpoints = self.metrics_file = self.tracked_file = None
         self.rollbacks = Rollbacks(None)
         if self.directory:
-            self.checkpoints = Checkpoints(self.directory / "checkpoints", device.keep_checkpoints)
+            self.checkpoints = Checkpoints(
+                self.directory / "checkpoints", device.keep_checkpoints, owner, self.num_steps
+            )
             self.metrics_file = self.directory / "metrics.jsonl"
             self.tracked_file = self.directory / "tracked.jsonl"
             self.summaries = Summaries(self.directory / "tensorboard")
