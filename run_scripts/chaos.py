@@ -120,17 +120,24 @@ def outcome(run) -> dict:
 
 
 def contents(path):
-    """What a file holds, without what differs from start to start; None for files left out."""
+    """What a file holds; None for files left out.
+
+    Without rates, and without the run's id, which is drawn when a run begins.
+    """
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return [{k: v for k, v in x.items() if k != "images_per_second"} for x in lines]
     elif path.suffix == ".npz" and path.parent.name == "checkpoints":
         with np.load(path) as arrays:
-            return {key: digest(arrays[key].tobytes()) for key in arrays.files}
+            names = set(arrays.files) - {"checkpoint/owner"}
+            return {key: digest(arrays[key].tobytes()) for key in names}
+    elif path.name == "candidates.csv":
+        return [line.rpartition(",")[0] for line in path.read_text().splitlines()]
     elif path.suffix in (".csv", ".txt") or path.name.startswith("variables.data"):
         return digest(path.read_bytes())
     elif path.suffix == ".json":
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
+        return {k: v for k, v in value.items() if k not in ("run_id", "checksum")}
     return None
 
 
