@@ -9,6 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_hostile import accepted, changed_bytes, changed_json, hostile
 
 import oneshot_tf as ost
 
@@ -298,3 +301,22 @@ def test_every_way_in_which_tensorflow_datasets_wrote_features(tmp_path):
             assert list(found) == ["image", "label"]
             assert found["image"].to_json() == image.to_json()
             assert found["label"].num_classes == label.num_classes
+
+
+@hostile(600)
+@given(data=st.data())
+def test_changed_descriptions(tmp_path_factory, data):
+    """Each is refused, or gives two features of numbers that can be."""
+    from etils import epath
+
+    from oneshot_tf.data.prepared import read_features
+
+    path = epath.Path(tmp_path_factory.getbasetemp()) / "features.json"
+    whole = table({"image": IMAGE, "label": LABEL})
+    by_bytes = changed_bytes(json.dumps(whole).encode())
+    content = data.draw(changed_json(whole).map(str.encode) | by_bytes)
+    path.write_bytes(content)
+    found = accepted(read_features, path, "name")
+    if found is not None:
+        assert list(found) == ["image", "label"] and found["label"].num_classes >= 1
+        assert len(found["image"].shape) == 3

@@ -6,7 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
+from test_hostile import accepted, changed_bytes, hostile
 
 import oneshot_tf as ost
 from oneshot_tf import predict, saved_model, settings
@@ -165,6 +168,14 @@ def test_a_second_description_is_refused(copy, other):
     (copy / other).write_text("")
     with pytest.raises(ost.InputError, match="describes its graph twice"):
         check_graph(copy)
+
+
+@hostile(60)
+@given(data=st.data())
+def test_changed_bytes_of_a_graph(exported, tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "saved_model.pb"
+    path.write_bytes(data.draw(changed_bytes((exported / "saved_model.pb").read_bytes())))
+    accepted(check_graph, path.parent)
 
 
 # ---------------------------------------------------------------------------- users' files
