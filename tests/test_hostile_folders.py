@@ -24,7 +24,7 @@ from oneshot_tf import (
     tune,
 )
 from oneshot_tf.candidates import Candidate, CandidateFile
-from oneshot_tf.files import read_arrays
+from oneshot_tf.files import read_arrays, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.space import cost
 
@@ -63,7 +63,8 @@ def base(tmp_path_factory, digits):
     facts = {"class_names": list(digits.class_names), "image_size": 8,
              "mean": digits.mean.tolist(), "std": digits.std.tolist(),
              "fingerprint": digits.fingerprint()}  # fmt: skip
-    records.RunDirectory(path).begin(GROUPS, space, [], facts)
+    directory = records.RunDirectory(path)
+    directory.begin(GROUPS, space, [], facts)
     supernet = ost.Supernet(space, model.stack(), digits.num_classes)
     Checkpoints(path / "checkpoints").save(2, supernet.variables)
     chosen = ost.RandomSearch(space, 0).propose(1)
@@ -71,6 +72,9 @@ def base(tmp_path_factory, digits):
     costs = int(cost.parameters(*net)[0]), int(cost.multiply_adds(*net, 8)[0])
     candidate = Candidate(chosen[0], 0.5, 1.0, 100, *costs)
     CandidateFile(path / "candidates.csv", space).write([candidate])
+    made_with = {"seed": 0, "step": 2, "rank_by": "accuracy", "skip_twins": True, "budget": "full",
+                 "trained_in": "", "run_id": directory.run_id()}  # fmt: skip
+    write_json(path / "search.json", made_with)
     return path
 
 
