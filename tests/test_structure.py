@@ -41,10 +41,14 @@ ALLOWED = {
     "racing": {"errors", "chances", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
     "saved_model_check": {"errors", "files", "data"},
-    "candidates": {"errors", "files", "printable", "space"},
+    "candidates": {"errors", "printable", "space"},
+    "candidate_table": {"errors", "files", "candidates", "space"},
+    "candidate_file": {"errors", "files", "candidates", "candidate_table", "space"},
+    "search_record": {"errors", "files"},
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "space", "printable"},
-    "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
+    "analysis": {"errors", "files", "printable", "settings", "space", "candidates",
+                 "candidate_file", "results"},  # fmt: skip
     "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
 }
 PROGRAMS = {
