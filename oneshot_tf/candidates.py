@@ -1,21 +1,14 @@
-"""candidates.csv, and which of its architectures are trained alone."""
+"""Candidates of a search, their order, and which of them are trained alone."""
 
-import csv
 import dataclasses
-import io
-import math
-import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, read_text, write_atomically
 from oneshot_tf.printable import command
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
 
-COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
-           "parameters", "multiply_adds", "architecture")  # fmt: skip
 _PER_BUCKET = 4
 
 
@@ -49,22 +42,8 @@ class Candidate:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, round(getattr(self, name), 6))
 
-    def check(self) -> None:
-        """Raises ValueError for what can't have been measured."""
-        measured = self.num_images > 0
-        for name in ("candidate_accuracy", "cross_entropy"):
-            value = getattr(self, name)
-            if (value is not None) != measured or (measured and not 0 <= value < math.inf):
-                raise ValueError(f"{name}={value} on {self.num_images} images")
-        if measured and self.candidate_accuracy > 1:
-            raise ValueError(f"candidate_accuracy={self.candidate_accuracy}")
-        if self.divergence is not None and not math.isfinite(self.divergence):
-            raise ValueError(f"divergence={self.divergence}")
-        if min(self.num_images, self.parameters, self.multiply_adds, self.rank) < 0:
-            raise ValueError("a negative number")
-
     def row(self) -> list[str]:
-        """The values of `COLUMNS`."""
+        """The values of a line of candidates.csv, but for the run."""
         accuracy, entropy, divergence = (
             "" if value is None else f"{value:.6f}"
             for value in (self.candidate_accuracy, self.cross_entropy, self.divergence)
@@ -73,113 +52,23 @@ class Candidate:
         return [str(self.rank or ""), accuracy, entropy, str(self.num_images), divergence, *costs]
 
 
-def ranked(candidates) -> list[Candidate]:
-    """Sorted by candidate accuracy; ties by cross-entropy, then by text.
+def order_key(candidate: Candidate) -> tuple:
+    """What candidates are sorted by, the best first.
 
-    Those measured on fewer images, which stopped early, come after those measured
-    on more; those not measured at all come last, by divergence.
+    By candidate accuracy; ties by cross-entropy, then by text. Those measured on fewer images,
+    which stopped early, come after those measured on more; those not measured at all come last,
+    by divergence.
     """
-
-    def key(c):
-        if c.candidate_accuracy is None:
-            return (0, c.divergence or 0.0, 0.0, str(c.architecture))
-        return (-c.num_images, -c.candidate_accuracy, c.cross_entropy, str(c.architecture))
-
-    best = sorted(candidates, key=key)
-    return [dataclasses.replace(c, rank=i) for i, c in enumerate(best, start=1)]
+    c = candidate
+    if c.candidate_accuracy is None:
+        return (0, c.divergence or 0.0, 0.0, str(c.architecture))
+    return (-c.num_images, -c.candidate_accuracy, c.cross_entropy, str(c.architecture))
 
 
-class CandidateFile:
-    """candidates.csv: lines are appended while a search goes on, sorted by rank when it stops.
-
-    Args:
-        path: the file.
-        space: which every architecture in it must belong to.
-        writes: False in processes that only take part in a search.
-    """
-
-    def __init__(self, path, space: CellSpace, writes: bool = True):
-        self.path, self.space, self.writes = pathlib.Path(path), space, writes
-
-    def read(self) -> list[Candidate]:
-        """The candidates in the file; none if there is no file. Half a last line is dropped.
-
-        Raises:
-            InputError: a line that isn't one; the message has its number.
-        """
-        if not self.path.exists():
-            return []
-        text = read_text(self.path)
-        whole, newline, half = text.rpartition("\n")
-        if half:
-            print(
-                f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
-            )
-        rows = csv.reader(io.StringIO(whole + newline))
-        header = next(rows, None)
-        if header is None:
-            return []
-        if tuple(header) != COLUMNS:
-            raise InputError(
-                f"{self.path} has the columns {header}; needed are {', '.join(COLUMNS)}."
-            )
-        found = {}
-        try:
-            for row in rows:
-                candidate = self._parse(row, rows.line_num)
-                if candidate.architecture in found:
-                    raise InputError(
-                        f"{self.path}, line {rows.line_num}: {candidate.architecture} is there "
-                        "twice; remove one of the lines."
-                    )
-                found[candidate.architecture] = candidate
-        except csv.Error as error:
-            raise InputError(f"{self.path}, line {rows.line_num}: {error}.") from None
-        return list(found.values())
-
-    def _parse(self, row, number) -> Candidate:
-        try:
-            rank, accuracy, entropy, images, divergence, parameters, multiply_adds, text = row
-            candidate = Candidate(
-                Architecture.from_text(text), _number(accuracy), _number(entropy), int(images),
-                int(parameters), int(multiply_adds), int(rank or 0), _number(divergence),
-            )  # fmt: skip
-            self.space.check(candidate.architecture)
-            candidate.check()
-        except ValueError as error:  # InputError is one
-            raise InputError(
-                f"{self.path}, line {number} is damaged ({error}); remove that line to have the "
-                "candidate evaluated again."
-            ) from None
-        return candidate
-
-    def write(self, candidates) -> None:
-        """Writes the whole file anew, atomically.
-
-        Raises:
-            ValueError: a candidate has what can't have been measured.
-        """
-        candidates = list(candidates)
-        for candidate in candidates:
-            candidate.check()
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(c.row() for c in candidates)
-        if self.writes:
-            write_atomically(self.path, lambda file: file.write(text.getvalue()))
-
-    def append(self, candidate: Candidate) -> None:
-        """Adds one line. Raises ValueError as `write`."""
-        candidate.check()
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(candidate.row())
-        if self.writes:
-            append_line(self.path, text.getvalue())
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Sorted by `order_key`, with their ranks; one whose rank is right is returned as it is."""
+    best = sorted(candidates, key=order_key)
+    return [c if c.rank == i else dataclasses.replace(c, rank=i) for i, c in enumerate(best, 1)]
 
 
 def print_top(best, path) -> None:
@@ -296,8 +185,8 @@ def _stratified(candidates, count, rng) -> list[Candidate]:
     chosen = []
     for bucket in range(number):
         share = (count + bucket) // number  # they sum to `count`, and do not fall
-        chosen += [i for i in order if buckets[i] == bucket][:share]
-    chosen += [i for i in order if i not in chosen][: count - len(chosen)]
+        chosen += order[buckets[order] == bucket][:share].tolist()
+    chosen += order[~np.isin(order, chosen)][: count - len(chosen)].tolist()
     return [whole[i] for i in chosen]
 
 

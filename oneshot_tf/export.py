@@ -13,7 +13,8 @@ import re
 import numpy as np
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import CandidateFile, ranked
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import ranked
 from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, user_path
 from oneshot_tf.learning.checkpoints import Checkpoints
@@ -123,7 +124,7 @@ def _chosen_folder(directory, net) -> pathlib.Path:
         )
     # Nets of the final training go first; test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]
-    candidates = CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    candidates = CandidateFile(directory).read()
     ranks = {str(c.architecture): c.rank for c in ranked(candidates)}
 
     def order(result_and_net):

@@ -15,7 +15,8 @@ import zlib
 import numpy as np
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import CandidateFile, Strata, ranked, select
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Strata, ranked, select
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate_standalone
@@ -105,7 +106,7 @@ def _folder_name(retrain) -> str:
 def _choose(directory, retrain) -> list[dict]:
     """The architectures to train, each with its rank and candidate accuracy where known."""
     space = directory.space()
-    candidates = CandidateFile(directory.path / "candidates.csv", space).read()
+    candidates = CandidateFile(directory).read()
     if retrain.architecture:
         architecture = Architecture.from_text(retrain.architecture)
         space.check(architecture)
@@ -137,7 +138,7 @@ def _strata(directory, retrain) -> dict:
     """What it takes to weight a stratified sample as all candidates are distributed."""
     if retrain.architecture or retrain.select != "stratified":
         return {}
-    candidates = CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    candidates = CandidateFile(directory).read()
     return {"strata": dataclasses.asdict(Strata.of(candidates, retrain.count))}
 
 

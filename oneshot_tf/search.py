@@ -13,10 +13,11 @@ import time
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidates import Candidate, CandidateFile, print_top, ranked
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate, print_top, ranked
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.files import check_run, checksum, read_json, write_json
+from oneshot_tf.files import checksum, read_json, write_json
 from oneshot_tf.forward import NotFinite
 from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
@@ -35,12 +36,12 @@ from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import read_results
+from oneshot_tf.search_record import begin_search, check_same_search, made_with
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 from oneshot_tf.threads import set_threads
 
-_BEFORE = {"skip_twins": False}  # what searches did that say nothing of it
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
@@ -59,31 +60,30 @@ def main(run, search, location, devices) -> None:
 
 def _search(directory, search, location):
     space = directory.space()
-    file = CandidateFile(directory.path / "candidates.csv", space, writes=is_chief())
-    done = {c.architecture: c for c in file.read()}
-    supernet, step = restore_supernet(directory)
-    made_with = {"seed": search.seed, "step": step, "rank_by": search.rank_by}
-    made_with |= {"skip_twins": search.skip_twins}
-    made_with |= {"budget": search.budget, "trained_in": search.trained_in}
-    if search.budget == "race":
-        made_with |= {"finalists": search.finalists, "race_confidence": search.race_confidence}
+    file = CandidateFile(directory, writes=is_chief())
     race = directory.path / "race.npz"
     check_alike(
         f"candidates in {directory.path} (--run_dir is a folder that all of them share)",
-        sorted(map(repr, done.values())),
-        checksum(race) if race.exists() else None,
+        *(checksum(path) if path.exists() else None for path in (file.path, race)),
     )
+    done = {c.architecture: c for c in file.read()}
+    steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
     listed = _trained_in(search.trained_in, space) if search.trained_in else None
-    _check_same_search(directory, made_with, bool(done) or race.exists())
+    new = not done and not race.exists()
+    if not new:
+        check_same_search(directory, made_with(search, steps))
     most = space.num_distinct if search.skip_twins else space.num_architectures
     wanted = len(listed) if listed else min(search.num_candidates, most)
     if not listed and wanted < search.num_candidates:
         print(f"The whole space has {wanted:,} architectures: all of them are candidates.")
-    finalists = [c for c in done.values() if c.num_images]
+    finalists = sum(c.num_images > 0 for c in done.values())
     unfinished = len(done) < wanted or (
-        search.rank_by == "kl" and len(finalists) < search.finalists
+        search.rank_by == "kl" and finalists < min(search.finalists, len(done))
     )
     if unfinished:
+        supernet, step = restore_supernet(directory)
+        if new and is_chief():
+            begin_search(directory, made_with(search, steps))
         dataset = directory.load_data(location)
         proposer = Listed(listed) if listed else RandomSearch(space, search.seed, search.skip_twins)
         work = _Search(directory, supernet, dataset, search, file, done, wanted, proposer)
@@ -94,7 +94,8 @@ def _search(directory, search, location):
             checkpoint = Checkpoints(directory.path / "checkpoints").path(step)
             raise InputError(f"{checkpoint} can't be searched. {error}") from None
     best = ranked(done.values())
-    file.write(best)
+    if not file.holds(best):
+        file.write(best)
     accuracies = [c.candidate_accuracy for c in best if c.num_images == best[0].num_images]
     if unfinished and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
@@ -152,29 +153,6 @@ def _trained_in(path, space) -> list[Architecture]:
     return list(dict.fromkeys(Architecture.from_text(text) for text in texts))
 
 
-def _check_same_search(directory, made_with, has_candidates):
-    """Candidates of two seeds, or of two trainings, don't go into one file."""
-    path = directory.path / "search.json"
-    if has_candidates and path.exists():
-        before = read_json(path)
-        check_run(path, before, directory.run_id())
-        for name, value in made_with.items():
-            old = before.get(name, _BEFORE.get(name, ""))
-            if old != value:
-                raise InputError(
-                    f"The search in {directory.path} was begun with {name}={old}, now "
-                    f"it is {name}={value}; give --{name}={old} to go on, or move "
-                    "candidates.csv and race.npz away to start anew."
-                )
-    elif has_candidates and directory.run_id():
-        raise InputError(
-            f"{path} is missing, so what the candidates beside it were made with is unknown. Put "
-            "it back, or move candidates.csv and race.npz away to start anew."
-        )
-    elif is_chief():
-        write_json(path, {**made_with, "run_id": directory.run_id()})
-
-
 class _Search:
     """Adds candidates to `done` and to the file until there are `wanted`."""
 
@@ -192,7 +170,9 @@ class _Search:
         """Called when all is known to be well: until then, nothing on disk changes."""
         if is_chief():
             self.directory.note_provenance("search")
-        self.file.write(dataclasses.replace(c, rank=0) for c in self.done.values())
+        unranked = [dataclasses.replace(c, rank=0) if c.rank else c for c in self.done.values()]
+        if not self.file.holds(unranked):
+            self.file.write(unranked)
 
     def evaluate_all(self):
         """Every candidate on all validation images, as in the paper."""
@@ -200,6 +180,7 @@ class _Search:
         self._begin()
         progress = Progress("search", self.wanted, "candidates")
         images = evaluator.num_images
+        best = max((c.candidate_accuracy for c in self.done.values()), default=0.0)
         for new in self._proposed():
             for chunk in pieces(new, self.together):
                 scores = evaluator(chunk)
@@ -207,7 +188,7 @@ class _Search:
                 entropies = [score.cross_entropy for score in scores]
                 divergences = divergence(chunk).tolist()
                 self._add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
-                best = max(c.candidate_accuracy for c in self.done.values())
+                best = max(best, *accuracies)
                 rate = progress.rate(len(self.done)) * images
                 speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
                 progress.update(len(self.done), f"{speed}best {best:.4f}")
@@ -298,14 +279,14 @@ class _Search:
             self.file.append(candidate)
 
     def _candidates(self, architectures, accuracies, entropies, images, divergences=None):
-        net = (self.space, architectures, self.supernet.stack, self.supernet.num_classes)
+        image_size, classes = self.dataset.image_size, self.supernet.num_classes
+        costs = cost.costs(self.space, architectures, self.supernet.stack, classes, image_size)
         columns = zip(
             architectures,
             accuracies,
             entropies,
             images,
-            cost.parameters(*net).tolist(),
-            cost.multiply_adds(*net, self.dataset.image_size).tolist(),
+            *(each.tolist() for each in costs),
             divergences or [None] * len(architectures),
         )
         return {a: Candidate(a, *values, divergence=value) for a, *values, value in columns}

@@ -20,7 +20,8 @@ import numpy as np
 from oneshot_tf import config, settings
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.analysis.nets import collect, how_to_make
-from oneshot_tf.candidates import CandidateFile, ranked
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
@@ -184,8 +185,7 @@ class _Trials:
         return nets
 
     def _best_candidate(self) -> Architecture:
-        file = CandidateFile(self.source.path / "candidates.csv", self.space)
-        best = ranked(file.read())
+        best = ranked(CandidateFile(self.source).read())
         if not best:
             raise InputError(f"--of_run={self.tune.of_run} has no candidates; run a search there.")
         return best[0].architecture

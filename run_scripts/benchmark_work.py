@@ -194,7 +194,7 @@ class Clock:
 def around(arguments) -> dict:
     """What train and search, as users run them, spend outside of the graphs."""
     from oneshot_tf import evaluation, search, settings, train
-    from oneshot_tf.candidates import CandidateFile
+    from oneshot_tf.candidate_file import CandidateFile
     from oneshot_tf.learning import loop
     from oneshot_tf.learning.checkpoints import Checkpoints
     from oneshot_tf.learning.steps import TrainStep

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from oneshot_tf.analysis import ranking
-from oneshot_tf.candidates import CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.records import RunDirectory
 
 _QUARTER = 21  # of 84
@@ -41,7 +41,7 @@ def read_models(folder) -> list[dict]:
     for path in sorted(folder.glob("one_shot/*/candidates.csv")):
         directory = RunDirectory(path.parent)
         config = directory.config()
-        found = CandidateFile(path, directory.space()).read()
+        found = CandidateFile(directory).read()
         models.append(
             {
                 "ghosts": config["train"]["batch_size"] // config["train"]["ghost_batch_size"],

@@ -21,7 +21,8 @@ from oneshot_tf import analyze, settings
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
-from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate, Strata, ranked, select
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
@@ -290,6 +291,7 @@ def run(tmp_path, space, digits):
         "device": settings.DeviceSettings(),
     }  # fmt: skip
     facts = {**facts_of(digits), "class_names": ["<a>", "b"]}
+    facts["fingerprint"]["validation"][0] = 400
     directory.begin(groups, space, [], facts)
     return directory
 
@@ -305,7 +307,7 @@ def add_candidates(directory, space, count=60):
         for a, each in zip(architectures, costs)
     ]  # fmt: skip
     rows = ranked(rows)
-    CandidateFile(directory.path / "candidates.csv", space).write(rows)
+    CandidateFile(directory).write(rows)
     return rows
 
 
@@ -363,9 +365,9 @@ def change(directory, name, **changes):
 def test_accuracies_on_fewer_images_are_left_out(run, space):
     """As after a race; also where candidates.csv is gone, if the result knows."""
     rows = add_candidates(run, space)
-    rows = ranked([dataclasses.replace(c, num_images=128 if i % 2 else 400)
-                   for i, c in enumerate(rows)])  # fmt: skip
-    CandidateFile(run.path / "candidates.csv", space).write(rows)
+    early = {"num_images": 128, "candidate_accuracy": 60 / 128}
+    rows = ranked(dataclasses.replace(c, **early) if i % 2 else c for i, c in enumerate(rows))
+    CandidateFile(run).write(rows)
     add_result(run, "random", rows[20:40], select="random")
     (kept,), (rest,) = collect(run).values(), left_out(run).values()
     assert {n.num_images for n in kept} == {400} and {n.num_images for n in rest} == {128}
@@ -383,10 +385,10 @@ def test_accuracies_on_fewer_images_are_left_out(run, space):
 def test_the_net_of_the_best_rank_is_exported(run, space):
     """Not the luckiest on few images; equals by size; test accuracies choose nothing."""
     rows = add_candidates(run, space, 12)
-    lucky = dataclasses.replace(rows[5], num_images=128, candidate_accuracy=0.7)
+    lucky = dataclasses.replace(rows[5], num_images=128, candidate_accuracy=90 / 128)
     rows = ranked([*rows[:5], lucky, *rows[6:]])
     assert rows[-1].architecture == lucky.architecture
-    CandidateFile(run.path / "candidates.csv", space).write(rows)
+    CandidateFile(run).write(rows)
 
     def chosen():
         return str(_chosen_folder(run, "").relative_to((run.path / "retrain").resolve()))

@@ -1,70 +1,16 @@
-"""candidates.csv, selection, and the run directory."""
+"""Which candidates are the best, and which are trained alone."""
 
 import dataclasses
 
 import numpy as np
 import pytest
+from candidate_runs import candidates
 
 import oneshot_tf as ost
-from oneshot_tf.candidates import Candidate, CandidateFile, Strata, ranked, select
+from oneshot_tf.candidates import Strata, ranked, select
 from oneshot_tf.settings import RetrainSettings
 
 NOT_MEASURED = {"candidate_accuracy": None, "cross_entropy": None, "num_images": 0}
-
-
-def candidates(space, count=50):
-    rng = np.random.default_rng(0)
-    architectures = ost.RandomSearch(space, seed=0).propose(count)
-    return [
-        Candidate(a, round(float(rng.random()), 6), 1.5, 400, int(rng.integers(1000, 9000)), 7)
-        for a in architectures
-    ]
-
-
-@pytest.fixture
-def file(space, tmp_path):
-    return CandidateFile(tmp_path / "candidates.csv", space)
-
-
-def test_what_is_written_is_read(space, file):
-    rows = candidates(space)
-    file.write(rows[:30])
-    for row in rows[30:]:
-        file.append(row)
-    assert file.read() == rows
-    file.write(ranked(rows))
-    assert [c.rank for c in file.read()] == list(range(1, 51))
-    accuracies = [c.candidate_accuracy for c in file.read()]
-    assert accuracies == sorted(accuracies, reverse=True)
-
-
-def test_half_a_last_line_is_dropped(space, file, capsys):
-    rows = candidates(space, 5)
-    file.write(rows)
-    text = file.path.read_text()
-    for cut in range(1, 60, 7):
-        file.path.write_text(text[:-cut])
-        assert file.read() == rows[:4]
-    assert "half a last line" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["1,2,3", ",x,1.0,400,10,10,prev1:sep3x3", "a,b,c,d,e,f,g", '"',
-     ",0.5,1.0,400,10,10,prev1:max3x3", ",0.5,1.0,400,10,10,'; import os"],
-)  # fmt: skip
-def test_a_damaged_line_is_named(space, file, line):
-    file.write(candidates(space, 3))
-    with open(file.path, "a") as out:
-        out.write(line + "\n")
-    with pytest.raises(ost.InputError, match="line 5"):
-        file.read()
-
-
-def test_other_columns_are_refused(file):
-    file.path.write_text("accuracy,architecture\n0.5,prev1:sep3x3\n")
-    with pytest.raises(ost.InputError, match="columns"):
-        file.read()
 
 
 def test_ties_have_one_order(space):
@@ -148,17 +94,6 @@ def test_candidates_without_an_accuracy_are_not_chosen_by_it(space, settings, pa
     none = [dataclasses.replace(c, **NOT_MEASURED) for c in rows]
     best = select(none, RetrainSettings(select="top", top=3, count=3))
     assert [c.divergence for c in best] == [0.0, 0.1, 0.2]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_not_written(space, file, value):
-    rows = candidates(space, 3)
-    file.write(rows)
-    bad = dataclasses.replace(candidates(space, 4)[3], cross_entropy=value)
-    for write in (lambda: file.append(bad), lambda: file.write([*rows, bad])):
-        with pytest.raises(ValueError, match="cross_entropy="):
-            write()
-    assert file.read() == rows
 
 
 def test_random_takes_any(space):

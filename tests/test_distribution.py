@@ -1,5 +1,6 @@
 """Several devices and several processes give what one gives, and stop with one line."""
 
+import csv
 import json
 import os
 import pathlib
@@ -96,8 +97,8 @@ def without_candidates(run, folder):
 
 
 def accuracies(run):
-    lines = (run / "candidates.csv").read_text().splitlines()[1:]
-    return {line.rsplit(",", 1)[1]: line.split(",")[1] for line in lines}
+    with open(run / "candidates.csv") as file:
+        return {row["architecture"]: row["candidate_accuracy"] for row in csv.DictReader(file)}
 
 
 @pytest.mark.parametrize("count", [2, 4])

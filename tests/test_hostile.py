@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import oneshot_tf as ost
 from oneshot_tf import config, records, results
 from oneshot_tf import settings as ours
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.files import read_arrays, write_arrays, write_json
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
@@ -157,13 +158,26 @@ def test_long_texts(text):
 # ---------------------------------------------------------------------------- files
 
 
+def begin(folder, digits):
+    """A run directory with one configuration."""
+    directory = records.RunDirectory(folder / "run")
+    facts = {**facts_of(digits), "class_names": ["a", "b"]}
+    groups = {name: kind() for name, kind in GROUPS.items()}
+    directory.begin(groups, SPACE, [], facts)
+    return directory
+
+
 @pytest.fixture(scope="module")
-def csv_file(tmp_path_factory):
-    file = CandidateFile(tmp_path_factory.mktemp("csv") / "candidates.csv", SPACE)
+def csv_file(tmp_path_factory, digits):
+    directory = begin(tmp_path_factory.mktemp("csv"), digits)
+    file = CandidateFile(directory)
     architectures = ost.RandomSearch(SPACE, 0).propose(4)
+    costs = zip(*cost.costs(SPACE, architectures, directory.stack(), 2, 8))
     file.write(
-        Candidate(a, 0.5, 1.5, 400, 1234, 5678, i, 0.25) for i, a in enumerate(architectures)
+        Candidate(a, 0.5 - i / 100, 1.5, 100, *map(int, each), i + 1, 0.25)
+        for i, (a, each) in enumerate(zip(architectures, costs))
     )
+    assert len(file.read()) == 4
     return file, file.path.read_bytes()
 
 
@@ -180,9 +194,7 @@ def test_candidate_files(csv_file, data):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, digits):
-    directory = records.RunDirectory(tmp_path_factory.mktemp("run") / "run")
-    groups = {name: kind() for name, kind in GROUPS.items()}
-    directory.begin(groups, SPACE, [], {**facts_of(digits), "class_names": ["a", "b"]})
+    directory = begin(tmp_path_factory.mktemp("run"), digits)
     config = json.loads((directory.path / "config.json").read_text())
     del config["checksum"]  # with it, any change would be noticed
     return directory, config

@@ -23,7 +23,8 @@ from oneshot_tf import (
     train,
     tune,
 )
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.files import read_arrays, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.space import cost
@@ -71,7 +72,7 @@ def base(tmp_path_factory, digits):
     net = (space, chosen, model.stack(), digits.num_classes)
     costs = int(cost.parameters(*net)[0]), int(cost.multiply_adds(*net, 8)[0])
     candidate = Candidate(chosen[0], 0.5, 1.0, 100, *costs)
-    CandidateFile(path / "candidates.csv", space).write([candidate])
+    CandidateFile(directory).write([candidate])
     made_with = {"seed": 0, "step": 2, "rank_by": "accuracy", "skip_twins": True, "budget": "full",
                  "trained_in": "", "run_id": directory.run_id()}  # fmt: skip
     write_json(path / "search.json", made_with)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.files import append_line, check_run, read_json, read_json_lines, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Rollbacks
@@ -114,7 +115,7 @@ def make(path, seed) -> None:
 
 
 def candidate_file(directory):
-    return CandidateFile(directory.path / "candidates.csv", directory.space())
+    return CandidateFile(directory)
 
 
 def searched(directory):

@@ -312,10 +312,12 @@ def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(fold
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
     first = (folder / "run" / "candidates.csv").read_text()
-    sentinel = first.replace(read_csv(folder)[-1]["candidate_accuracy"], "0.987654")
-    (folder / "run" / "candidates.csv").write_text(sentinel)  # would be lost if evaluated again
+    lines = first.splitlines()
+    _, _, *rest = lines.pop().split(",")
+    lines.append(",".join(["", "0.990000", *rest]))  # would be lost if evaluated again
+    (folder / "run" / "candidates.csv").write_text("\n".join(lines) + "\n")
     run("search", "--run_dir=run", "--num_candidates=9", cwd=folder)
-    assert read_csv(folder)[0]["candidate_accuracy"] == "0.987654"
+    assert read_csv(folder)[0]["candidate_accuracy"] == "0.990000"
     (folder / "run" / "candidates.csv").write_text(first)
     run("search", "--run_dir=run", "--num_candidates=12", cwd=folder)
     rows = read_csv(folder)

@@ -11,7 +11,8 @@ import numpy as np
 
 import oneshot_tf as ost
 from oneshot_tf import settings
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.space import cost
 
@@ -53,11 +54,12 @@ def test_a_planted_ranking_is_found(tmp_path, digits):
         (folder / "result.json").write_text(json.dumps({"nets": nets}))
     for schedule, accuracies in (("constant", np.arange(84)), ("cosine", np.arange(84)[::-1])):
         model = begin(tmp_path / "one_shot" / schedule, digits, schedule)
-        CandidateFile(model.path / "candidates.csv", SPACE).write(
+        CandidateFile(model).write(
             Candidate(a, int(x) / 100, 1.0, 100, int(p), int(m))
             for a, x, (p, m) in zip(cells, accuracies, costs)
         )
-        (model.path / "search.json").write_text(json.dumps({"all_on_accuracy": 0.5}))
+        search = {"run_id": model.run_id(), "all_on_accuracy": 0.5}
+        (model.path / "search.json").write_text(json.dumps(search))
     done = subprocess.run(
         [sys.executable, "run_scripts/schedule_ablation.py", str(tmp_path),
          f"--out={tmp_path / 'out'}"],

@@ -44,10 +44,14 @@ ALLOWED = {
     "saved_model": {"errors", "files", "data"},
     "saved_model_graph": {"errors"},
     "saved_model_check": {"errors", "files", "data", "saved_model_graph"},
-    "candidates": {"errors", "files", "printable", "space"},
+    "candidates": {"errors", "printable", "space"},
+    "candidate_table": {"errors", "files", "candidates", "space"},
+    "candidate_file": {"errors", "files", "candidates", "candidate_table", "space"},
+    "search_record": {"errors", "files"},
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "space", "printable"},
-    "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
+    "analysis": {"errors", "files", "printable", "settings", "space", "candidates",
+                 "candidate_file", "results"},  # fmt: skip
     "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
                 "space", "data", "threads"},  # fmt: skip
 }

@@ -14,7 +14,8 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
@@ -161,7 +162,7 @@ def source(tmp_path, digits):
         Candidate(a, 0.1 * i, 1.5, 100, *each, i + 1, 0.5)
         for i, (a, each) in enumerate(zip(architectures, costs))
     ]
-    CandidateFile(run.path / "candidates.csv", space).write(rows)
+    CandidateFile(run).write(rows)
     nets = [
         {"architecture": str(c.architecture), "rank": c.rank, "candidate_accuracy": 0.5,
          "parameters": size, "multiply_adds": adds, "folder": [f"top/net_{i}/run_0"],

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 
-from oneshot_tf.candidates import CandidateFile, Strata, measured
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Strata, measured
 from oneshot_tf.errors import InputError
 from oneshot_tf.printable import command
 from oneshot_tf.results import judged_in, read_results
@@ -73,7 +74,7 @@ def how_to_make(path) -> str:
     return command("retrain", f"--run_dir={path}", *flags, "--name=ranking")
 
 
-def collect(directory, only=()) -> dict[Protocol, list[Net]]:
+def collect(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
     """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
 
     Left out are nets, too, whose candidate accuracy can't be compared: see `left_out`.
@@ -81,29 +82,25 @@ def collect(directory, only=()) -> dict[Protocol, list[Net]]:
     Args:
         directory: the `RunDirectory`.
         only: folders of `retrain` to take nets from; empty: all.
+        candidates: of the search, if they have been read; None reads them.
 
     Raises:
         InputError: a file of the run is damaged, or a folder isn't there.
     """
-    return _by_size({p: kept for p, (kept, _) in _parted(directory, only).items()})
+    return comparable(directory, only, candidates)[0]
 
 
-def left_out(directory, only=()) -> dict[Protocol, list[Net]]:
+def left_out(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
     """The nets that `collect` leaves out.
 
     Their candidate accuracies were measured on fewer images than others, as in a race, or
     not at all while others were. Arguments as `collect`'s.
     """
-    return _by_size({p: rest for p, (_, rest) in _parted(directory, only).items()})
+    return comparable(directory, only, candidates)[1]
 
 
-def _by_size(found):
-    ordered = sorted(found, key=lambda protocol: -len(found[protocol]))
-    return {protocol: found[protocol] for protocol in ordered if found[protocol]}
-
-
-def _parted(directory, only):
-    """Of each protocol, the nets that can be compared and the others."""
+def comparable(directory, only=(), candidates=None) -> tuple[dict, dict]:
+    """What `collect` and `left_out` give, of one reading of the files. Arguments as theirs."""
     results = read_results(directory)
     missing = set(only) - {result["name"] for result in results}
     if missing:
@@ -111,8 +108,8 @@ def _parted(directory, only):
             f"--only={','.join(only)}: {directory.path} has no stand-alone nets called "
             f"{', '.join(sorted(missing))}."
         )
-    space = directory.space()
-    candidates = CandidateFile(directory.path / "candidates.csv", space).read()
+    if candidates is None:
+        candidates = CandidateFile(directory).read()
     by_protocol = {}
     for result in results:
         if not only or result["name"] in only:
@@ -122,18 +119,22 @@ def _parted(directory, only):
         + [e.get("candidate_num_images") or 0 for r in results for e in r["nets"]],
         default=0,
     )
-    parted = {}
+    known = {c.architecture: c for c in candidates} if results else {}
+    compared, rest = {}, {}
     for protocol, some in by_protocol.items():
-        nets, drawn = _nets(some, {str(c.architecture): c for c in candidates}, space)
+        nets, drawn = _nets(some, known, directory.space())
         partial = [n for n in nets if n.candidate_accuracy is not None
                    and n.num_images not in (None, most)]  # fmt: skip
         whole = [n for n in nets if n.candidate_accuracy is not None and n not in partial]
         none = [n for n in nets if n.candidate_accuracy is None]
-        kept = whole or none
-        rest = partial + (none if whole else [])
-        with_weights = weighted(kept, drawn, _strata(some, candidates))
-        parted[protocol] = with_weights, rest
-    return parted
+        compared[protocol] = weighted(whole or none, drawn, _strata(some, candidates))
+        rest[protocol] = partial + (none if whole else [])
+    return _by_size(compared), _by_size(rest)
+
+
+def _by_size(found):
+    ordered = sorted(found, key=lambda protocol: -len(found[protocol]))
+    return {protocol: found[protocol] for protocol in ordered if found[protocol]}
 
 
 def _protocol(result) -> Protocol:
@@ -156,18 +157,19 @@ def _training(result) -> str:
 
 def _nets(results, known, space):
     """The nets of results, by candidates where these are `known`; texts that chance chose."""
-    all_on, nets, all_runs, drawn = str(space.all_on()), {}, {}, set()
+    all_on, nets, all_runs, drawn = space.all_on(), {}, {}, set()
     for result in results:
         settings = result["retrain"]
         # A given architecture wasn't selected; otherwise folders may have any name.
         selection = result["name"] if settings.get("architecture") else settings["select"]
         for entry in result["nets"]:
-            text = str(Architecture.from_text(entry["architecture"]))
-            if text == all_on:
+            architecture = Architecture.from_text(entry["architecture"])
+            text = str(architecture)
+            if architecture == all_on:
                 continue
             if not settings.get("architecture") and selection in ("random", "stratified"):
                 drawn.add(text)
-            old, candidate = nets.get(text), known.get(text)
+            old, candidate = nets.get(text), known.get(architecture)
             runs = all_runs.setdefault(text, {})
             for folder, accuracy in zip(entry["folder"], entry["accuracies"]):
                 # The same run may be in two selections, but counts once.

@@ -11,13 +11,15 @@ from oneshot_tf.printable import printable
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Of so many points, a picture inside the SVG is drawn: 100,000 shapes would be 14 MB.
+_MOST_SHAPES = 5000
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def _svg(figure) -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "oneshot_tf", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight", dpi=200)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
@@ -75,7 +77,10 @@ def histogram(groups, x_label: str) -> str:
 def divergence(values, accuracies) -> str:
     """Candidate accuracy against divergence from the references (figure 6)."""
     figure, axes = _axes()
-    axes.scatter(values, accuracies, s=9, color=COLOURS[0], alpha=0.6)
+    axes.scatter(
+        values, accuracies, s=9, color=COLOURS[0], alpha=0.6,
+        rasterized=len(values) > _MOST_SHAPES,
+    )  # fmt: skip
     axes.set_xlabel("symmetrised KL divergence from nearly all paths on (nats, training images)")
     axes.set_ylabel("candidate accuracy\n(shared weights, validation images)")
     if min(values) > 0:

@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import scipy.stats
 
+from oneshot_tf.analysis.resampling import drawn_pairs, interval, spearman_of_resamples
+
 FEWEST = 5  # architectures for which an interval is given
 QUARTER = "Spearman in the top quarter"
 _MOST_SPLITS = 50
@@ -156,10 +158,9 @@ def _regrets(values, runs) -> list[Measure]:
 
 
 def _bootstrap(statistic, draw, resamples, seed) -> tuple[float, float]:
-    """The 95 % percentile interval of `statistic(*draw(rng))`; NaN, which ranks nothing, as 0."""
+    """The 95 % percentile interval of `statistic(*draw(rng))`."""
     rng = np.random.default_rng(seed)
-    values = np.nan_to_num([statistic(*draw(rng)) for _ in range(resamples)])
-    return tuple(np.quantile(values, [0.025, 0.975]).tolist())
+    return interval([statistic(*draw(rng)) for _ in range(resamples)])
 
 
 def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
@@ -168,12 +169,11 @@ def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
     value = float(function(x, y))
     if len(x) < FEWEST or np.isnan(value):
         return Measure(name, value)
-
-    def draw(rng):
-        rows = rng.integers(len(x), size=len(x))
-        return x[rows], y[rows]
-
-    return Measure(name, value, *_bootstrap(function, draw, resamples, seed))
+    if function is spearman:
+        return Measure(name, value, *interval(spearman_of_resamples(x, y, resamples, seed)))
+    pieces = drawn_pairs(len(x), resamples, seed)
+    values = [function(x[rows], y[rows]) for piece in pieces for rows in piece]
+    return Measure(name, value, *interval(values))
 
 
 def rank(nets, resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:

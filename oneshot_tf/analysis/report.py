@@ -4,15 +4,15 @@ import numpy as np
 
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
-from oneshot_tf.analysis.nets import collect, how_to_make, left_out
+from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
-from oneshot_tf.candidates import CandidateFile, measured
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import measured, order_key
 from oneshot_tf.files import read_json_lines
 from oneshot_tf.printable import command
 from oneshot_tf.results import read_results
 from oneshot_tf.settings import DataSettings, OneShotSettings
-from oneshot_tf.space.architecture import Architecture
 
 
 class Report:
@@ -34,8 +34,8 @@ class Report:
         self.resamples, self.top = resamples, top
         self.page, self.words = Page(), []
         self.dataset = directory.group(DataSettings, "data").dataset
-        self.candidates = self._candidates(directory)
-        self.nets, self.only = collect(directory, only), only
+        self.candidates = CandidateFile(directory).read()
+        self.nets, self.left_out = comparable(directory, only, self.candidates)
 
     def write(self):
         """Makes all sections; returns the path of report.html."""
@@ -65,7 +65,7 @@ class Report:
             part.write(protocol, nets, f"ranking{number or ''}")
             if number == 0:
                 self.words += part.conclusions(protocol, nets)
-        for protocol, nets in left_out(self.directory, self.only).items():
+        for protocol, nets in self.left_out.items():
             self.words.append(
                 f"{len(nets)} nets are left out of the ranking ({protocol}): their candidate "
                 "accuracy was measured on fewer images than others', or not at all."
@@ -148,7 +148,7 @@ class Report:
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
         for number, directory in enumerate((self.directory, *self.others), start=1):
-            known = {str(c.architecture): c for c in measured(self._candidates(directory))}
+            known = self._accuracies(directory, {n.architecture for n in nets})
             one_shot = directory.group(OneShotSettings, "one_shot")
             # Without the folder's name, so that plots don't change when it is renamed.
             name = (
@@ -156,7 +156,7 @@ class Report:
                 f"{one_shot.drop_schedule}, seed {one_shot.seed}"
             )
             points = [
-                (known[n.architecture].candidate_accuracy, n.mean, n.accuracies)
+                (known[n.architecture], n.mean, n.accuracies)
                 for n in nets if n.architecture in known
             ]  # fmt: skip
             if len(points) < 2:
@@ -225,12 +225,10 @@ class Report:
         whole = measured(self.candidates)
         if not whole:
             return
-        best = min(
-            whole, key=lambda c: (-c.candidate_accuracy, c.cross_entropy, str(c.architecture))
-        )
+        best = min(whole, key=order_key)
         self.page.head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
         self.page.code(str(best.architecture))
-        drawing = draw_cell(Architecture.from_text(str(best.architecture)))
+        drawing = draw_cell(best.architecture)
         self.page.figure(
             "best_cell", drawing, f"{best.parameters:,} parameters at the one-shot model's F."
         )
@@ -255,8 +253,12 @@ class Report:
                 "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
             )
 
-    def _candidates(self, directory):
-        return CandidateFile(directory.path / "candidates.csv", directory.space()).read()
+    def _accuracies(self, directory, architectures):
+        """The candidate accuracies of some architectures, by text, in one of the runs."""
+        here = directory is self.directory
+        found = measured(self.candidates if here else CandidateFile(directory).read())
+        texts = ((str(c.architecture), c.candidate_accuracy) for c in found)
+        return {text: accuracy for text, accuracy in texts if text in architectures}
 
 
 def _pm(mean, std, digits) -> str:

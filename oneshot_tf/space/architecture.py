@@ -5,6 +5,7 @@ weights; `CellSpace` checks it and turns it into masks.
 """
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -48,8 +49,12 @@ class Choice:
                 raise InputError(f"{kind}={'+'.join(names)} names one of them twice.")
             object.__setattr__(self, kind, tuple(sorted(names)))
 
-    def __str__(self):
+    @functools.cached_property
+    def _text(self) -> str:
         return "+".join(self.inputs) + ":" + "+".join(self.operations)
+
+    def __str__(self):
+        return self._text
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -71,7 +76,7 @@ class Architecture:
         object.__setattr__(self, "blocks", tuple(self.blocks))
 
     def __str__(self):
-        return " | ".join(str(block) for block in self.blocks)
+        return " | ".join([str(block) for block in self.blocks])
 
     @classmethod
     def from_text(cls, text: str) -> "Architecture":

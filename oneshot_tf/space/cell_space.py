@@ -113,6 +113,10 @@ class CellSpace:
         menu = range(len(self.operations))
         return [c for size in sizes for c in itertools.combinations(menu, size)]
 
+    @functools.cached_property
+    def _choices(self) -> dict[tuple[int, int, int], Choice]:
+        return {}
+
     @property
     def num_architectures(self) -> int:
         """How many cells there are; 6,002,115,840 for the paper's. Twins count each."""
@@ -152,16 +156,20 @@ class CellSpace:
         """
         choices = []
         for block in range(self.num_blocks):
-            names = self.inputs(block)
-            bits = int(rng.integers(1, 2 ** len(names)))
-            chosen = self._operation_sets[int(rng.integers(len(self._operation_sets)))]
-            choices.append(
-                Choice(
-                    tuple(name for i, name in enumerate(names) if bits >> i & 1),
-                    tuple(self.operations[o] for o in chosen),
-                )
-            )
+            inputs = int(rng.integers(1, 2 ** (2 + block)))  # a bit for each
+            operations = int(rng.integers(len(self._operation_sets)))
+            choices.append(self._choice(block, inputs, operations))
         return Architecture(tuple(choices))
+
+    def _choice(self, block: int, inputs: int, operations: int) -> Choice:
+        """The choice of some inputs, a bit for each, and of a set of operations, by its index."""
+        key = block, inputs, operations
+        if key not in self._choices:  # there are few, and drawn architectures share them
+            self._choices[key] = Choice(
+                tuple(name for i, name in enumerate(self.inputs(block)) if inputs >> i & 1),
+                tuple(self.operations[o] for o in self._operation_sets[operations]),
+            )
+        return self._choices[key]
 
     def all_on(self) -> Architecture:
         """The baseline with every path (table 1's All On). Not a member: it sums too much."""
@@ -179,17 +187,32 @@ class CellSpace:
         Raises:
             InputError: an architecture has other blocks, inputs or operations.
         """
-        architectures = list(architectures)
-        masks = np.zeros((len(architectures), self.num_paths), np.float32)
-        for row, architecture in zip(masks, architectures):
-            self._check_names(architecture)
-            for block, choice in enumerate(architecture.blocks):
-                for names, menu, paths in (
-                    (choice.inputs, self.inputs(block), self.input_paths(block)),
-                    (choice.operations, self.operations, self.operation_paths(block)),
-                ):
-                    row[[paths[menu.index(name)] for name in names]] = 1.0
+        rows, place, places = [], {}, []  # each block's choice once: there are few
+        for architecture in architectures:
+            # The number of blocks, too: a cell of fewer blocks would have known choices only.
+            if len(architecture.blocks) != self.num_blocks:
+                self._check_names(architecture)
+            for block in enumerate(architecture.blocks):
+                if block not in place:
+                    self._check_names(architecture)
+                    place[block] = len(rows)
+                    rows.append(self._row(*block))
+                places.append(place[block])
+        if not rows:
+            return np.zeros((0, self.num_paths), np.float32)
+        places, rows = np.reshape(places, [-1, self.num_blocks]), np.stack(rows)
+        masks = rows[places[:, 0]]
+        for block in range(1, self.num_blocks):
+            masks += rows[places[:, block]]
         return masks
+
+    def _row(self, block: int, choice: Choice) -> np.ndarray:
+        """The paths of one block as float32 `[P]`."""
+        row = np.zeros(self.num_paths, np.float32)
+        row[[self.input_paths(block)[self.inputs(block).index(n)] for n in choice.inputs]] = 1.0
+        paths = self.operation_paths(block)
+        row[[paths[self.operations.index(name)] for name in choice.operations]] = 1.0
+        return row
 
     def architectures(self, masks: np.ndarray) -> list[Architecture]:
         """The architectures of binary masks `[A, P]`; the inverse of `masks`.

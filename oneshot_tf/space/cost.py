@@ -12,11 +12,26 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack, num_reads, unit_usage
 
 _SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
+_ROWS = 4096  # masks at a time, so that their units fit into a cache
 
 
 def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
     """Which units of the net each architecture uses: float32 `[A, U]`."""
     return np.concatenate(unit_usage(space, num_cells, space.masks(architectures)), axis=1)
+
+
+def costs(
+    space: CellSpace,
+    architectures: Iterable[Architecture],
+    stack: Stack,
+    num_classes: int,
+    image_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`parameters` and `multiply_adds` of stand-alone nets, counted in one pass: int64 `[A]` each.
+
+    Memory grows with the masks, `[A, P]`, not with the units of the nets.
+    """
+    return _costs_of_masks(space, space.masks(architectures), stack, num_classes, image_size)
 
 
 def parameters(
@@ -26,8 +41,7 @@ def parameters(
     num_classes: int,
 ) -> np.ndarray:
     """Trainable parameters of stand-alone nets, batch norms' betas among them: int64 `[A]`."""
-    units = _units(space, stack, num_classes, 1)
-    return _total(usage(space, stack.num_cells, architectures), [u[0] for u in units])
+    return costs(space, architectures, stack, num_classes, 1)[0]
 
 
 def multiply_adds(
@@ -38,21 +52,27 @@ def multiply_adds(
     image_size: int,
 ) -> np.ndarray:
     """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`."""
-    units = _units(space, stack, num_classes, image_size)
-    return _total(usage(space, stack.num_cells, architectures), [u[1] for u in units])
+    return costs(space, architectures, stack, num_classes, image_size)[1]
 
 
 def multiply_adds_of_masks(
     space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
     """As `multiply_adds`, of what rows of masks, such as path dropout's, use: int64 `[A]`."""
-    used = unit_usage(space, stack.num_cells, (masks != 0).astype(np.float32))
-    units = _units(space, stack, num_classes, image_size)
-    return _total(np.concatenate(used, axis=1), [u[1] for u in units])
+    used = (masks != 0).astype(np.float32)
+    return _costs_of_masks(space, used, stack, num_classes, image_size)[1]
 
 
-def _total(used: np.ndarray, costs: list[int]) -> np.ndarray:
-    return used.astype(np.int64) @ np.asarray(costs, np.int64)
+def _costs_of_masks(space, used, stack, num_classes, image_size):
+    """Parameters and multiply-adds of what rows of `used`, float32 `[A, P]` of 0 and 1, use."""
+    units = np.array(_units(space, stack, num_classes, image_size), np.int64)
+    totals = np.zeros([len(used), 2], np.int64)
+    for start in range(0, len(used), _ROWS):
+        # `unit_usage` works column by column, so columns are best contiguous.
+        rows = np.asfortranarray(used[start : start + _ROWS])
+        columns = np.concatenate(unit_usage(space, stack.num_cells, rows), axis=1)
+        totals[start : start + _ROWS] = columns.astype(np.int64) @ units
+    return totals[:, 0], totals[:, 1]
 
 
 def _units(space, stack, num_classes, image_size) -> list[tuple[int, int]]:

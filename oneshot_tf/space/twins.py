@@ -21,6 +21,7 @@ from fractions import Fraction
 
 from oneshot_tf.space.architecture import Architecture, Choice
 
+_MOST_CHOICES = 2**16  # that are remembered
 
 def canonical(architecture: Architecture) -> Architecture:
     """The least of an architecture's twins, itself among them; equal for all of them.
@@ -30,36 +31,44 @@ def canonical(architecture: Architecture) -> Architecture:
     equal that leave the same blocks, which read the same places.
     """
     blocks = architecture.blocks
-    reads = [
-        frozenset(i for i in range(index) if f"block{i}" in choice.inputs)
-        for index, choice in enumerate(blocks)
-    ]
+    reads = [_reads(choice) for choice in blocks]
     ways = [()]  # the block at each place; the placed choices are equal in all ways
     placed = []
     for _ in blocks:
-        best, least = {}, None
+        best, least = [], None
         for way in ways:
-            for block in set(range(len(blocks))) - set(way):
-                if not reads[block] <= set(way):
+            places = {block: place for place, block in enumerate(way)}
+            for block, choice in enumerate(blocks):
+                if block in places or not all(read in places for read in reads[block]):
                     continue
-                choice = _renamed(blocks[block], way)
+                choice = _renamed(choice, tuple([places[read] for read in reads[block]]))
                 if least is None or choice < least:
-                    best, least = {}, choice
+                    best, least = [], choice
                 if choice == least:
-                    longer = (*way, block)
-                    best.setdefault(_open_ends(longer, reads), longer)
+                    best.append((*way, block))
         placed.append(least)
-        ways = list(best.values())
+        if len(best) > 1:
+            best = list({_open_ends(way, reads): way for way in reversed(best)}.values())
+        ways = best
     return Architecture(tuple(placed))
 
 
-def _renamed(choice: Choice, way: tuple[int, ...]) -> Choice:
-    """A block whose inputs go by their new places."""
-    names = {f"block{block}": f"block{place}" for place, block in enumerate(way)}
+@functools.lru_cache(_MOST_CHOICES)
+def _reads(choice: Choice) -> tuple[int, ...]:
+    """The numbers of the blocks that a block reads, ascending."""
+    return tuple(sorted(int(n[5:]) for n in choice.inputs if n.startswith("block")))
+
+
+@functools.lru_cache(_MOST_CHOICES)
+def _renamed(choice: Choice, places: tuple[int, ...]) -> Choice:
+    """A block that reads blocks at new places, one for each of `_reads`."""
+    if places == _reads(choice):
+        return choice
+    names = {f"block{block}": f"block{place}" for block, place in zip(_reads(choice), places)}
     return Choice(tuple(names.get(name, name) for name in choice.inputs), choice.operations)
 
 
-def _open_ends(way: tuple[int, ...], reads: list[frozenset[int]]):
+def _open_ends(way: tuple[int, ...], reads: list[tuple[int, ...]]):
     """What the rest depends on: the blocks that are left, and the places that they read."""
     left = set(range(len(reads))) - set(way)
     read = set().union(*(reads[block] for block in left))

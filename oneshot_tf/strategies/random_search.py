@@ -3,6 +3,7 @@
 import numpy as np
 
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.twins import canonical
 
 _MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is spent
 
@@ -34,7 +35,7 @@ class RandomSearch:
         while len(proposed) < count and len(self._seen) < self._size:
             architecture = self.space.sample(self._rng)
             repeats += 1
-            known_as = self.space.canonical(architecture) if self.distinct else architecture
+            known_as = canonical(architecture) if self.distinct else architecture
             if known_as not in self._seen:
                 self._seen.add(known_as)
                 proposed.append(architecture)

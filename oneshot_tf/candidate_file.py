@@ -1,0 +1,173 @@
+"""candidates.csv: a line for each candidate, and what must hold for each line."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+import numpy as np
+
+from oneshot_tf.candidate_table import AGAIN, COLUMNS, Run, Table, check_all, check_measured
+from oneshot_tf.candidates import Candidate
+from oneshot_tf.errors import InputError, short
+from oneshot_tf.files import append_line, read_text, write_atomically
+from oneshot_tf.space.reading import Reader
+
+RUN = "run"  # the last column; runs that an earlier version began have no id and no such column
+_DIGITS = 8  # of the run's id in that column
+
+
+class CandidateFile:
+    """candidates.csv: lines are appended while a search goes on, sorted by rank when it stops.
+
+    Args:
+        directory: the `RunDirectory`. Its space, its nets, its validation images, its id and its
+            search.json say what a line can hold.
+        writes: False in processes that only take part in a search.
+    """
+
+    def __init__(self, directory, writes: bool = True):
+        self.path = directory.path / "candidates.csv"
+        self.directory, self.writes = directory, writes
+        run_id = directory.run_id()
+        self._run = [] if run_id is None else [run_id[:_DIGITS]]
+        self._columns = [*COLUMNS, *([RUN] if self._run else [])]
+        self._lines = None  # what the file holds; None where that isn't known, or needs writing
+
+    def read(self) -> list[Candidate]:
+        """The candidates in the file; none if there is no file. Half a last line is dropped.
+
+        Raises:
+            InputError: a line is damaged, of another run, or holds what can't have been measured
+                or doesn't follow from its architecture. The message has its number.
+        """
+        if not self.path.exists():
+            return []
+        whole, newline, half = read_text(self.path).rpartition("\n")
+        if half:
+            print(
+                f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
+            )
+        numbers, rows = self._rows(whole + newline)
+        if not rows:
+            return []
+        table = self._table(numbers, rows)
+        candidates = table.candidates()
+        check_all(table, candidates, Run.of(self.directory))
+        self._lines = None if half else candidates
+        return list(candidates)
+
+    def _rows(self, text):
+        """The numbers of the lines, and their fields, without the header."""
+        reader = csv.reader(io.StringIO(text))
+        numbers, rows = [], []
+        try:
+            header = next(reader, self._columns)
+            self._check_header(header)
+            for row in reader:
+                if len(row) != len(header):
+                    raise InputError(
+                        f"{self.path}, line {reader.line_num}: a line must have {len(header)} "
+                        f"fields; got {len(row)}. {AGAIN}"
+                    )
+                numbers.append(reader.line_num)
+                rows.append(row)
+        except csv.Error as error:
+            raise InputError(f"{self.path}, line {reader.line_num}: {error}. {AGAIN}") from None
+        return numbers, rows
+
+    def _check_header(self, header):
+        if header == self._columns:
+            return
+        if header in ([*COLUMNS], [*COLUMNS, RUN]):
+            lacks = "no column" if self._run else "a column"
+            begun = "this version" if self._run else "an earlier version"
+            raise InputError(
+                f"{self.path} is of another run: it has {lacks} '{RUN}', but {begun} began the "
+                f"run in {self.directory.path}. {_own(self.path)}"
+            )
+        raise InputError(
+            f"{self.path} must have the columns {', '.join(self._columns)}; it has {short(header)}."
+        )
+
+    def _table(self, numbers, rows):
+        """The lines as a table of numbers, once it is known that they are of this run."""
+        columns = dict(zip(self._columns, zip(*rows)))
+
+        def where(row):
+            return f"{self.path}, line {numbers[row]}"
+
+        if self._run:
+            for row, run in enumerate(columns[RUN]):
+                if run != self._run[0]:
+                    raise InputError(
+                        f"{where(row)} is of the run {short(run)}; this is the run "
+                        f"'{self._run[0]}'. {_own(self.path)}"
+                    )
+        read = Reader(self.directory.space())
+        kinds = dict.fromkeys(COLUMNS, (_number, np.float64, "a number"))
+        whole = dict.fromkeys(("num_images", "parameters", "multiply_adds"), int)
+        for name, convert in {**whole, "rank": lambda text: int(text or 0)}.items():
+            kinds[name] = (convert, np.int64, "a whole number")
+        kinds["architecture"] = (read, object, "")
+        return Table(where, **{
+            name: _converted(columns[name], name, where, *kind) for name, kind in kinds.items()
+        })  # fmt: skip
+
+    def holds(self, candidates: list[Candidate]) -> bool:
+        """Whether the file is known to have exactly these lines, in this order."""
+        return self._lines == candidates
+
+    def write(self, candidates: Iterable[Candidate]) -> None:
+        """Writes the whole file anew, atomically.
+
+        Raises:
+            InputError: a candidate has what can't have been measured.
+        """
+        candidates = list(candidates)
+        check_measured(Table.of(candidates))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self._columns)
+        writer.writerows([*c.row(), *self._run] for c in candidates)
+        if self.writes:
+            write_atomically(self.path, lambda file: file.write(text.getvalue()))
+        self._lines = candidates
+
+    def append(self, candidate: Candidate) -> None:
+        """Adds one line. Raises InputError as `write`."""
+        check_measured(Table.of([candidate]))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow([*candidate.row(), *self._run])
+        if self.writes:
+            append_line(self.path, text.getvalue())
+        self._lines = None
+
+
+def _own(path) -> str:
+    return (
+        f"Put this run's own {path.name} there, or move it, search.json and race.npz away to "
+        "search anew."
+    )
+
+
+def _number(text: str) -> float:
+    """A number; NaN where there is none, which no text can say."""
+    value = float(text or "nan")
+    if text and np.isnan(value):
+        raise ValueError("not a number")
+    return value
+
+
+def _converted(texts, name, where, convert, dtype, kind) -> np.ndarray:
+    """The values of a column. The first that can't be converted is named."""
+    values = np.empty(len(texts), dtype)
+    for row, text in enumerate(texts):
+        try:
+            values[row] = convert(text)
+        except InputError as error:
+            raise InputError(f"{where(row)}: `{name}`: {error} {AGAIN}") from None
+        except (ValueError, OverflowError):
+            raise InputError(
+                f"{where(row)}: `{name}` must be {kind}; got {short(text)}. {AGAIN}"
+            ) from None
+    return values

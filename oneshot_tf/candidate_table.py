@@ -1,0 +1,222 @@
+"""The candidates of a file as a table, and the rules for what its lines can hold."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from oneshot_tf.candidates import Candidate, order_key
+from oneshot_tf.errors import InputError
+from oneshot_tf.files import check_run, read_json
+from oneshot_tf.space import cost
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.stacking import Stack
+
+COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
+           "parameters", "multiply_adds", "architecture")  # fmt: skip
+AGAIN = "Remove this line, and search evaluates the candidate again."
+_ROUNDING = 0.501e-6  # accuracies have six decimals
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Candidates as columns of N values, so that each rule checks all of them at once.
+
+    Args:
+        where: says of a row, by its index, what it is: a line of a file or an architecture.
+        candidate_accuracy, cross_entropy, divergence: NaN where there is none.
+        rank, num_images, parameters, multiply_adds, architecture: as `Candidate` has them.
+    """
+
+    where: Callable[[int], str]
+    rank: np.ndarray
+    candidate_accuracy: np.ndarray
+    cross_entropy: np.ndarray
+    num_images: np.ndarray
+    divergence: np.ndarray
+    parameters: np.ndarray
+    multiply_adds: np.ndarray
+    architecture: np.ndarray
+
+    @classmethod
+    def of(cls, candidates: list[Candidate]) -> "Table":
+        """The table of candidates that aren't in a file."""
+        columns = {}
+        for name in COLUMNS:
+            values = [getattr(c, name) for c in candidates]
+            dtype = object if name == "architecture" else float  # None becomes NaN
+            columns[name] = np.array(values, dtype)
+        return cls(lambda row: str(candidates[row].architecture), **columns)
+
+    def candidates(self) -> list[Candidate]:
+        """The candidates, in order."""
+        known = {
+            name: [None if np.isnan(value) else value for value in getattr(self, name).tolist()]
+            for name in ("candidate_accuracy", "cross_entropy", "divergence")
+        }
+        rest = (self.num_images, self.parameters, self.multiply_adds, self.rank)
+        return [
+            Candidate(*values)
+            for values in zip(
+                self.architecture, known["candidate_accuracy"], known["cross_entropy"],
+                *(column.tolist() for column in rest), known["divergence"],
+            )
+        ]  # fmt: skip
+
+    def refuse(self, wrong: np.ndarray, words: str, *values, fix: str = AGAIN) -> None:
+        """Raises InputError for the first row that breaks a rule.
+
+        Args:
+            wrong: bool `[N]`, which rows do.
+            words: what is wrong, with a `{}` for each of `values`.
+            *values: texts and numbers, or arrays `[N]`, whose element of the row is meant.
+            fix: what to do.
+        """
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            said = [v[row] if isinstance(v, np.ndarray) else v for v in values]
+            raise InputError(f"{self.where(row)}: {words.format(*said)} {fix}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run says about the candidates that were measured in it.
+
+    Args:
+        space, stack: of its one-shot model.
+        num_classes, image_size: of its images.
+        num_images: how many validation images it has.
+        search: "full", "kl" or "race"; None where search.json is lost or of an early version.
+    """
+
+    space: CellSpace
+    stack: Stack
+    num_classes: int
+    image_size: int
+    num_images: int
+    search: str | None
+
+    @classmethod
+    def of(cls, directory) -> "Run":
+        """What the files of a `RunDirectory` say.
+
+        Raises:
+            InputError: search.json is damaged, of another run or of other images.
+        """
+        facts, path = directory.facts(), directory.path / "search.json"
+        num_images, kind = facts["fingerprint"]["validation"][0], None
+        if path.exists():
+            search = read_json(path)
+            check_run(path, search, directory.run_id())
+            if search.get("num_images", num_images) != num_images:
+                raise InputError(
+                    f"{path} is damaged: `num_images` must be {num_images}, the number of "
+                    f"validation images; got {search['num_images']}. Put the file back as it was."
+                )
+            kind = search.get("budget")
+            kind = "kl" if kind == "full" and search.get("rank_by") == "kl" else kind
+        classes, size = len(facts["class_names"]), facts["image_size"]
+        kind = kind if kind in ("full", "kl", "race") else None
+        return cls(directory.space(), directory.stack(), classes, size, num_images, kind)
+
+
+def check_all(table: Table, candidates: list[Candidate], run: Run) -> None:
+    """Applies all rules to the lines of a file.
+
+    Args:
+        table: the lines.
+        candidates: the same.
+        run: in whose directory the file is.
+
+    Raises:
+        InputError: names the first line that breaks a rule.
+    """
+    check_measured(table)
+    _check_once(table)
+    _check_images(table, run)
+    _check_shares(table)
+    _check_costs(table, run)
+    _check_ranks(table, candidates)
+
+
+def check_measured(table: Table) -> None:
+    """Raises InputError for numbers that no measurement gives."""
+    images, accuracy = table.num_images, table.candidate_accuracy
+    for name in ("num_images", "parameters", "multiply_adds", "rank"):
+        values = getattr(table, name)
+        table.refuse(values < 0, "`{}` must be at least 0; got {:.0f}.", name, values)
+    for name, values in (("candidate_accuracy", accuracy), ("cross_entropy", table.cross_entropy)):
+        table.refuse(
+            (images > 0) & ~((values >= 0) & np.isfinite(values)),
+            "`{}` must be a finite number of at least 0, as `num_images` is {:.0f}; got {}.",
+            name, images, values,
+        )  # fmt: skip
+        table.refuse(
+            (images == 0) & ~np.isnan(values),
+            "`{}` must be empty, as `num_images` is 0; got {}.", name, values,
+        )  # fmt: skip
+    table.refuse(accuracy > 1, "`candidate_accuracy` must be at most 1; got {}.", accuracy)
+    infinite = np.isinf(table.divergence)
+    table.refuse(infinite, "`divergence` must be finite; got {}.", table.divergence)
+
+
+def _check_once(table):
+    """Each architecture has one line."""
+    if len(set(table.architecture)) == len(table.architecture):
+        return
+    first = {}
+    again = [first.setdefault(a, row) != row for row, a in enumerate(table.architecture)]
+    words, fix = "{} is there twice.", "Remove one of the two lines."
+    table.refuse(np.array(again), words, table.architecture, fix=fix)
+
+
+def _check_images(table, run):
+    """Candidates are measured on all validation images; by some searches on fewer or none."""
+    images, whole = table.num_images, run.num_images
+    wrong, right = {
+        "full": (images != whole, f"{whole}"),
+        "kl": ((images != whole) & (images != 0), f"0 or {whole}"),
+        "race": ((images < 1) | (images > whole), f"from 1 to {whole}"),
+        None: (images > whole, f"at most {whole}"),
+    }[run.search]
+    words = "`num_images` must be {}, as the run has {} validation images; got {}."
+    table.refuse(wrong, words, right, whole, images)
+
+
+def _check_shares(table):
+    """An accuracy is a whole number of images over the number of images."""
+    accuracy, images = table.candidate_accuracy, table.num_images
+    share = np.rint(accuracy * images) / np.maximum(images, 1)
+    table.refuse(
+        np.abs(share - accuracy) > _ROUNDING,  # False where there is none
+        "`candidate_accuracy` must be a multiple of 1/{}, as `num_images` is {}; got {:.6f}.",
+        images, images, accuracy,
+    )  # fmt: skip
+
+
+def _check_costs(table, run):
+    """Parameters and multiply-adds follow from the architecture."""
+    net = (run.space, table.architecture, run.stack, run.num_classes, run.image_size)
+    words = "`{}` must be {}, which follows from the architecture; got {}."
+    for name, right in zip(("parameters", "multiply_adds"), cost.costs(*net)):
+        found = getattr(table, name)
+        table.refuse(found != right, words, name, right, found, fix=f"Correct it, or: {AGAIN}")
+
+
+def _check_ranks(table, candidates):
+    """Ranks rise from better to worse candidates.
+
+    Gaps are no fault: they are left where somebody removed a line. Nor are empty ranks, which
+    all candidates have until a search is done. Search writes the ranks anew.
+    """
+    order = [row for row in np.argsort(table.rank, kind="stable").tolist() if table.rank[row]]
+    fix = "Leave all ranks empty, and search writes them anew."
+    ranks, keys = table.rank[order], [order_key(candidates[row]) for row in order]
+    wrong, before = np.zeros(len(candidates), bool), np.zeros(len(candidates), int)
+    wrong[order[1:]] = ranks[1:] == ranks[:-1]
+    table.refuse(wrong, "`rank` is {}, as in another line.", table.rank, fix=fix)
+    wrong[order[1:]] = [better > worse for better, worse in itertools.pairwise(keys)]
+    before[order[1:]] = ranks[:-1]
+    words = "`rank` is {}, but the candidate of rank {} is not a better one."
+    table.refuse(wrong, words, table.rank, before, fix=fix)
