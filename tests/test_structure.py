@@ -14,7 +14,7 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
-BOTTOM = {"devices", "errors", "files", "interrupts", "progress", "settings"}
+BOTTOM = {"devices", "errors", "files", "interrupts", "progress", "settings", "threads"}
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),
