@@ -3,7 +3,7 @@
 config.json       the run's id, settings and data statistics; the same run needs the same
 flags.txt         the same settings, for --flagfile
 space.json        the search space
-provenance.jsonl  versions, commit, command, host and devices of each start, a line each
+provenance.jsonl  versions, commit, command, machine and threads of each start, a line each
 metrics.jsonl     one line every --log_steps
 tracked.jsonl     only with --track_architectures: their divergences, at the same steps
 tensorboard/      the same and the histogram of candidate accuracies, for TensorBoard

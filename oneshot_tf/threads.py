@@ -44,7 +44,8 @@ def set_threads(number: int) -> None:
     except RuntimeError:
         raise InputError(
             f"--threads={number} must be set before TensorFlow starts, but in this process it "
-            f"has started with {num_threads()}. Start a new process."
+            f"has started with {num_threads()}. Start a new process; in Python, begin it with "
+            f"tf.config.threading.set_intra_op_parallelism_threads({number})."
         ) from None
 
 

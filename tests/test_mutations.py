@@ -73,7 +73,7 @@ def make(path, seed) -> None:
     """A finished run, without its nets: what readers read, of made-up numbers."""
     directory = RunDirectory(path)
     rng = np.random.default_rng(seed)
-    split = {name: [100, seed, 7] for name in ("train", "validation", "test")}
+    split = {name: [200, seed, 7] for name in ("train", "validation", "test")}
     facts = {"class_names": ["a", "b"], "image_size": 8, "mean": [0.5] * 3, "std": [0.2] * 3,
              "fingerprint": split}  # fmt: skip
     directory.begin(GROUPS, SPACE, ["--filters=2"], facts)

@@ -14,7 +14,11 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
+<<<<<<< HEAD
 BOTTOM = {"devices", "errors", "files", "interrupts", "opening", "progress", "settings"}
+=======
+BOTTOM = {"devices", "errors", "files", "interrupts", "progress", "settings", "threads"}
+>>>>>>> threads
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),

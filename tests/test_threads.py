@@ -4,13 +4,13 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import oneshot_tf as ost
 from oneshot_tf import config, reproduce, settings, threads
 from oneshot_tf.errors import InputError
 from oneshot_tf.records import RunDirectory
@@ -29,13 +29,13 @@ FLAGS = """
 --ghost_batch_size=32
 --device_batch_size=128
 --skip_paths=never
---train_steps=6
---checkpoint_steps=3
+--train_steps=4
+--checkpoint_steps=2
 """
 # Programs in processes of their own, forked so that TensorFlow is imported once. A job is a
-# list of cores and the words of a command.
+# list of cores and the words of a command. The first job loses its last checkpoint.
 RUN = """if True:
-    import json, os, runpy, sys
+    import json, os, pathlib, runpy, sys
     import oneshot_tf, oneshot_tf.records, oneshot_tf.learning.defaults
 
     for number, (cores, program, *flags) in enumerate(json.loads(sys.argv[1])):
@@ -55,6 +55,9 @@ RUN = """if True:
                 sys.stderr.flush()
                 os._exit(code)
         assert os.waitpid(child, 0)[1] == 0, open(f"{number}.txt").read()
+        if number == 0:
+            last = pathlib.Path("run/checkpoints/step_000000004.npz")
+            last.rename("undisturbed.npz")
 """
 
 
@@ -69,6 +72,7 @@ def run_jobs(folder, jobs) -> list[str]:
     return [(folder / f"{number}.txt").read_text() for number in range(len(jobs))]
 
 
+<<<<<<< HEAD
 def starts(run) -> list[dict]:
     return [json.loads(line) for line in (run / "provenance.jsonl").read_text().splitlines()]
 
@@ -78,32 +82,34 @@ def arrays(run) -> dict:
     with np.load(run / "checkpoints" / "step_000000006.npz") as file:
         # The run's id is drawn anew for each run.
         return {n: file[n].tobytes() for n in file.files if n != "checkpoint/owner"}
+=======
+def arrays(path) -> dict:
+    """The arrays of a checkpoint, weights and the optimizer's state, as bytes."""
+    with np.load(path) as file:
+        return {name: file[name].tobytes() for name in file.files}
+>>>>>>> threads
 
 
 @TWO_CORES
 def test_as_many_threads_on_other_cores_give_the_same_bits(tmp_path):
+    """Begun on one core, gone on with on two: equal to the run that stayed on one."""
     (tmp_path / "small.flags").write_text(FLAGS)
-    one, two = CORES[:1], CORES[:2]
-    train = ("train", "--flagfile=small.flags")
-    run_jobs(tmp_path, [[one, *train, "--threads=2", "--run_dir=one"]])
-    for copy in ("went_on", "fewer"):
-        shutil.copytree(tmp_path / "one", tmp_path / copy)
-        (tmp_path / copy / "checkpoints" / "step_000000006.npz").unlink()
+    train = ("train", "--flagfile=small.flags", "--run_dir=run")
     texts = run_jobs(
         tmp_path,
         [
-            [two, *train, "--threads=2", "--run_dir=two"],
-            [two, *train, "--run_dir=went_on"],
-            [two, *train, "--threads=1", "--run_dir=fewer"],
+            [CORES[:1], *train, "--threads=2"],
+            [CORES[:2], *train],  # with the run's own number of threads
+            [CORES[:2], *train, "--threads=1"],
         ],
     )
-    runs = {name: tmp_path / name for name in ("one", "two", "went_on", "fewer")}
-    assert arrays(runs["two"]) == arrays(runs["one"])
-    assert arrays(runs["went_on"]) == arrays(runs["one"])  # with the run's own number
-    seen = [[s["intra_op_threads"] for s in starts(run)] for run in runs.values()]
-    assert seen == [[2], [2], [2, 2], [2, 1]]
-    cores = [[s["cores"] for s in starts(run)] for run in runs.values()]
-    assert cores == [[1], [2], [1, 2], [1, 2]]
+    moved, stayed = (tmp_path / name for name in ("run/checkpoints/step_000000004.npz",
+                                                  "undisturbed.npz"))  # fmt: skip
+    assert "from step 2" in texts[1]
+    assert arrays(moved) == arrays(stayed)
+    lines = (tmp_path / "run" / "provenance.jsonl").read_text().splitlines()
+    starts = [json.loads(line) for line in lines]
+    assert [(s["cores"], s["intra_op_threads"]) for s in starts] == [(1, 2), (2, 2), (2, 1)]
     notes = [re.findall(r".*other surroundings.*", text) for text in texts]
     assert [len(found) for found in notes] == [0, 0, 1]
     assert "threads: 2 then, 1 now" in notes[2][0] and "--threads=2" in notes[2][0]
@@ -194,6 +200,13 @@ def test_it_is_too_late_once_tensorflow_has_started(monkeypatch):
     threads.set_threads(0)
     with pytest.raises(InputError, match="has started with 3. Start a new process"):
         threads.set_threads(7)
+
+
+def test_training_in_python_does_not_ignore_the_number(digits, small_space):
+    net = ost.Supernet(small_space, ost.Stack(1, 4), num_classes=10)
+    sampler = ost.PathDropout(small_space, 0.1, "linear", 5)
+    with pytest.raises(InputError, match="--threads=7 must be set before TensorFlow starts"):
+        ost.fit_supernet(net, digits, sampler, 5, device=settings.DeviceSettings(threads=7))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.threads import set_threads
 
 _REMEMBER_SECONDS = 30.0  # how far back one goes, at most about, to reach a step again
 
@@ -56,7 +57,8 @@ def fit_supernet(
         seed: of dropped paths, data order and augmentation.
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
-        device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges.
+        device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges. Its
+            `threads` must be 0 or the number that TensorFlow started with.
         track: called as `track(step)` at each line of metrics.jsonl; the dict that it returns
             becomes a line of tracked.jsonl in `directory`.
         owner: text that tells this training from others; checkpoints carry it.
@@ -65,7 +67,8 @@ def fit_supernet(
         The last line of metrics: loss, cross_entropy, l2, accuracy, …
 
     Raises:
-        InputError: sizes don't fit the data, or a loss isn't finite.
+        InputError: sizes don't fit the data, TensorFlow started with another number of threads,
+            or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
     settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
@@ -116,10 +119,7 @@ class Loop:
                 name = "cosine" if sampler is None else "constant"
             self.schedule = Factored(name, settings.learning_rate, num_steps)
             self.optimizer = NesterovSGD(
-                self.schedule,
-                momentum=settings.momentum,
-                nesterov=settings.momentum > 0,
-                name="sgd",
+                self.schedule, settings.momentum, nesterov=settings.momentum > 0, name="sgd"
             )
             self.optimizer.build(net.trainable_variables)
         prepare = data.augmenter(settings.augmentation, seed)
@@ -132,6 +132,7 @@ class Loop:
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict:
         """Trains from the newest checkpoint to the end; returns the last metrics."""
+        set_threads(device.threads)
         self.device, self.title = device, title
         self.checkpoints = self.metrics_file = self.tracked_file = None
         self.rollbacks = Rollbacks(None)
