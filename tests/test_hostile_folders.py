@@ -65,7 +65,8 @@ def base(tmp_path_factory, digits):
              "fingerprint": digits.fingerprint()}  # fmt: skip
     records.RunDirectory(path).begin(GROUPS, space, [], facts)
     supernet = ost.Supernet(space, model.stack(), digits.num_classes)
-    Checkpoints(path / "checkpoints").save(2, supernet.variables)
+    owner = records.RunDirectory(path).run_id()
+    Checkpoints(path / "checkpoints", owner=owner).save(2, supernet.variables)
     chosen = ost.RandomSearch(space, 0).propose(1)
     net = (space, chosen, model.stack(), digits.num_classes)
     costs = int(cost.parameters(*net)[0]), int(cost.multiply_adds(*net, 8)[0])

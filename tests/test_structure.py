@@ -24,6 +24,7 @@ ALLOWED = {
     "interrupts": set(),
     "output": {"errors", "printable"},
     "run_config": {"errors", "files", "settings"},
+    "sizes": {"settings", "space", "learning.checkpoints"},
     "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
@@ -44,7 +45,7 @@ ALLOWED = {
     "saved_model_check": {"errors", "files", "data"},
     "candidates": {"errors", "files", "printable", "space"},
     "tuner_worker": {"errors"},
-    "results": {"errors", "files", "space", "printable"},
+    "results": {"errors", "files", "printable", "run_config", "settings", "space"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates", "results"},
     "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
                 "space", "data"},  # fmt: skip
