@@ -76,7 +76,7 @@ def read_config(path) -> dict:
     if not valid and (complete or run_id is not None):
         raise _damaged(path, f"`run_id` must be 32 hexadecimal digits; got {short(run_id)}")
     for name, kind in GROUPS.items():
-        config[name] = _settings(path, config.get(name), name, kind, complete)
+        config[name] = stored_settings(path, config.get(name), name, kind, complete)
     _check_facts(path, config, complete)
     return config
 
@@ -87,8 +87,20 @@ def _damaged(path, what) -> InputError:
     )
 
 
-def _settings(path, values, name, kind, complete) -> dict:
-    """The settings of a group, all of them."""
+def stored_settings(path, values, name: str, kind: type, complete: bool) -> dict:
+    """The settings of a group, all of them.
+
+    Args:
+        path: the file that they are from.
+        values: what it holds.
+        name: of the group.
+        kind: class of `settings`.
+        complete: whether a missing setting is damage. Otherwise it has its default.
+
+    Raises:
+        InputError: `values` is no group of settings, or a setting is unknown, missing or out of
+            range.
+    """
     types = {field.name: field.type for field in dataclasses.fields(kind)}
     if not isinstance(values, dict):
         raise _damaged(path, f"it has no group '{name}' of settings")

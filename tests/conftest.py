@@ -13,6 +13,7 @@ tf.config.set_logical_device_configuration(
 )
 
 import oneshot_tf as ost  # noqa: E402
+from oneshot_tf import results, settings  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +78,29 @@ def edit_json(path, **values):
     found = json.loads(path.read_text())
     found.pop("checksum", None)
     path.write_text(json.dumps({**found, **values}))
+
+
+def complete_result(directory, result) -> dict:
+    """A result.json with all settings and counts, which fit the run."""
+    found = directory.facts()["fingerprint"]
+    split, train = result["evaluated_on"], settings.TrainSettings()
+    images = found["train"][0] + (found["validation"][0] if split == "test" else 0)
+    epochs = (result["num_steps"] - 0.5) * train.batch_size / images
+    retrain = {**result["retrain"], "evaluate_on": split, "epochs": epochs}
+    nets = [{**net, **results.mean_std(net["accuracies"])} for net in result["nets"]]
+    return {
+        "train": train.to_dict(),
+        "device": {"mixed_precision": False},
+        "evaluated_in": "float32",
+        **result,
+        "run_id": directory.run_id(),
+        "retrain": settings.RetrainSettings(**retrain).to_dict(),
+        "chosen": {"architectures": [net["architecture"] for net in nets]},
+        "num_training_images": images,
+        "num_images": found[split][0],
+        "nets": nets,
+        **results.mean_std([net["mean"] for net in nets]),
+    }
 
 
 def random_images(count, size=8, seed=0):

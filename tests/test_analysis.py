@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import edit_json
+from conftest import complete_result, edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, settings
@@ -290,8 +290,8 @@ def run(tmp_path, space, digits):
         "train": settings.TrainSettings(), "one_shot": settings.OneShotSettings(),
         "device": settings.DeviceSettings(),
     }  # fmt: skip
-    facts = {**facts_of(digits), "class_names": ["<a>", "b"]}
-    facts["fingerprint"]["validation"][0] = 400
+    counts = {name: [400, 1, 2] for name in ("train", "validation", "test")}
+    facts = {**facts_of(digits), "class_names": ["<a>", "b"], "fingerprint": counts}
     directory.begin(groups, space, [], facts)
     return directory
 
@@ -316,6 +316,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
     found = []
     for i, c in enumerate(rows):
         accuracies = [0.5 + c.candidate_accuracy / 2 + 0.01 * rng.random() for _ in range(runs)]
+        accuracies = [round(400 * accuracy) / 400 for accuracy in accuracies]
         found.append(
             {"architecture": str(c.architecture), "rank": c.rank, "parameters": c.parameters,
              "candidate_accuracy": c.candidate_accuracy, "multiply_adds": c.multiply_adds,
@@ -329,7 +330,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
         "retrain": {"select": select, "num_cells": 6, "filters": 16, "seed": 0}, "nets": found,
         "evaluated_on": "validation", "num_images": 400, "num_steps": 10, "mean": 0.7, "std": 0.01,
     }  # fmt: skip
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(complete_result(directory, result)))
 
 
 def test_runs_of_several_folders_count_once_each(run, space):
@@ -359,7 +360,7 @@ def change(directory, name, **changes):
         counted = ost.bender2018(), [ost.Architecture.from_text(net["architecture"])], stack, 2
         net["parameters"] = int(cost.parameters(*counted)[0])
         net["multiply_adds"] = int(cost.multiply_adds(*counted, 8)[0])
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps(complete_result(directory, result)))
 
 
 def test_accuracies_on_fewer_images_are_left_out(run, space):

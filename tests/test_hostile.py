@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import psutil
 import pytest
+from conftest import complete_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -232,7 +233,7 @@ def test_results(tmp_path_factory, run, data):
     folder = directory.path / "retrain" / "top"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(directory.path / "config.json", run[1])  # another test has changed it
-    result = {**RESULT, "run_id": directory.run_id()}
+    result = complete_result(directory, RESULT)
     write_json(folder / "result.json", result)
     assert len(results.read_results(directory)) == 1
     (folder / "result.json").write_text(data.draw(changed_json(result)))

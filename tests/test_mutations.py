@@ -77,7 +77,7 @@ def make(path, seed) -> None:
     facts = {"class_names": ["a", "b"], "image_size": 8, "mean": [0.5] * 3, "std": [0.2] * 3,
              "fingerprint": split}  # fmt: skip
     directory.begin(GROUPS, SPACE, ["--filters=2"], facts)
-    directory.note_provenance(["CPU:0"])
+    directory.note_provenance("test")
     run_id = directory.run_id()
     checkpoint = Checkpoints(directory.path / "checkpoints", owner=run_id)
     values = variables()

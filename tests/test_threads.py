@@ -72,22 +72,11 @@ def run_jobs(folder, jobs) -> list[str]:
     return [(folder / f"{number}.txt").read_text() for number in range(len(jobs))]
 
 
-<<<<<<< HEAD
-def starts(run) -> list[dict]:
-    return [json.loads(line) for line in (run / "provenance.jsonl").read_text().splitlines()]
-
-
-def arrays(run) -> dict:
-    """Weights and the optimizer's state after the last step, as bytes."""
-    with np.load(run / "checkpoints" / "step_000000006.npz") as file:
-        # The run's id is drawn anew for each run.
-        return {n: file[n].tobytes() for n in file.files if n != "checkpoint/owner"}
-=======
 def arrays(path) -> dict:
     """The arrays of a checkpoint, weights and the optimizer's state, as bytes."""
     with np.load(path) as file:
-        return {name: file[name].tobytes() for name in file.files}
->>>>>>> threads
+        # The run's id is drawn anew for each run.
+        return {n: file[n].tobytes() for n in file.files if n != "checkpoint/owner"}
 
 
 @TWO_CORES

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import complete_result
 
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
@@ -176,6 +177,7 @@ def source(tmp_path, digits):
               "evaluated_on": "validation", "num_images": 100, "num_steps": 5, "mean": 0.5,
               "std": 0.1}  # fmt: skip
     (run.path / "retrain" / "top").mkdir(parents=True)
+    result = complete_result(run, result)
     (run.path / "retrain" / "top" / "result.json").write_text(json.dumps(result))
     return run.path
 
@@ -215,7 +217,8 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
         {**first, "architecture": str(a), "parameters": size, "multiply_adds": adds}
         for a, (size, adds) in zip(others, sizes)
     ]
-    final.write_text(json.dumps({**result, "evaluated_on": "test", "nets": more}))
+    result_of_more = {**result, "evaluated_on": "test", "nets": more}
+    final.write_text(json.dumps(complete_result(RunDirectory(source), result_of_more)))
     assert [n.accuracies for n in nets()] == [tuple(n["accuracies"]) for n in result["nets"]]
     (source / "retrain" / "top" / "result.json").unlink()
     with pytest.raises(ost.InputError, match="has 0 stand-alone nets judged on val") as error:
