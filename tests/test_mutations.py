@@ -13,10 +13,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import complete_result
 
 import oneshot_tf as ost
 from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
+from oneshot_tf.candidates import Candidate, ranked
 from oneshot_tf.files import append_line, check_run, read_json, read_json_lines, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Rollbacks
@@ -93,8 +94,10 @@ def make(path, seed) -> None:
                {"seed": 0, "step": 3, "rank_by": "accuracy", "num_images": 200, "run_id": run_id,
                 "all_on_accuracy": 0.5, "part_size": 50})  # fmt: skip
     candidate_file(directory).write(
-        Candidate(a, int(rng.integers(200)) / 200, 1.5, 200, *each, i + 1)
-        for i, (a, each) in enumerate(zip(CELLS, costs))
+        ranked(
+            Candidate(a, int(rng.integers(200)) / 200, 1.5, 200, *each)
+            for a, each in zip(CELLS, costs)
+        )
     )
     race_of(directory.path / "race.npz", run_id)._save()
     Rollbacks(directory.path / "rollbacks.json").add(9, 5)
@@ -103,15 +106,14 @@ def make(path, seed) -> None:
             append_line(directory.path / name, json.dumps({"step": step, "loss": 2.0 - step / 4}))
     nets = [
         {"architecture": str(a), "rank": i + 1, "candidate_accuracy": 0.5, "parameters": p,
-         "multiply_adds": m, "folder": [f"top/net_{i:02d}/run_0"], "accuracies": [0.25 + i / 100],
-         "mean": 0.25 + i / 100, "std": None}
+         "multiply_adds": m, "folder": [f"top/net_{i:02d}/run_0"], "accuracies": [0.25 + i / 100]}
         for i, (a, (p, m)) in enumerate(zip(CELLS[:3], costs))
     ]  # fmt: skip
     (directory.path / "retrain" / "top").mkdir(parents=True)
-    result = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0}, "nets": nets,
-              "evaluated_on": "validation", "num_images": 200, "num_steps": 5, "mean": 0.26,
-              "std": 0.01, "run_id": run_id}  # fmt: skip
-    write_json(directory.path / "retrain" / "top" / "result.json", result)
+    retrain = {"select": "top", "num_cells": 2, "filters": 2, "seed": 0, "name": "top"}
+    result = {"retrain": retrain, "nets": nets, "evaluated_on": "validation", "num_steps": 5}
+    path = directory.path / "retrain" / "top" / "result.json"
+    write_json(path, complete_result(directory, result))
 
 
 def candidate_file(directory):
