@@ -2,6 +2,7 @@
 
 import csv
 import io
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,7 +13,9 @@ from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import append_line, read_text, write_atomically
 from oneshot_tf.space.reading import Reader
 
-RUN = "run"  # the last column; runs that an earlier version began have no id and no such column
+# The last column: the first digits of the run's id, and a checksum of the line without its rank.
+# Runs that an earlier version began have no id and no such column.
+RUN = "run"
 _DIGITS = 8  # of the run's id in that column
 
 
@@ -53,6 +56,7 @@ class CandidateFile:
         table = self._table(numbers, rows)
         candidates = table.candidates()
         check_all(table, candidates, Run.of(self.directory))
+        self._check_stamps(numbers, rows)
         self._lines = None if half else candidates
         return list(candidates)
 
@@ -98,6 +102,7 @@ class CandidateFile:
 
         if self._run:
             for row, run in enumerate(columns[RUN]):
+                run = run.partition("-")[0]
                 if run != self._run[0]:
                     raise InputError(
                         f"{where(row)} is of the run {short(run)}; this is the run "
@@ -112,6 +117,21 @@ class CandidateFile:
         return Table(where, **{
             name: _converted(columns[name], name, where, *kind) for name, kind in kinds.items()
         })  # fmt: skip
+
+    def _check_stamps(self, numbers, rows):
+        """Raises InputError for a line that was changed to one that could have been measured."""
+        for number, row in zip(numbers, rows if self._run else ()):
+            if row != self._stamped(row[:-1]):
+                raise InputError(
+                    f"{self.path}, line {number} was changed after it was written: its checksum "
+                    f"does not fit. {AGAIN}"
+                )
+
+    def _stamped(self, row: list[str]) -> list[str]:
+        """The fields of a line with that of the column `RUN`."""
+        if not self._run:
+            return row
+        return [*row, f"{self._run[0]}-{zlib.crc32(','.join(row[1:]).encode()):08x}"]
 
     def holds(self, candidates: list[Candidate]) -> bool:
         """Whether the file is known to have exactly these lines, in this order."""
@@ -128,7 +148,7 @@ class CandidateFile:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)
-        writer.writerows([*c.row(), *self._run] for c in candidates)
+        writer.writerows(self._stamped(c.row()) for c in candidates)
         if self.writes:
             write_atomically(self.path, lambda file: file.write(text.getvalue()))
         self._lines = candidates
@@ -137,7 +157,7 @@ class CandidateFile:
         """Adds one line. Raises InputError as `write`."""
         check_measured(Table.of([candidate]))
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow([*candidate.row(), *self._run])
+        csv.writer(text, lineterminator="").writerow(self._stamped(candidate.row()))
         if self.writes:
             append_line(self.path, text.getvalue())
         self._lines = None
