@@ -67,10 +67,12 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
     leads = not worker or "chief" in worker  # writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
-            _check_same(directory.path / "settings.json", groups)
+            _check_same(directory.path / "settings.json", groups, write=False)
         trials = _Trials(directory, groups, device)
         if "chief" not in worker:
             trials.load()
+        if leads:  # all is known to be well
+            _check_same(directory.path / "settings.json", groups)
         project = directory.path / "keras_tuner"
         if leads:
             # Never read back: what counts is in the trials' own folders.

@@ -310,6 +310,13 @@ def test_changed_records_are_noticed_without_reading_test_images(
     assert (before["train"] != after["train"]) == (split == "train")
 
 
+@pytest.mark.parametrize("name", ["folder:", "folder", "npz:", "npz"])
+def test_own_data_must_have_a_path(name):
+    """The current folder is not meant."""
+    with pytest.raises(ost.InputError, match=f"--dataset={name} must name a path"):
+        ost.load_data(name)
+
+
 # Ways to write a class into features.json. "payload.X" stands for it.
 SPELLINGS = [
     '{"pythonClassName": "payload.X", "tensor": {}}',

@@ -199,6 +199,12 @@ def test_other_objectives(source, tmp_path, objective):
             run(tmp_path / "none", tune=changes)
 
 
+def test_a_refused_command_pins_no_settings(source, tmp_path):
+    with pytest.raises(ost.InputError, match="--of_run"):
+        run(tmp_path / "run", tune={"objective": "rank", "tune": "learning_rate"})
+    assert not (tmp_path / "run" / "settings.json").exists()
+
+
 def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
     """Whichever are more; the command that the error gives reads no test images."""
     result = json.loads((source / "retrain" / "top" / "result.json").read_text())
