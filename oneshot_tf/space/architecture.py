@@ -56,6 +56,9 @@ class Choice:
     def __str__(self):
         return self._text
 
+    def __hash__(self):
+        return hash(self._text)  # a text remembers its own; equal choices have equal texts
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Architecture:
@@ -75,8 +78,15 @@ class Architecture:
             raise InputError(f"An architecture needs at least one block, as in {_EXAMPLE!r}.")
         object.__setattr__(self, "blocks", tuple(self.blocks))
 
+    @functools.cached_property
+    def _text(self) -> str:
+        return " | ".join([block._text for block in self.blocks])
+
     def __str__(self):
-        return " | ".join([str(block) for block in self.blocks])
+        return self._text
+
+    def __hash__(self):
+        return hash(self._text)
 
     @classmethod
     def from_text(cls, text: str) -> "Architecture":

@@ -193,11 +193,12 @@ class CellSpace:
             if len(architecture.blocks) != self.num_blocks:
                 self._check_names(architecture)
             for block in enumerate(architecture.blocks):
-                if block not in place:
+                at = place.get(block)
+                if at is None:
                     self._check_names(architecture)
-                    place[block] = len(rows)
+                    at = place[block] = len(rows)
                     rows.append(self._row(*block))
-                places.append(place[block])
+                places.append(at)
         if not rows:
             return np.zeros((0, self.num_paths), np.float32)
         places, rows = np.reshape(places, [-1, self.num_blocks]), np.stack(rows)

@@ -1,0 +1,110 @@
+"""A search that has nothing to do: it builds, loads and writes nothing, and mixes nothing."""
+
+import dataclasses
+import os
+
+import pytest
+from candidate_runs import begin, candidates, earlier, note_search
+
+import oneshot_tf as ost
+from oneshot_tf import search, settings
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import ranked
+from oneshot_tf.search_record import made_with
+
+COUNT = 12
+
+
+def start(directory, **options):
+    """Starts the program in this process; there is neither a checkpoint nor a data set."""
+    search.main(
+        settings.RunSettings(str(directory.path)),
+        settings.SearchSettings(num_candidates=COUNT, **options),
+        settings.LocationSettings(data_dir="/nowhere"),
+        settings.DistributionSettings(),
+    )
+
+
+@pytest.fixture
+def finished(tmp_path, space):
+    directory = begin(tmp_path / "run", space)
+    CandidateFile(directory).write(ranked(candidates(space, COUNT)))
+    note_search(directory, **made_with(settings.SearchSettings(), 6), num_images=400)
+    return directory
+
+
+def state(directory):
+    return {path.name: (path.read_bytes(), os.stat(path).st_mtime_ns, os.stat(path).st_ino)
+            for path in directory.path.iterdir()}  # fmt: skip
+
+
+def test_nothing_is_built_or_written(finished, capsys):
+    before = state(finished)
+    start(finished)
+    assert state(finished) == before
+    said = capsys.readouterr().out
+    assert f"{COUNT} candidates are in" in said and said.count(" | ") == 10 * 3
+
+
+@pytest.mark.parametrize("kind", ["no ranks", "gaps", "another order", "half a line"])
+def test_the_file_is_written_if_its_ranks_are_not_right_yet(finished, space, kind):
+    file = CandidateFile(finished)
+    right, rows = file.path.read_bytes(), file.read()
+    if kind == "no ranks":
+        file.write(dataclasses.replace(c, rank=0) for c in rows)
+    elif kind == "gaps":
+        file.write(dataclasses.replace(c, rank=2 * c.rank) for c in rows)
+    elif kind == "another order":
+        file.write(rows[::-1])
+    else:
+        file.path.write_bytes(right + b",0.5")
+    start(finished)
+    assert file.path.read_bytes() == right
+
+
+def test_a_finished_race_and_a_search_by_divergence_build_nothing(finished, space):
+    """Also where --finalists are more than there are candidates."""
+    for options in ({"budget": "race"}, {"rank_by": "kl", "finalists": 100}):
+        settings_now = settings.SearchSettings(**options)
+        note_search(finished, **made_with(settings_now, 6), num_images=400)
+        before = state(finished)
+        start(finished, **options)
+        assert state(finished) == before
+
+
+def test_other_settings_are_refused(finished):
+    with pytest.raises(ost.InputError, match="begun with seed=0, now it is seed=1; give --seed=0"):
+        start(finished, seed=1)
+    with pytest.raises(ost.InputError, match="skip_twins=True"):
+        start(finished, skip_twins=False)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_candidates_without_search_json_are_refused(finished, old):
+    """Whatever --seed says: nobody knows that of the candidates that are there."""
+    if old:
+        CandidateFile(earlier(finished)).path.unlink()
+        CandidateFile(finished).write(ranked(candidates(ost.bender2018(), COUNT)))
+    (finished.path / "search.json").unlink()
+    before = state(finished)
+    for seed in (0, 1):
+        with pytest.raises(ost.InputError, match="search.json is missing.*Put it back, or move"):
+            start(finished, seed=seed)
+    assert state(finished) == before
+
+
+def test_candidates_of_another_run_are_refused(finished, tmp_path, space):
+    other = begin(tmp_path / "other", space)
+    other_file = CandidateFile(other)
+    other_file.path.write_bytes(CandidateFile(finished).path.read_bytes())
+    note_search(other, **made_with(settings.SearchSettings(), 6), num_images=400)
+    before = state(other)
+    with pytest.raises(ost.InputError, match="line 2 is of the run .*; this is the run"):
+        start(other)
+    (other.path / "search.json").write_bytes((finished.path / "search.json").read_bytes())
+    with pytest.raises(ost.InputError, match="is of "):
+        start(other)
+    after = state(other)
+    assert {n: v for n, v in after.items() if n != "search.json"} == {
+        n: v for n, v in before.items() if n != "search.json"
+    }
