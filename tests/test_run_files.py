@@ -9,7 +9,8 @@ from conftest import complete_result, edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, export, retrain, search, settings, train
-from oneshot_tf.candidates import Candidate, CandidateFile
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
 from oneshot_tf.files import checksum, read_json, read_json_lines, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.divergence import Rollbacks
@@ -44,8 +45,8 @@ def make_run(path, digits, seed):
     (a,) = ost.RandomSearch(SPACE, 0).propose(1)
     counted = (SPACE, [a], STACK, 10)
     costs = int(cost.parameters(*counted)[0]), int(cost.multiply_adds(*counted, 8)[0])
-    CandidateFile(path / "candidates.csv", SPACE).write([Candidate(a, 0.5, 1.0, 100, *costs, 1)])
     write_json(path / "search.json", {**SEARCH, "num_images": 100, "run_id": run_id})
+    CandidateFile(directory).write([Candidate(a, 0.5, 1.0, 100, *costs, 1)])
     net = {"architecture": str(a), "rank": 1, "candidate_accuracy": 0.5, "parameters": costs[0],
            "multiply_adds": costs[1], "folder": [NET], "accuracies": [0.25]}  # fmt: skip
     result = {"retrain": {"select": "top", "num_cells": 1, "filters": 4, "name": "top"},
@@ -84,7 +85,7 @@ def start(program, directory):
     device = settings.DeviceSettings()
     arguments = {
         train: groups,
-        search: (settings.SearchSettings(num_candidates=1), place, device),
+        search: (settings.SearchSettings(num_candidates=2), place, device),  # one more
         retrain: (
             settings.RetrainSettings(top=1, count=1), settings.TrainSettings(), device, place
         ),
@@ -130,6 +131,7 @@ def test_a_size_that_no_checkpoint_has_builds_nothing(run, program, model, monke
                          (retrain, "Standalone"), (train, "load_data")):  # fmt: skip
         monkeypatch.setattr(module, name, None)  # a call would be a TypeError
     edit_json(run.path / "config.json", model={**GROUPS["model"].to_dict(), **model})
+    (run.path / "candidates.csv").unlink()  # its costs would not fit either
     line = refused(start, program, run)
     assert "step_000000006.npz" in line and f"has {one_shot_parameters(run):,}." in line
 

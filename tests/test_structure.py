@@ -14,6 +14,43 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
+BOTTOM = {"devices", "errors", "files", "interrupts", "opening", "progress", "settings",
+          "threads"}  # fmt: skip
+# What each part may import of ours, besides itself.
+ALLOWED = {
+    "errors": set(),
+    "printable": set(),
+    "opening": {"errors"},
+    "files": {"errors", "opening", "printable"},
+    "interrupts": set(),
+    "output": {"errors", "printable"},
+    "run_config": {"errors", "files", "settings"},
+    "sizes": {"settings", "space", "learning.checkpoints"},
+    "locks": {"errors", "files", "opening", "printable"},
+    "progress": set(),
+    "devices": set(),
+    "threads": {"errors"},
+    "compiler": set(),
+    "settings": {"errors", "space"},
+    "config": {"errors", "files", "interrupts", "output", "printable"},
+    "space": {"errors"},
+    "data": {"errors", "files"},
+    "nn": {"errors", "devices", "space"},
+    "strategies": {"errors", "space"},
+    "learning": BOTTOM,
+    "forward": {"errors", "devices"},
+    "evaluation": {"errors", "devices", "forward", "nn", "space", "learning.losses"},
+    "kl_divergence": {"errors", "evaluation", "forward", "strategies"},
+    "chances": set(),
+    "racing": {"errors", "chances", "files", "interrupts", "progress"},
+    "saved_model": {"errors", "files", "data"},
+    "saved_model_graph": {"errors"},
+    "saved_model_check": {"errors", "files", "data", "saved_model_graph"},
+    "candidates": {"errors", "printable", "space"},
+    "candidate_table": {"errors", "files", "candidates", "space"},
+    "candidate_file": {"errors", "files", "candidates", "candidate_table", "space"},
+    "search_record": {"errors", "files"},
+    "tuner_worker": {"errors"},
     "results": {"errors", "files", "printable", "run_config", "settings", "space"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates",
                  "candidate_file", "results"},  # fmt: skip
