@@ -45,8 +45,8 @@ def make_run(path, digits, seed):
     (a,) = ost.RandomSearch(SPACE, 0).propose(1)
     counted = (SPACE, [a], STACK, 10)
     costs = int(cost.parameters(*counted)[0]), int(cost.multiply_adds(*counted, 8)[0])
-    CandidateFile(directory).write([Candidate(a, 0.5, 1.0, 100, *costs, 1)])
     write_json(path / "search.json", {**SEARCH, "num_images": 100, "run_id": run_id})
+    CandidateFile(directory).write([Candidate(a, 0.5, 1.0, 100, *costs, 1)])
     net = {"architecture": str(a), "rank": 1, "candidate_accuracy": 0.5, "parameters": costs[0],
            "multiply_adds": costs[1], "folder": [NET], "accuracies": [0.25]}  # fmt: skip
     result = {"retrain": {"select": "top", "num_cells": 1, "filters": 4, "name": "top"},
@@ -85,7 +85,7 @@ def start(program, directory):
     device = settings.DeviceSettings()
     arguments = {
         train: groups,
-        search: (settings.SearchSettings(num_candidates=2), place, device),
+        search: (settings.SearchSettings(num_candidates=2), place, device),  # one more
         retrain: (
             settings.RetrainSettings(top=1, count=1), settings.TrainSettings(), device, place
         ),
@@ -131,7 +131,7 @@ def test_a_size_that_no_checkpoint_has_builds_nothing(run, program, model, monke
                          (retrain, "Standalone"), (train, "load_data")):  # fmt: skip
         monkeypatch.setattr(module, name, None)  # a call would be a TypeError
     edit_json(run.path / "config.json", model={**GROUPS["model"].to_dict(), **model})
-    (run.path / "candidates.csv").unlink()  # whose costs would not fit either
+    (run.path / "candidates.csv").unlink()  # its costs would not fit either
     line = refused(start, program, run)
     assert "step_000000006.npz" in line and f"has {one_shot_parameters(run):,}." in line
 
