@@ -93,7 +93,9 @@ def test_as_many_threads_on_other_cores_give_the_same_bits(tmp_path):
     moved, stayed = (tmp_path / name for name in ("run/checkpoints/step_000000004.npz",
                                                   "undisturbed.npz"))  # fmt: skip
     assert "from step 2" in texts[1]
-    assert arrays(moved) == arrays(stayed)
+    one, two = arrays(stayed), arrays(moved)
+    assert len(one) > 20 and one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
     lines = (tmp_path / "run" / "provenance.jsonl").read_text().splitlines()
     starts = [json.loads(line) for line in lines]
     assert [(s["cores"], s["intra_op_threads"]) for s in starts] == [(1, 2), (2, 2), (2, 1)]
