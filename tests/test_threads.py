@@ -140,7 +140,9 @@ def test_a_hostile_record_reaches_no_terminal():
 def test_what_is_written_down(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    monkeypatch.setenv("AWS_SECRET", "no")
+    secrets = ("AWS_SECRET", "TF_VAR_password", "TF_TOKEN_example_com", "TF_CLI_CONFIG_FILE")
+    for name in secrets:  # the last three are Terraform's
+        monkeypatch.setenv(name, "no")
     directory = RunDirectory(tmp_path)
     (tmp_path / "provenance.jsonl").write_text('{"work": "train"}\n[]\nhalf a li\n')
     directory.note_provenance("train")
@@ -148,7 +150,9 @@ def test_what_is_written_down(tmp_path, monkeypatch):
     assert start["intra_op_threads"] == 3 and start["inter_op_threads"] >= 1
     assert start["cores"] == threads.num_cores() and len(start["devices"]) == 2  # conftest's
     assert start["cgroup_cores"] is None or start["cgroup_cores"] > 0
-    assert start["variables"]["OMP_NUM_THREADS"] == "5" and "AWS_SECRET" not in start["variables"]
+    assert start["variables"]["OMP_NUM_THREADS"] == "5"
+    assert start["variables"]["TF_NUM_INTRAOP_THREADS"] == "3"
+    assert not set(secrets) & set(start["variables"])
     assert start["variables"]["TF_ENABLE_ONEDNN_OPTS"] in ("0", "1")
 
 
