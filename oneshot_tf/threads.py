@@ -16,9 +16,12 @@ import tensorflow as tf
 
 from oneshot_tf.errors import InputError, short
 
-# Variables that are written down, and those of them that change no result or that
-# `num_threads` stands for.
-_KEPT = re.compile(r"(TF|DNNL|ONEDNN)_\w+|OMP_NUM_THREADS")
+# Variables that are written down. By name, because Terraform's begin with TF_ too, and some of
+# those are secrets. Then those of them that change no result or that `num_threads` stands for.
+_KEPT = re.compile(
+    r"TF_(AUTOTUNE|CONFIG|CPP|CUBLAS|CUDA|CUDNN|DETERMINISTIC|DISABLE|ENABLE|FORCE|GPU|GRAPPLER|"
+    r"JIT|LAYOUT|MKL|NUM|ONEDNN|OVERRIDE|USE|XLA)(_\w+)?|(DNNL|ONEDNN|TF2)_\w+|OMP_NUM_THREADS"
+)
 _HARMLESS = re.compile(
     r"TF_(CPP_\w+|CONFIG|NUM_INTRAOP_THREADS|NUM_INTEROP_THREADS)|OMP_NUM_THREADS"
 )
