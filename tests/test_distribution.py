@@ -62,7 +62,9 @@ def in_processes(count, program, *flags):
 
 def weights(run, step):
     with np.load(run / "checkpoints" / f"step_{step:09d}.npz") as arrays:
-        return {name: arrays[name].astype(float) for name in arrays.files}
+        # Those called checkpoint/ say whose the file is.
+        names = [name for name in arrays.files if not name.startswith("checkpoint/")]
+        return {name: arrays[name].astype(float) for name in names}
 
 
 def assert_close(one, other, tolerance):
