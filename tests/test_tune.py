@@ -76,9 +76,10 @@ def whole(tmp_path_factory):
 
 def test_it_ends_with_flags_that_train_takes(whole, tmp_path):
     assert len(trials(whole)) == 3 and (whole / "curve.svg").exists()
-    best = max(trials(whole), key=lambda row: row[1])
+    most = max(score for _, score in trials(whole))
     flags = (whole / "best.flags").read_text()
-    assert f"--drop_rate={best[0]}\n" in flags
+    # So short a training may give several trials the same score.
+    assert any(f"--drop_rate={r}\n" in flags for r, score in trials(whole) if score == most)
     done = subprocess.run(
         [sys.executable, "-m", "oneshot_tf.train", f"--flagfile={whole / 'best.flags'}",
          "--run_dir=run"],
