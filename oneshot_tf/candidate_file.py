@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gc
 import io
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -53,17 +54,15 @@ class CandidateFile:
             print(
                 f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
             )
-        numbers, rows = self._rows(whole + newline)
-        if not rows:
-            return []
-        table = self._table(numbers, rows)
+        table = self._table(*self._rows(whole + newline))
         candidates = table.candidates()
-        check_all(table, candidates, Run.of(self.directory))
+        if candidates:
+            check_all(table, candidates, Run.of(self.directory))
         self._lines = None if half else candidates
         return list(candidates)
 
     def _rows(self, text):
-        """The numbers of the lines, and their fields, without the header."""
+        """The numbers of the lines after the header, and their fields by column."""
         reader = csv.reader(io.StringIO(text))
         numbers, rows = [], []
         try:
@@ -79,7 +78,7 @@ class CandidateFile:
                 rows.append(row)
         except csv.Error as error:
             raise InputError(f"{self.path}, line {reader.line_num}: {error}. {AGAIN}") from None
-        return numbers, rows
+        return numbers, dict(zip(self._columns, zip(*rows) if rows else itertools.repeat(())))
 
     def _check_header(self, header):
         if header == self._columns:
@@ -95,15 +94,14 @@ class CandidateFile:
             f"{self.path} must have the columns {', '.join(self._columns)}; it has {short(header)}."
         )
 
-    def _table(self, numbers, rows):
+    def _table(self, numbers, columns):
         """The lines as a table of numbers, once it is known that they are of this run."""
-        columns = dict(zip(self._columns, zip(*rows)))
 
         def where(row):
             return f"{self.path}, line {numbers[row]}"
 
         if self._run:
-            for row, run in enumerate(columns[RUN]):
+            for row, run in enumerate(columns.pop(RUN)):
                 if run != self._run[0]:
                     raise InputError(
                         f"{where(row)} is of the run {short(run)}; this is the run "
@@ -116,7 +114,7 @@ class CandidateFile:
             kinds[name] = (convert, np.int64, "a whole number")
         kinds["architecture"] = (read, object, "")
         return Table(where, **{
-            name: _converted(columns[name], name, where, *kind) for name, kind in kinds.items()
+            name: _converted(columns.pop(name), name, where, *kind) for name, kind in kinds.items()
         })  # fmt: skip
 
     def holds(self, candidates: list[Candidate]) -> bool:

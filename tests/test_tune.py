@@ -160,7 +160,7 @@ def source(tmp_path, digits):
     architectures = ost.RandomSearch(space, 0).propose(6)
     costs = _costs(space, architectures, model.stack(), 10)
     rows = [
-        Candidate(a, 0.1 * i, 1.5, 100, *each, i + 1, 0.5)
+        Candidate(a, 0.1 * i, 1.5, 100, *each, 6 - i, 0.5)
         for i, (a, each) in enumerate(zip(architectures, costs))
     ]
     CandidateFile(run).write(rows)
