@@ -4,7 +4,7 @@ import contextlib
 import csv
 import gc
 import io
-import itertools
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +15,9 @@ from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import append_line, read_text, write_atomically
 from oneshot_tf.space.reading import Reader
 
-RUN = "run"  # the last column; runs that an earlier version began have no id and no such column
+# The last column: the first digits of the run's id, and a checksum of the line without its rank.
+# Runs that an earlier version began have no id and no such column.
+RUN = "run"
 _DIGITS = 8  # of the run's id in that column
 
 
@@ -54,15 +56,18 @@ class CandidateFile:
             print(
                 f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
             )
-        table = self._table(*self._rows(whole + newline))
+        numbers, rows = self._rows(whole + newline)
+        if not rows:
+            return []
+        table = self._table(numbers, rows)
         candidates = table.candidates()
-        if candidates:
-            check_all(table, candidates, Run.of(self.directory))
+        check_all(table, candidates, Run.of(self.directory))
+        self._check_stamps(numbers, rows)
         self._lines = None if half else candidates
         return list(candidates)
 
     def _rows(self, text):
-        """The numbers of the lines after the header, and their fields by column."""
+        """The numbers of the lines, and their fields, without the header."""
         reader = csv.reader(io.StringIO(text))
         numbers, rows = [], []
         try:
@@ -78,7 +83,7 @@ class CandidateFile:
                 rows.append(row)
         except csv.Error as error:
             raise InputError(f"{self.path}, line {reader.line_num}: {error}. {AGAIN}") from None
-        return numbers, dict(zip(self._columns, zip(*rows) if rows else itertools.repeat(())))
+        return numbers, rows
 
     def _check_header(self, header):
         if header == self._columns:
@@ -94,14 +99,16 @@ class CandidateFile:
             f"{self.path} must have the columns {', '.join(self._columns)}; it has {short(header)}."
         )
 
-    def _table(self, numbers, columns):
+    def _table(self, numbers, rows):
         """The lines as a table of numbers, once it is known that they are of this run."""
+        columns = dict(zip(self._columns, zip(*rows)))
 
         def where(row):
             return f"{self.path}, line {numbers[row]}"
 
         if self._run:
-            for row, run in enumerate(columns.pop(RUN)):
+            for row, run in enumerate(columns[RUN]):
+                run = run.partition("-")[0]
                 if run != self._run[0]:
                     raise InputError(
                         f"{where(row)} is of the run {short(run)}; this is the run "
@@ -114,8 +121,23 @@ class CandidateFile:
             kinds[name] = (convert, np.int64, "a whole number")
         kinds["architecture"] = (read, object, "")
         return Table(where, **{
-            name: _converted(columns.pop(name), name, where, *kind) for name, kind in kinds.items()
+            name: _converted(columns[name], name, where, *kind) for name, kind in kinds.items()
         })  # fmt: skip
+
+    def _check_stamps(self, numbers, rows):
+        """Raises InputError for a line that was changed to one that could have been measured."""
+        for number, row in zip(numbers, rows if self._run else ()):
+            if row != self._stamped(row[:-1]):
+                raise InputError(
+                    f"{self.path}, line {number} was changed after it was written: its checksum "
+                    f"does not fit. {AGAIN}"
+                )
+
+    def _stamped(self, row: list[str]) -> list[str]:
+        """The fields of a line with that of the column `RUN`."""
+        if not self._run:
+            return row
+        return [*row, f"{self._run[0]}-{zlib.crc32(','.join(row[1:]).encode()):08x}"]
 
     def holds(self, candidates: list[Candidate]) -> bool:
         """Whether the file is known to have exactly these lines, in this order."""
@@ -132,7 +154,7 @@ class CandidateFile:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)
-        writer.writerows([*c.row(), *self._run] for c in candidates)
+        writer.writerows(self._stamped(c.row()) for c in candidates)
         if self.writes:
             write_atomically(self.path, lambda file: file.write(text.getvalue()))
         self._lines = candidates
@@ -141,7 +163,7 @@ class CandidateFile:
         """Adds one line. Raises InputError as `write`."""
         check_measured(Table.of([candidate]))
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow([*candidate.row(), *self._run])
+        csv.writer(text, lineterminator="").writerow(self._stamped(candidate.row()))
         if self.writes:
             append_line(self.path, text.getvalue())
         self._lines = None

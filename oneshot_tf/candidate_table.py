@@ -201,7 +201,7 @@ def _check_costs(table, run):
     words = "`{}` must be {}, which follows from the architecture; got {}."
     for name, right in zip(("parameters", "multiply_adds"), cost.costs(*net)):
         found = getattr(table, name)
-        table.refuse(found != right, words, name, right, found, fix=f"Correct it, or: {AGAIN}")
+        table.refuse(found != right, words, name, right, found)
 
 
 def _check_ranks(table, candidates):

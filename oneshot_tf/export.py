@@ -25,6 +25,7 @@ from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.saved_model import Preprocessing, write_saved_model
 from oneshot_tf.saved_model_check import check_in_fresh_process
+from oneshot_tf.sizes import check_one_shot
 from oneshot_tf.space.architecture import Architecture
 
 
@@ -34,7 +35,7 @@ def main(run, export, location) -> None:
     `location` is taken as by the other programs, but nothing is read there.
     """
     directory = RunDirectory(run.run_dir)
-    directory.config()  # says so where there is no run
+    check_one_shot(directory)  # says so where there is no run
     with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
         _export(directory, export)
 

@@ -86,7 +86,8 @@ def ending_after(seconds, message):
     Signals end the program at once, and so does the time, with `message`. Only for what is
     called before anything is written.
     """
-    command = [sys.executable, "-c", _WATCH, str(os.getpid()), str(seconds), message]
+    # Isolated (-I): it needs nothing of the current folder, nor of the environment.
+    command = [sys.executable, "-I", "-c", _WATCH, str(os.getpid()), str(seconds), message]
     watch, before = subprocess.Popen(command), {}
     try:
         with contextlib.suppress(ValueError):  # not the main thread

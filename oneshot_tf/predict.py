@@ -16,6 +16,7 @@ from oneshot_tf.errors import InputError, plain
 from oneshot_tf.files import check_form, read_json, user_path
 from oneshot_tf.opening import check_folder
 from oneshot_tf.printable import command, printable
+from oneshot_tf.saved_model_graph import check_graph
 
 _FORM = {"class_names": [str]}
 
@@ -84,6 +85,7 @@ def _classifier(predict):
 
 
 def _load(folder):
+    check_graph(folder)  # before anything of it runs
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]
     except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:

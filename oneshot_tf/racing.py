@@ -211,7 +211,7 @@ class Race:
                 f"{self.path} was written by an older version, whose races had other rules; move "
                 "it and candidates.csv away to start the race anew."
             )
-        check_run(self.path, {"run_id": str(state.get("run_id", ""))}, self._run_id)
+        check_run(self.path, {"run_id": str(state.get("run_id", "")) or None}, self._run_id)
         names = state.get("architectures", np.zeros(0)).tolist()
         if not isinstance(names, list) or names != [
             str(a) for a in self.architectures[: len(names)]
@@ -238,4 +238,9 @@ class Race:
         if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):
             raise InputError(
                 f"{self.path} is of a race with other rounds; remove it to start the race anew."
+            )
+        if (self.num_right > self.seen).any() or (self.entropy < 0).any():
+            raise InputError(
+                f"{self.path} is damaged: a candidate can't have more images right than it has "
+                "seen, nor a cross-entropy below 0. Remove it to start the race anew."
             )

@@ -1,9 +1,9 @@
 """The run directory: what a run was made with, and what it found.
 
-config.json       settings and data statistics; the same run needs the same
+config.json       the run's id, settings and data statistics; the same run needs the same
 flags.txt         the same settings, for --flagfile
 space.json        the search space
-provenance.jsonl  versions, commit, command, host and devices of each start, a line each
+provenance.jsonl  versions, commit, command, machine and threads of each start, a line each
 metrics.jsonl     one line every --log_steps
 tracked.jsonl     only with --track_architectures: their divergences, at the same steps
 tensorboard/      the same and the histogram of candidate accuracies, for TensorBoard
@@ -17,25 +17,22 @@ export/           the SavedModel
 """
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import platform
-import re
 import subprocess
 import sys
 import time
-import uuid
 from importlib import metadata
 
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.errors import InputError
 from oneshot_tf.files import (
     append_line,
-    check_form,
     make_folder,
     read_json,
+    read_json_lines,
     remove_leftovers,
     user_path,
     write_atomically,
@@ -44,23 +41,19 @@ from oneshot_tf.files import (
 from oneshot_tf.locks import locked
 from oneshot_tf.opening import check_folder
 from oneshot_tf.printable import command
-from oneshot_tf.settings import DataSettings, ModelSettings
+from oneshot_tf.run_config import new_config, read_config
+from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.stacking import Stack
+from oneshot_tf.threads import FORM, going_on, surroundings
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
-FREE = {"run_dir", "data_dir", "download", "distribution", "device_batch_size", "skip_paths",
+FREE = {"run_dir", "data_dir", "download", "distribution", "threads",
+         "device_batch_size", "skip_paths",
          "log_steps", "checkpoint_steps", "keep_checkpoints", "nan_policy",
          "max_rollbacks", "track_architectures"}  # fmt: skip
-# "fingerprint" has "test" too, but in runs that earlier versions began.
-_FACTS = {"class_names": [str], "image_size": int,
-          "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
 # Folders of a run, and of what tunes runs. A new one must be added: see `RunDirectory`.
 FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "tensorboard", "trials")
-# Of the run directory; raised when what is in it changes its meaning. A run of version 1 has no
-# id, and what its config.json lacks has its default.
-VERSION = 2
-_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def check_same(what, before: dict, now: dict, way_out: str, free=()) -> None:
@@ -144,9 +137,9 @@ class RunDirectory:
         )
 
     def begin(self, groups: dict, space: CellSpace, flag_lines, data_facts: dict) -> None:
-        """Writes flags.txt, space.json and, when these are whole, config.json.
+        """Writes flags.txt, space.json and, when these are whole, config.json with a new run id.
 
-        Where there is a run already, nothing but a lost flags.txt or space.json.
+        Where there is a run already, it only writes a lost flags.txt or space.json.
         """
         lines = "".join(line + "\n" for line in flag_lines)
         new = not (make_folder(self.path) / "config.json").exists()
@@ -155,43 +148,30 @@ class RunDirectory:
         if new or not (self.path / "space.json").exists():
             write_json(self.path / "space.json", space.to_dict())
         if new:
-            values = {name: group.to_dict() for name, group in groups.items()}
-            start = {"version": VERSION, "run_id": uuid.uuid4().hex}
-            config = {**start, **values, "facts": data_facts}
-            write_json(self.path / "config.json", config)
+            write_json(self.path / "config.json", new_config(groups, data_facts))
 
     def config(self) -> dict:
-        """What `begin` wrote.
+        """What `begin` wrote, see `read_config`.
 
         Raises:
-            InputError: no run there.
+            InputError: there is no run, or config.json is damaged or of another version.
         """
         if not (self.path / "config.json").exists():
             raise InputError(
                 f"--run_dir={self.path} holds no run (config.json is missing); train one first: "
                 f"{command('train', f'--run_dir={self.path}')}."
             )
-        config = read_json(self.path / "config.json")
-        version = config.get("version")
-        if type(version) is not int or not 1 <= version <= VERSION:
-            raise InputError(
-                f"{self.path / 'config.json'} is of version {short(version)}; this package works "
-                f"with version {VERSION}. Use the package that made it, or train anew in another "
-                "--run_dir."
-            )
-        if version > 1 and not _RUN_ID.fullmatch(str(config.get("run_id"))):
-            raise InputError(
-                f"{self.path / 'config.json'} is damaged: run_id must be 32 hexadecimal digits; "
-                f"got {short(config.get('run_id'))}."
-            )
-        return config
+        return read_config(self.path / "config.json")
 
     def run_id(self) -> str | None:
-        """The name that tells this run's files from those of others; drawn when it began.
+        """What tells this run's files from those of others, drawn when it began: 32 hex digits.
 
         None for a run that an earlier version began. Its files are not told apart.
+
+        Raises:
+            InputError: as `config`.
         """
-        return self.config().get("run_id")
+        return self.config()["run_id"]
 
     def space(self) -> CellSpace:
         """The search space of the run.
@@ -209,26 +189,12 @@ class RunDirectory:
         return space
 
     def group(self, kind, name: str):
-        """A settings object from config.json; what one of version 1 lacks has its default.
+        """A settings object of class `kind` from config.json.
 
         Raises:
-            InputError: unknown or missing settings, or values out of range.
+            InputError: as `config`.
         """
-        config = self.config()
-        values = config.get(name)
-        types = {field.name: field.type for field in dataclasses.fields(kind)}
-        try:
-            lost = [key for key in types if config["version"] > 1 and key not in values]
-            if lost:
-                raise KeyError(f"{lost[0]} is missing")
-            for key, value in values.items():
-                if type(value) is not types[key] and (type(value), types[key]) != (int, float):
-                    raise TypeError(f"{key} is {short(value)}")
-            return kind.from_stored(values)
-        except (AttributeError, KeyError, TypeError, InputError) as error:
-            raise InputError(
-                f"{self.path / 'config.json'} is damaged or of another version: '{name}' ({error})."
-            ) from None
+        return kind(**self.config()[name])
 
     def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
         """The stack of the one-shot model, or of a net of other sizes.
@@ -242,17 +208,9 @@ class RunDirectory:
         """What config.json says of the data: class_names, image_size, fingerprint, ….
 
         Raises:
-            InputError: it says something else.
+            InputError: as `config`.
         """
-        config = self.config()
-        check_form(self.path / "config.json", config, {"facts": _FACTS})
-        facts = config["facts"]
-        check_form(self.path / "config.json", list(facts["fingerprint"].values()), [[int]])
-        if any(len(numbers) != 3 for numbers in facts["fingerprint"].values()):
-            raise InputError(
-                f"{self.path / 'config.json'} is damaged: a fingerprint has 3 numbers."
-            )
-        return facts
+        return self.config()["facts"]
 
     def load_data(self, location, test: bool = False) -> Dataset:
         """The data set that the run was trained on.
@@ -310,8 +268,30 @@ class RunDirectory:
             if now != before and not (old and before[2] == 0 and now[:2] == before[:2]):
                 raise InputError(_changed(dataset.name, self.path, split, before, now, old))
 
-    def note_provenance(self, devices) -> None:
-        """Adds to provenance.jsonl how and with what a program was started."""
+    def threads(self, asked: int) -> int:
+        """What to give `set_threads`: the number asked for, or what the run was begun with.
+
+        Args:
+            asked: the value of --threads; 0 for the run's.
+        """
+        if asked or not (self.path / "config.json").exists():
+            return asked
+        return self.group(DeviceSettings, "device").threads
+
+    def note_provenance(self, work: str) -> None:
+        """Adds to provenance.jsonl how and with what a program was started.
+
+        Prints a line if the same work was begun in surroundings that may give other results.
+
+        Args:
+            work: what the program works on, such as "train" or "retrain/top".
+        """
+        path = self.path / "provenance.jsonl"
+        around = surroundings()
+        starts = read_json_lines(path, {"work": str, **FORM})
+        begun = next((start for start in starts if start["work"] == work), None)
+        if line := going_on(begun, around) if begun else "":
+            print(line, flush=True)
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": sys.argv,
@@ -320,9 +300,10 @@ class RunDirectory:
             "commit": _commit(),
             "host": platform.node(),
             "machine": platform.platform(),
-            "devices": devices,
+            "work": work,
+            **around,
         }
-        append_line(self.path / "provenance.jsonl", json.dumps(start))
+        append_line(path, json.dumps(start))
 
 
 def _changed(name, path, split, before, now, old):

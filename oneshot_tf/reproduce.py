@@ -120,6 +120,7 @@ def _numbers(name, text, kind):
 def _common(location, devices):
     # What the flag files say counts, unless something else was asked for.
     flags = [] if devices.distribution == "auto" else [f"--distribution={devices.distribution}"]
+    flags += [f"--threads={devices.threads}"] if devices.threads else []
     flags += [f"--data_dir={location.data_dir}"] if location.data_dir else []
     return [*flags, "--download" if location.download else "--nodownload"]
 

@@ -3,13 +3,22 @@
 import math
 import pathlib
 
-from oneshot_tf.errors import InputError
+import numpy as np
+
+from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import check_form, check_run, read_json, write_atomically
 from oneshot_tf.printable import printable
+from oneshot_tf.run_config import stored_settings
+from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # of means
+_OF_AN_IMAGE = 0.01  # accuracies were single precision once
+# What results have, besides, in runs that this version began.
+_SETTINGS = {"retrain": RetrainSettings, "train": TrainSettings}
+_COMPLETE = {"device": {"mixed_precision": bool}, "chosen": {"architectures": [str]},
+             "num_training_images": int, "evaluated_in": str}  # fmt: skip
 _ORDER = ("top", "small", "random", "stratified", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
@@ -56,6 +65,8 @@ def read_result(directory, path) -> dict:
         check_form(path, net.get("candidate_num_images"), (int, None))
         if not net["folder"] or len(net["folder"]) != len(net["accuracies"]):
             raise InputError(f"{path} is damaged: a net needs a folder for each accuracy.")
+        if (net["rank"] or 1) < 1 or (net.get("candidate_num_images") or 0) < 0:
+            raise InputError(f"{path} is damaged: a rank or a number of images is negative.")
         shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
         if not all(math.isfinite(share) and 0.0 <= share <= 1.0 for share in shares):
             raise InputError(f"{path} is damaged: accuracies must be from 0 to 1; got {shares}.")
@@ -63,7 +74,20 @@ def read_result(directory, path) -> dict:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")
     _check_numbers(directory, path, result)
+    if directory.run_id() is not None:
+        _check_complete(directory, path, result)
     return result
+
+
+def mean_std(values) -> dict:
+    """Mean, and sample standard deviation, which is None for a single value."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": std}
+
+
+def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
+    """The steps of a training of a stand-alone net on `num_images` training images."""
+    return max(1, math.ceil(epochs * num_images / batch_size))
 
 
 def _check_numbers(directory, path, result):
@@ -75,15 +99,23 @@ def _check_numbers(directory, path, result):
         )
     nets, retrain = result["nets"], result["retrain"]
     for net in nets:
-        mean = sum(net["accuracies"]) / len(net["accuracies"])
-        if abs(net["mean"] - mean) > _ROUNDING:
-            raise InputError(f"{path} is damaged: a mean is {net['mean']}; it must be {mean}.")
-    space = directory.space()
-    architectures = [Architecture.from_text(net["architecture"]) for net in nets]
-    for architecture in architectures:
-        space.check(architecture)
-    facts = directory.facts()
-    stack = directory.stack(retrain["num_cells"], retrain["filters"])
+        hits = result["num_images"] * np.array(net["accuracies"])
+        if np.abs(hits - np.round(hits)).max() > _OF_AN_IMAGE:
+            raise InputError(
+                f"{path} is damaged: accuracies on {result['num_images']:,} images must be "
+                f"multiples of 1/{result['num_images']}; got {short(net['accuracies'])}."
+            )
+        _check_spread(path, net, net["accuracies"])
+    _check_spread(path, result, [net["mean"] for net in nets])
+    space, facts = directory.space(), directory.facts()
+    try:
+        architectures = [Architecture.from_text(net["architecture"]) for net in nets]
+        for architecture in architectures:
+            if architecture != space.all_on():  # which is trained, but is no member of the space
+                space.check(architecture)
+        stack = directory.stack(retrain["num_cells"], retrain["filters"])
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from None
     counted = (space, architectures, stack, len(facts["class_names"]))
     costs = zip(cost.parameters(*counted), cost.multiply_adds(*counted, facts["image_size"]))
     for net, found in zip(nets, costs):
@@ -93,6 +125,44 @@ def _check_numbers(directory, path, result):
                     f"{path} is damaged: {net['architecture']} has {right:,} {name}; the file says "
                     f"{net[name]:,}."
                 )
+
+
+def _check_spread(path, found, values):
+    """Raises InputError unless mean and standard deviation are those of the values."""
+    for name, right in mean_std(values).items():
+        value = found[name]
+        same = value == right if None in (value, right) else abs(value - right) <= _ROUNDING
+        if not same:  # NaN is never the same
+            raise InputError(f"{path} is damaged: a {name} is {value}; it must be {right}.")
+
+
+def _check_complete(directory, path, result):
+    """Raises InputError unless all is there, and counts follow from settings and data."""
+    for name, kind in _SETTINGS.items():
+        stored_settings(path, result.get(name), name, kind, complete=True)
+    check_form(path, result, _COMPLETE)
+    retrain, fingerprint = result["retrain"], directory.facts()["fingerprint"]
+    training = fingerprint["train"][0]
+    if retrain["evaluate_on"] == "test":
+        training += fingerprint["validation"][0]
+    steps = num_steps(retrain["epochs"], training, result["train"]["batch_size"])
+    judged = fingerprint[retrain["evaluate_on"]][0]
+    rules = {
+        "evaluated_on": retrain["evaluate_on"],
+        "num_training_images": training,
+        "num_steps": steps,
+        "num_images": judged,
+    }
+    if directory.group(DataSettings, "data").skip_bad_images:  # some images may be left out
+        rules["num_images"] = min(judged, result["num_images"])
+    for name, right in rules.items():
+        if result[name] != right:
+            raise InputError(
+                f"{path} is damaged: {name} is {short(result[name])}; by the settings and the "
+                f"images of the run it must be {right}."
+            )
+    if result["chosen"]["architectures"] != [net["architecture"] for net in result["nets"]]:
+        raise InputError(f"{path} is damaged: its nets are not the architectures chosen.")
 
 
 def judged_in(result: dict) -> str:

@@ -8,12 +8,10 @@ Started again it goes on where it stopped. Next: python -m oneshot_tf.export --r
 import contextlib
 import dataclasses
 import gc
-import math
 import re
 import zlib
 
 import numpy as np
-import tensorflow as tf
 
 from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
@@ -30,15 +28,19 @@ from oneshot_tf.locks import locked
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory, check_same
-from oneshot_tf.results import owner_of, print_results
+from oneshot_tf.results import mean_std, num_steps, owner_of, print_results
+from oneshot_tf.sizes import check_one_shot
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.threads import set_threads
 
 
 def main(run, retrain, train, device, location) -> None:
     """Retrains; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
+    check_one_shot(directory)
     model = directory.group(settings.ModelSettings, "model")
+    set_threads(directory.threads(device.threads))  # before TensorFlow starts
     retrain = dataclasses.replace(
         retrain,
         filters=retrain.filters or model.filters,
@@ -72,7 +74,7 @@ def main(run, retrain, train, device, location) -> None:
         if is_chief(strategy):
             _print_inventory(dataset.inventory(decode_test=False))
             write_json(folder / "settings.json", made_with)
-            directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+            directory.note_provenance(f"retrain/{retrain.name}")
         with strategy.scope():
             shared = f"{directory.path} (--run_dir is a folder that all of them share)"
             check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])
@@ -167,9 +169,7 @@ class _Jobs:
         self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
         self.on_test = retrain.evaluate_on == "test"
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
-        self.num_steps = max(
-            1, math.ceil(retrain.epochs * len(self.training.train) / train.batch_size)
-        )
+        self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
 
     def run(self, chosen) -> dict:
         """Trains all, then evaluates all."""
@@ -184,6 +184,8 @@ class _Jobs:
         return self.evaluate(chosen)
 
     def train(self, architecture, index, repeat) -> None:
+        checkpoints = self._checkpoints(index, repeat)
+        checkpoints.check_newest_size(self._costs(architecture)["parameters"])
         net, seed = self._net(architecture, repeat)
         fit_standalone(
             net, self.training, self.num_steps, self.train_settings, seed,
@@ -203,7 +205,7 @@ class _Jobs:
             "num_training_images": len(self.training.train),
             "num_steps": self.num_steps,
             "nets": nets,
-            **_mean_std(means),
+            **mean_std(means),
         }
 
     def _evaluate_net(self, split, index, candidate):
@@ -211,25 +213,22 @@ class _Jobs:
         architecture = candidate["architecture"]
         for repeat in self.repeats:
             net, _ = self._net(architecture, repeat)
-            folder, owner = self._folder(index, repeat), self._owner(index, repeat)
-            checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
+            checkpoints = self._checkpoints(index, repeat)
             checkpoints.restore_step(self.num_steps, net.variables)
             try:
                 score = evaluate_standalone(net, split, self.dataset.normalize)
             except InputError as error:
                 raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
             accuracies.append(score.accuracy)
-        counted = (self.space, [architecture], net.stack, net.num_classes)
         return {
             **candidate,
             "architecture": str(architecture),
-            "parameters": int(cost.parameters(*counted)[0]),
-            "multiply_adds": int(cost.multiply_adds(*counted, self.dataset.image_size)[0]),
+            **self._costs(architecture),
             "folder": [
                 str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
             ],
             "accuracies": accuracies,
-            **_mean_std(accuracies),
+            **mean_std(accuracies),
         }
 
     def _net(self, architecture, repeat):
@@ -239,17 +238,26 @@ class _Jobs:
         classes, dtype = self.dataset.num_classes, self.device.dtype
         return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 
+    def _costs(self, architecture) -> dict:
+        counted = (self.space, [architecture], self.stack, self.dataset.num_classes)
+        return {
+            "parameters": int(cost.parameters(*counted)[0]),
+            "multiply_adds": int(cost.multiply_adds(*counted, self.dataset.image_size)[0]),
+        }
+
+    def _checkpoints(self, index, repeat) -> Checkpoints:
+        return Checkpoints(
+            self._folder(index, repeat) / "checkpoints",
+            owner=self._owner(index, repeat),
+            num_steps=self.num_steps,
+        )
+
     def _folder(self, index, repeat):
         return self.folder / f"net_{index:02d}" / f"run_{repeat}"
 
     def _owner(self, index, repeat):
         place = self._folder(index, repeat).relative_to(self.folder.parent)
         return owner_of(self.run_id, place)
-
-
-def _mean_std(values) -> dict:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "std": std}
 
 
 if __name__ == "__main__":

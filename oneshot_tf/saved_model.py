@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,7 @@ import tensorflow as tf
 from oneshot_tf.data import serving_decoder
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
-from oneshot_tf.errors import InputError, plain
+from oneshot_tf.errors import InputError, plain, short
 from oneshot_tf.files import (
     beside_of,
     make_folder,
@@ -22,6 +23,11 @@ from oneshot_tf.files import (
     writing,
 )
 
+# Of an export, all that this file and TensorFlow write.
+_WRITTEN = re.compile(
+    r"architecture\.json|saved_model\.pb|fingerprint\.pb|assets|"
+    r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
+)
 _FILES_AT_ONCE = 2  # decoded beside each other: a photograph of 12 megapixels takes 36 MB
 
 
@@ -67,14 +73,11 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
         The directory.
 
     Raises:
-        InputError: it can't be written, or the directory holds something else.
+        InputError: it can't be written, or the directory holds anything that this function
+            doesn't write: nothing of a user's is removed.
     """
     directory = user_path(directory).resolve()
-    if directory.exists():
-        if not directory.is_dir():
-            raise InputError(f"{directory} is a file; needed is a folder for the SavedModel.")
-        if any(directory.iterdir()) and not (directory / "architecture.json").exists():
-            raise InputError(f"{directory} holds something else; give an empty or a new folder.")
+    _check_replaceable(directory)
     beside = beside_of(directory)
     make_folder(directory.parent)
     remove_leftovers(directory.parent, directory.name)
@@ -82,10 +85,30 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
         _write(net, dataset, beside, facts)
         if check:
             check(beside)
+        _check_replaceable(directory)  # a minute later
         replace_folder(beside, directory)
     finally:
         remove_folder(beside)
     return directory
+
+
+def _check_replaceable(directory):
+    """Raises InputError unless all that is in the directory is of an older export."""
+    with writing(directory):
+        if not directory.exists():
+            return
+        if not directory.is_dir():
+            raise InputError(f"{directory} is a file; give a folder for the SavedModel.")
+        found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
+    if found and "architecture.json" not in found:
+        raise InputError(f"{directory} holds something else; give an empty or a new folder.")
+    others = [name for name in found if not _WRITTEN.fullmatch(name)]
+    if others:
+        more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+        raise InputError(
+            f"{directory} holds {', '.join(map(short, others[:3]))}{more}, which no export writes. "
+            "A new export would remove it: move it elsewhere, or give another --export_dir."
+        )
 
 
 def _write(net, dataset, directory, facts):

@@ -19,6 +19,7 @@ from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.headers import ORIENTATION_TAG
 from oneshot_tf.errors import InputError
 from oneshot_tf.files import writing
+from oneshot_tf.saved_model_graph import check_graph
 
 _TOLERANCE = 1e-5
 _SIZES = ((37, 53), (64, 48), (9, 20))  # of images, besides the net's own
@@ -82,6 +83,7 @@ def _probabilities(net, preprocessing, pixels):
 
 
 def _ask_fresh_process(saved_model, groups, files):
+    check_graph(saved_model)  # `predict` will refuse what this refuses
     given = {f"pixels_{i:02d}": group for i, group in enumerate(groups)}
     given |= {f"file_{i:02d}": np.frombuffer(file, np.uint8) for i, file in enumerate(files)}
     with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:

@@ -40,6 +40,7 @@ from oneshot_tf.search_record import begin_search, check_same_search, made_with
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
+from oneshot_tf.threads import set_threads
 
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
@@ -50,6 +51,7 @@ def main(run, search, location, devices) -> None:
     """Searches; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     directory.config()  # says so where there is no run
+    set_threads(directory.threads(devices.threads))  # before TensorFlow starts
     strategy = make_strategy(devices.distribution, 0, (search, devices))
     alone = contextlib.nullcontext()
     with directory.locked() if is_chief(strategy) else alone, watching(strategy), strategy.scope():
@@ -167,7 +169,7 @@ class _Search:
     def _begin(self):
         """Called when all is known to be well: until then, nothing on disk changes."""
         if is_chief():
-            self.directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+            self.directory.note_provenance("search")
         unranked = [dataclasses.replace(c, rank=0) if c.rank else c for c in self.done.values()]
         if not self.file.holds(unranked):
             self.file.write(unranked)

@@ -82,6 +82,14 @@ class DistributionSettings(Settings):
         "multi_worker (the processes of TF_CONFIG, which share --run_dir), tpu.",
         choices=("auto", "cpu", "mirrored", "multi_worker", "tpu"),
     )
+    threads: int = setting(
+        0,
+        "CPU threads that share one operation. The same number gives the same result to the bit, "
+        "on any number of cores of the same processor. 0: the number that the run directory was "
+        "begun with, or one thread a core.",
+        least=0,
+        most=1024,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 
 # Before TensorFlow starts. Errors only. oneDNN's kernels: TensorFlow leaves them off on CPUs
 # without AVX512-VNNI, where they make a training step 2.5 times faster.
@@ -14,12 +13,28 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 _PROGRAM = sys.argv[:1] == ["-m"]  # while Python looks for the module of "python -m"
 
 
+def _leave_current_folder() -> None:
+    """Takes the current folder, which "python -m" puts first, from where Python imports from.
+
+    It may hold run directories and data of somebody else. This package has been found by now.
+    """
+    with contextlib.suppress(OSError):  # the folder is gone
+        if sys.path[:1] == [os.getcwd()]:
+            del sys.path[0]
+
+
+if _PROGRAM:
+    _leave_current_folder()
+
+
 @contextlib.contextmanager
 def _quiet():
     """Keeps standard error from the terminal inside the block, unless the block fails.
 
     TensorFlow writes lines on oneDNN while it is imported, whatever its log level.
     """
+    import tempfile  # it imports more, so not before the current folder is left
+
     with tempfile.TemporaryFile() as kept:
         terminal = os.dup(2)
         os.dup2(kept.fileno(), 2)

@@ -7,8 +7,6 @@ python -m oneshot_tf.search --run_dir=DIR.
 import contextlib
 import dataclasses
 
-import tensorflow as tf
-
 from oneshot_tf import config, settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
@@ -16,14 +14,23 @@ from oneshot_tf.errors import InputError
 from oneshot_tf.files import user_path
 from oneshot_tf.kl_divergence import Tracker
 from oneshot_tf.learning.defaults import with_sizes
-from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
+from oneshot_tf.learning.distribution import (
+    check_alike,
+    is_chief,
+    make_strategy,
+    of_all_workers,
+    watching,
+)
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
+from oneshot_tf.sizes import check_one_shot
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
+from oneshot_tf.threads import set_threads
 
 
 def main(run, data, model, train, one_shot, device) -> None:
@@ -33,9 +40,12 @@ def main(run, data, model, train, one_shot, device) -> None:
         place = user_path(place).resolve()
         data = dataclasses.replace(data, dataset=f"{kind}:{place}")
     directory = RunDirectory(run.run_dir)
+    set_threads(directory.threads(device.threads))  # before TensorFlow starts
     train, one_shot, dataset = _sizes(directory, data, train, one_shot, device.distribution)
     groups = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
     directory.check_settings(groups)
+    if (directory.path / "config.json").exists():
+        check_one_shot(directory)
     ghosts = train.batch_size // train.ghost_batch_size
     strategy = make_strategy(device.distribution, ghosts, groups.values())
     turns = count_turns(
@@ -84,22 +94,24 @@ def _sizes(directory, data, train, one_shot, distribution):
     return train, one_shot, dataset
 
 
+def _run_id(directory) -> str | None:
+    """The run's id, from the chief: another process may not see config.json yet."""
+    number = int(directory.run_id() or "0", 16) if is_chief() else 0
+    parts = [sum(of_all_workers(number >> shift & 0xFFFFFFF)) for shift in range(0, 128, 28)]
+    number = sum(part << 28 * i for i, part in enumerate(parts))
+    return f"{number:032x}" if number else None
+
+
 def _train(directory, strategy, space, dataset, turns, groups):
     model, train, one_shot, device = (groups[g] for g in ("model", "train", "one_shot", "device"))
     inventory = dataset.inventory()  # before anything is written: test images may be damaged
-    facts = {
-        "class_names": dataset.class_names,
-        "image_size": dataset.image_size,
-        "mean": dataset.mean.tolist(),
-        "std": dataset.std.tolist(),
-        "fingerprint": dataset.fingerprint(),
-    }
+    facts = facts_of(dataset)
     with strategy.scope():
         check_alike("images (--data_dir)", facts)
     if is_chief(strategy):
         directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
         directory.check_data(dataset, test=True)
-        directory.note_provenance([d.name for d in tf.config.list_logical_devices()])
+        directory.note_provenance("train")
         print(format_table(inventory), flush=True)
         for warning in warnings(inventory, train.ghost_batch_size):
             print(f"Warning: {warning}", flush=True)
@@ -122,7 +134,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
             )  # fmt: skip
         last = fit_supernet(
             supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
-            directory.path, device, track, directory.run_id(),
+            directory.path, device, track, _run_id(directory),
         )  # fmt: skip
     print(
         f"Trained for {last['step']:,} steps. Next: "

@@ -43,6 +43,7 @@ from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.threads import set_threads
 from oneshot_tf.tuner_worker import tuner_worker
 
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
@@ -59,16 +60,19 @@ def main(run, tune, data, model, train, one_shot, device) -> None:
     for name, value in (("batch_size", train.batch_size), ("train_steps", one_shot.train_steps)):
         if value < 1:
             raise InputError(f"--{name} must be at least 1; got {value}.")
+    set_threads(device.threads)  # before TensorFlow starts
     directory = RunDirectory(run.run_dir)
     groups = {"tune": tune, "data": data, "model": model, "train": train, "one_shot": one_shot}
     worker = tuner_worker()
     leads = not worker or "chief" in worker  # writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
-            _check_same(directory.path / "settings.json", groups)
+            _check_same(directory.path / "settings.json", groups, write=False)
         trials = _Trials(directory, groups, device)
         if "chief" not in worker:
             trials.load()
+        if leads:  # all is known to be well
+            _check_same(directory.path / "settings.json", groups)
         project = directory.path / "keras_tuner"
         if leads:
             # Never read back: what counts is in the trials' own folders.

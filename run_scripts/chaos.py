@@ -2,9 +2,10 @@
 
     python run_scripts/chaos.py                     # 50 trials, about 25 minutes on two cores
     python run_scripts/chaos.py --trials=5 --seed=7
+    python run_scripts/chaos.py --trials=0 --mutations=300
 
-Each trial takes one program (train, search, a race, retrain, export, in turn) on a copy of a run
-that is ready for it, and starts it. After a random time, or, every second time, while it is
+Each trial takes one program (train, search, a race, retrain, export, tune, in turn) on a copy of a
+run that is ready for it, and starts it. After a random time, or, every second time, while it is
 writing a file, the program is killed with SIGKILL, and started again by the same command, --kills
 times; then it is left to its end. The trial survived if what is there then equals what one
 uninterrupted start gives: weights and optimizer state of all checkpoints bit by bit; metrics.jsonl
@@ -12,19 +13,28 @@ but for images_per_second; candidates.csv, search.json, result.json and table.tx
 the SavedModel byte by byte; and nothing else. In addition whatever stands under its final name
 right after a kill must be whole: checkpoints, JSON files, and the export, the old one or the new
 one. All on scikit-learn's digits with a small model.
+
+--mutations changes one file of a run directory at a time (mutations.py lists the changes), and
+runs a program on it: train, search, a race, retrain, export or analyze, in turn, on a run that is
+ready for it or that it finished. It must refuse the directory in one line, or end with the result
+of the unchanged directory.
 """
 
 import argparse
+import collections
 import hashlib
+import importlib
 import json
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 
+import mutations
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -37,7 +47,13 @@ RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--b
            "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
 EXPORT = ["export", "--net=top/net_01/run_1"]
 OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # what EXPORT replaces
-COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT}
+TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=random",
+        "--max_trials=3", "--num_candidates=10"]  # fmt: skip
+ANALYZE = ["analyze", "--resamples=100"]
+COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
+            "tune": TUNE, "analyze": ANALYZE}  # fmt: skip
+KILLED = ("train", "search", "race", "retrain", "export", "tune")
+MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
 
 
 def start(command, run):
@@ -60,7 +76,8 @@ def finish(command, run) -> float:
 
 
 BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["train", "search"],
-          "export": ["train", "search", "retrain"]}  # fmt: skip
+          "export": ["train", "search", "retrain"], "tune": [],
+          "analyze": ["train", "search", "retrain"]}  # fmt: skip
 
 
 def prepare(base, names) -> dict:
@@ -68,6 +85,7 @@ def prepare(base, names) -> dict:
     ready = {name: base / name for name in COMMANDS}
     after = {name: base / f"{name}_done" for name in COMMANDS}
     ready["train"].mkdir()
+    ready["tune"].mkdir()
     seconds = {}
     needed = {*names, *(before for name in names for before in BEFORE[name])}
     for name in (name for name in COMMANDS if name in needed):
@@ -86,19 +104,46 @@ def outcome(run) -> dict:
     found = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
+        mode = path.lstat().st_mode
         if path.name.startswith("."):
             found[name] = "left over"
-        elif path.name == "metrics.jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [{k: v for k, v in x.items() if k != "images_per_second"} for x in lines]
-        elif path.suffix == ".npz" and path.parent.name == "checkpoints":
-            with np.load(path) as arrays:
-                found[name] = {key: hashlib.md5(arrays[key]).hexdigest() for key in arrays.files}
-        elif path.suffix in (".csv", ".txt") or path.name.startswith("variables.data"):
-            found[name] = hashlib.md5(path.read_bytes()).hexdigest()
-        elif path.suffix == ".json":
-            found[name] = json.loads(path.read_text())
+        elif not stat.S_ISREG(mode):
+            found.update({} if stat.S_ISDIR(mode) else {name: "no file"})
+        else:
+            try:
+                value = contents(path)
+            except Exception as error:  # it was damaged on purpose
+                value = f"{type(error).__name__}, {digest(path.read_bytes())}"
+            if value is not None:
+                found[name] = value
     return found
+
+
+def contents(path):
+    """What a file holds; None for files left out.
+
+    Without rates, and without the run's id, which is drawn when a run begins.
+    """
+    if path.name == "metrics.jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{k: v for k, v in x.items() if k != "images_per_second"} for x in lines]
+    elif path.suffix == ".npz" and path.parent.name == "checkpoints":
+        with np.load(path) as arrays:
+            names = set(arrays.files) - {"checkpoint/owner"}
+            return {key: digest(arrays[key].tobytes()) for key in names}
+    elif path.name == "candidates.csv":
+        return [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    elif path.suffix in (".csv", ".txt") or path.name.startswith("variables.data"):
+        return digest(path.read_bytes())
+    elif path.suffix == ".json":
+        value = json.loads(path.read_text())
+        return {k: v for k, v in value.items() if k not in ("run_id", "checksum")}
+    return None
+
+
+def digest(data: bytes) -> str:
+    """A short name of contents."""
+    return hashlib.md5(data).hexdigest()
 
 
 def broken(run, exports) -> list[str]:
@@ -124,7 +169,7 @@ def tree(folder) -> dict:
     """Files of a SavedModel that are the same at every export, by name."""
     names = ("architecture.json", "variables/variables.data-00000-of-00001")
     paths = {name: folder / name for name in names}
-    return {n: hashlib.md5(p.read_bytes()).hexdigest() for n, p in paths.items() if p.exists()}
+    return {n: digest(p.read_bytes()) for n, p in paths.items() if p.exists()}
 
 
 def being_written(run) -> set[str]:
@@ -184,34 +229,101 @@ def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str
     return not differing, f"{what}; differing: {differing}" if differing else what
 
 
+def mutation(name, prepared, scratch, rng) -> tuple[bool, str]:
+    """Whether a program dealt with a changed file, and what happened."""
+    ready, expected, _ = prepared[name]
+    done = ready.parent / f"{name}_done"
+    finished = name == "train" or rng.random() < 0.5
+    run, outside = scratch / "run", scratch / "outside"
+    shutil.copytree(done if finished else ready, run)
+    outside.mkdir()
+    try:
+        path = mutations.pick(run, rng)
+        changed = str(path.relative_to(run))
+        how = mutations.mutate(path, rng, ready.parent / "other" / changed, outside)
+        before, around = outcome(run), mutations.snapshot(outside)
+        code, errors = mutations.run_forked([*COMMANDS[name]], run, scratch)
+        wanted = before if code else expected
+        differing = mutations.differences(wanted, outcome(run), changed)
+        touched = mutations.snapshot(outside) != around
+        good, what = mutations.judge(code, errors, differing, touched)
+    finally:
+        mutations.forget(run)
+        mutations.forget(outside)
+    return good, f"{changed}: {how}: {what}"
+
+
+def prepare_other(base):
+    """Another run of the same shape: another training seed."""
+    (base / "other").mkdir()
+    for command in ([*TRAIN, "--seed=1"], SEARCH, RETRAIN):
+        finish(command, base / "other")
+
+
+def kill_trials(arguments, base, scratch) -> bool:
+    """Runs the trials in which programs are killed; returns whether all survived."""
+    rng = np.random.default_rng(arguments.seed)
+    names = [arguments.only] if arguments.only else list(KILLED)
+    prepared = prepare(base / "kills", names)
+    survived = kills = 0
+    for number in range(arguments.trials):
+        name = names[number % len(names)]
+        while_writing = (number // len(names)) % 2 == 1
+        good, what = trial(name, prepared, scratch, rng, arguments.kills, while_writing)
+        survived += good
+        kills += what.count(" s")
+        state = "survived" if good else "FAILED"
+        print(f"{number + 1}/{arguments.trials} {name}: {state}, {what}", flush=True)
+    print(f"survived {survived}/{arguments.trials} ({kills} kills)", flush=True)
+    return survived == arguments.trials
+
+
+def mutation_trials(arguments, base, scratch) -> bool:
+    """Runs the trials in which a file is changed; returns whether all were dealt with."""
+    rng = mutations.generator(arguments.seed)
+    names = [arguments.only] if arguments.only else list(MUTATED)
+    prepared = prepare(base / "mutations", names)
+    prepare_other(base / "mutations")
+    sys.path.insert(0, str(ROOT))
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    importlib.import_module("oneshot_tf")
+    counts = collections.Counter()
+    for number in range(arguments.mutations):
+        name = names[number % len(names)]
+        good, what = mutation(name, prepared, scratch, rng)
+        counts["dealt with" if good else "FAILED"] += 1
+        counts["refused"] += good and ": refused: " in what
+        state = "good" if good else "FAILED"
+        print(f"{number + 1}/{arguments.mutations} {name}: {state}, {what}", flush=True)
+    print(
+        f"mutations: {counts['dealt with']}/{arguments.mutations} dealt with, of these "
+        f"{counts['refused']} refused in one line",
+        flush=True,
+    )
+    return not counts["FAILED"]
+
+
 def main():
     """Prints survived/trials; exits with 1 if one didn't."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=50, help="in which a program is killed")
     parser.add_argument("--kills", type=int, default=2, help="in each trial")
+    parser.add_argument("--mutations", type=int, default=0, help="changes of a file, one at a time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=COMMANDS, help="the program to kill; else all in turn")
+    parser.add_argument("--only", choices=COMMANDS, help="the program to try; else all in turn")
     arguments = parser.parse_args()
-    rng = np.random.default_rng(arguments.seed)
-    names = [arguments.only] if arguments.only else list(COMMANDS)
-    survived = kills = 0
+    good = True
     with tempfile.TemporaryDirectory() as folder:
         base, scratch = pathlib.Path(folder) / "base", pathlib.Path(folder) / "scratch"
-        base.mkdir()
-        scratch.mkdir()
-        prepared = prepare(base, names)
-        for number in range(arguments.trials):
-            name = names[number % len(names)]
-            while_writing = (number // len(names)) % 2 == 1
-            good, what = trial(name, prepared, scratch, rng, arguments.kills, while_writing)
-            survived += good
-            kills += what.count(" s")
-            state = "survived" if good else "FAILED"
-            print(f"{number + 1}/{arguments.trials} {name}: {state}, {what}", flush=True)
-    print(f"survived {survived}/{arguments.trials} ({kills} kills)", flush=True)
-    sys.exit(survived < arguments.trials)
+        for path in (base / "kills", base / "mutations", scratch):
+            path.mkdir(parents=True)
+        if arguments.trials:
+            good = kill_trials(arguments, base, scratch)
+        if arguments.mutations:
+            good = mutation_trials(arguments, base, scratch) and good
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def begin(path, space):
     }
     counts = {"train": [1000, 1, 1], "validation": [IMAGES, 1, 1], "test": [10, 1, 1]}
     names = [str(i) for i in range(CLASSES)]
-    facts = {"class_names": names, "image_size": SIZE, "fingerprint": counts}
+    facts = {"class_names": names, "image_size": SIZE, "mean": [0.5] * 3, "std": [0.2] * 3,
+             "fingerprint": counts}  # fmt: skip
     directory.begin(groups, space, [], facts)
     return directory
 

@@ -1,6 +1,7 @@
 """Two logical CPU devices, and small things to test with."""
 
 import json
+import socket
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,7 @@ tf.config.set_logical_device_configuration(
 )
 
 import oneshot_tf as ost  # noqa: E402
+from oneshot_tf import results, settings  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +80,29 @@ def edit_json(path, **values):
     path.write_text(json.dumps({**found, **values}))
 
 
+def complete_result(directory, result) -> dict:
+    """A result.json with all settings and counts, which fit the run."""
+    found = directory.facts()["fingerprint"]
+    split, train = result["evaluated_on"], settings.TrainSettings()
+    images = found["train"][0] + (found["validation"][0] if split == "test" else 0)
+    epochs = (result["num_steps"] - 0.5) * train.batch_size / images
+    retrain = {**result["retrain"], "evaluate_on": split, "epochs": epochs}
+    nets = [{**net, **results.mean_std(net["accuracies"])} for net in result["nets"]]
+    return {
+        "train": train.to_dict(),
+        "device": {"mixed_precision": False},
+        "evaluated_in": "float32",
+        **result,
+        "run_id": directory.run_id(),
+        "retrain": settings.RetrainSettings(**retrain).to_dict(),
+        "chosen": {"architectures": [net["architecture"] for net in nets]},
+        "num_training_images": images,
+        "num_images": found[split][0],
+        "nets": nets,
+        **results.mean_std([net["mean"] for net in nets]),
+    }
+
+
 def random_images(count, size=8, seed=0):
     return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype(np.float32)
 
@@ -101,3 +126,17 @@ def put_images(folder, count, value=0, first=0):
 def load_folder(root, **options):
     """The data set of a folder, of 4x4 images."""
     return ost.load_data(f"folder:{root}", image_size=4, **options)
+
+
+def free_addresses(count):
+    """Addresses of this machine at which nobody listens."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
+    for server in servers:
+        server.close()
+    return addresses
+
+
+def tf_config(cluster, kind="worker", index=0):
+    """The text of TF_CONFIG."""
+    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})

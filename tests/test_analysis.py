@@ -14,17 +14,18 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import edit_json
+from conftest import complete_result, edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, settings
-from oneshot_tf.analysis import paper, ranking
+from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, Strata, ranked, select
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -289,8 +290,8 @@ def run(tmp_path, space, digits):
         "train": settings.TrainSettings(), "one_shot": settings.OneShotSettings(),
         "device": settings.DeviceSettings(),
     }  # fmt: skip
-    facts = {"class_names": ["<a>", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
-    facts["fingerprint"]["validation"][0] = 400
+    counts = {name: [400, 1, 2] for name in ("train", "validation", "test")}
+    facts = {**facts_of(digits), "class_names": ["<a>", "b"], "fingerprint": counts}
     directory.begin(groups, space, [], facts)
     return directory
 
@@ -315,6 +316,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
     found = []
     for i, c in enumerate(rows):
         accuracies = [0.5 + c.candidate_accuracy / 2 + 0.01 * rng.random() for _ in range(runs)]
+        accuracies = [round(400 * accuracy) / 400 for accuracy in accuracies]
         found.append(
             {"architecture": str(c.architecture), "rank": c.rank, "parameters": c.parameters,
              "candidate_accuracy": c.candidate_accuracy, "multiply_adds": c.multiply_adds,
@@ -328,7 +330,7 @@ def add_result(directory, name, rows, runs=2, select="stratified", first_run=0):
         "retrain": {"select": select, "num_cells": 6, "filters": 16, "seed": 0}, "nets": found,
         "evaluated_on": "validation", "num_images": 400, "num_steps": 10, "mean": 0.7, "std": 0.01,
     }  # fmt: skip
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps(complete_result(directory, result)))
 
 
 def test_runs_of_several_folders_count_once_each(run, space):
@@ -358,7 +360,7 @@ def change(directory, name, **changes):
         counted = ost.bender2018(), [ost.Architecture.from_text(net["architecture"])], stack, 2
         net["parameters"] = int(cost.parameters(*counted)[0])
         net["multiply_adds"] = int(cost.multiply_adds(*counted, 8)[0])
-    path.write_text(json.dumps(result))
+    path.write_text(json.dumps(complete_result(directory, result)))
 
 
 def test_accuracies_on_fewer_images_are_left_out(run, space):
@@ -412,7 +414,8 @@ def test_the_net_of_the_best_rank_is_exported(run, space):
 def test_precisions_are_not_mixed(run, space):
     rows = add_candidates(run, space)
     for name, part, changes in (
-        ("a", rows[:6], {}), ("b", rows[6:12], {"device": {"mixed_precision": True}}),
+        ("a", rows[:6], {}),
+        ("b", rows[6:12], {"device": {"mixed_precision": True}, "evaluated_in": "bfloat16"}),
         ("c", rows[12:17], {"device": {"mixed_precision": True}, "evaluated_in": "float32"}),
     ):  # fmt: skip
         add_result(run, name, part)
@@ -503,7 +506,7 @@ def test_a_whole_run(run, space, capsys):
     add_result(run, "stratified", rows[::3])
     add_result(run, "top", rows[:5], select="top")
     add_result(run, "random", rows[5:40:7], select="random")
-    run.note_provenance(["CPU:0"])
+    run.note_provenance("train")
     page = report(run)
     assert sum(tag == "svg" for tag, _ in page.tags) == 4
     said = capsys.readouterr().out
@@ -545,6 +548,11 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     assert "has 0 of the 20 architectures" in text
     table = read_table(run, "one_shot_models")
     assert len(table) == 3 and table[1][2:] == table[2][2:]
+    assert [row[0][:2] for row in table[1:]] == ["1:", "2:"]
+    assert [row[1] for row in table[1:]] == [run.path.name, "other"]
+    for path in (run.path / "report").glob("*.svg"):  # the same once a folder is renamed
+        text = path.read_text()
+        assert not any(part in text for part in ("other", f"{run.path.name} (n", ">run:")), path
     with pytest.raises(ost.InputError, match="holds no run"):
         report(run, compare=str(tmp_path / "nothing"))
     facts = json.loads((other / "config.json").read_text())["facts"]
@@ -552,6 +560,12 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     edit_json(other / "config.json", facts=facts)
     with pytest.raises(ost.InputError, match="other images"):
         report(run, compare=str(other))
+
+
+def test_names_do_not_break_a_plot():
+    point = (0.5, 0.6, [0.6])
+    drawing = plots.ranking({"top$\\no$\x1b": [point]}, "x")
+    assert r"top$\no$\x1b" in drawing and "\x1b" not in drawing
 
 
 def test_names_do_not_break_the_page(run, space):

@@ -212,7 +212,7 @@ def test_candidates_of_another_run_are_refused(space, file, tmp_path):
         other.read()
     first = file.path.read_text().splitlines()
     assert first[0].split(",")[-1] == "run"
-    assert {line.split(",")[-1] for line in first[1:]} == {file.directory.run_id()[:8]}
+    assert {line.split(",")[-1][:8] for line in first[1:]} == {file.directory.run_id()[:8]}
 
 
 def test_a_file_knows_what_it_holds(space, file):
@@ -253,4 +253,4 @@ def test_many_candidates_take_little_memory(space, tmp_path):
     finally:
         tracemalloc.stop()
     assert found == rows
-    assert most < 3500 * len(rows)
+    assert most < 4000 * len(rows)

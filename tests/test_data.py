@@ -310,6 +310,13 @@ def test_changed_records_are_noticed_without_reading_test_images(
     assert (before["train"] != after["train"]) == (split == "train")
 
 
+@pytest.mark.parametrize("name", ["folder:", "folder", "npz:", "npz"])
+def test_own_data_must_have_a_path(name):
+    """The current folder is not meant."""
+    with pytest.raises(ost.InputError, match=f"--dataset={name} must name a path"):
+        ost.load_data(name)
+
+
 # Ways to write a class into features.json. "payload.X" stands for it.
 SPELLINGS = [
     '{"pythonClassName": "payload.X", "tensor": {}}',
@@ -348,15 +355,12 @@ def test_a_prepared_set_runs_no_code(tmp_path, monkeypatch, text, name, folder):
 
 @pytest.mark.filterwarnings("default")
 def test_a_prepared_set_that_names_other_classes_is_refused(prepared, tmp_path):
-    """One that tensorflow-datasets has no code for, so that the file describes it."""
-    folder = tmp_path / "other" / "3.0.2"
-    shutil.copytree(prepared / "cifar10" / "3.0.2", folder)
-    for name, old, new in (("dataset_info.json", '"cifar10"', '"other"'),
-                           ("features.json", "tensorflow_datasets.core.features.image", "mine")):
-        file = folder / name
-        file.write_text(file.read_text().replace(old, new))
-    with pytest.raises(ost.InputError, match="mine_feature.Image.* not a feature of"):
-        ost.load_data("other", str(tmp_path), num_validation=10, download=False)
+    root = tmp_path / "data"
+    shutil.copytree(prepared, root)
+    (file,) = root.rglob("features.json")
+    file.write_text(file.read_text().replace("tensorflow_datasets.core.features.image", "mine"))
+    with pytest.raises(ost.InputError, match="the class 'mine_feature.Image', which must be"):
+        ost.load_data("cifar10:3.*.*", str(root), num_validation=10, download=False)
 
 
 @pytest.mark.filterwarnings("default")

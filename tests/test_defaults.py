@@ -7,6 +7,7 @@ from oneshot_tf import settings, train
 from oneshot_tf.learning.defaults import default_batch_size, default_train_steps
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 
 
 def test_cifar_gets_the_papers():
@@ -67,13 +68,13 @@ def test_devices_that_must_meet_first_need_the_sizes(tmp_path):
         sizes(RunDirectory(tmp_path), "digits", "multi_worker")
 
 
-def test_a_run_goes_on_with_its_own_sizes(tmp_path):
+def test_a_run_goes_on_with_its_own_sizes(tmp_path, digits):
     directory = RunDirectory(tmp_path)
     groups = {
         "train": settings.TrainSettings(batch_size=96),
         "one_shot": settings.OneShotSettings(train_steps=5),
     }
-    directory.begin(groups, ost.bender2018(1), [], {})
+    directory.begin(groups, ost.bender2018(1), [], facts_of(digits))
     assert sizes(directory, "digits") == (96, 5)
 
 

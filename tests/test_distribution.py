@@ -8,15 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
 import pytest
+from conftest import free_addresses, tf_config
 
 import oneshot_tf as ost
 from oneshot_tf.learning import distribution
-from oneshot_tf.learning.cluster import Cluster
 from oneshot_tf.learning.distribution import make_strategy
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -226,7 +225,7 @@ def test_a_process_that_goes_between_meeting_and_start(tmp_path):
         subprocess.Popen(
             [sys.executable, "-c", program, "--distribution=multi_worker", *flags],
             cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**ENVIRONMENT, "TF_CONFIG": config({"worker": [first, second]}, index=index)},
+            env={**ENVIRONMENT, "TF_CONFIG": tf_config({"worker": [first, second]}, index=index)},
         )
         for index in (0, 1)
     ]  # fmt: skip
@@ -257,94 +256,3 @@ def test_processes_that_find_different_things(monkeypatch):
     found.append(5)
     with pytest.raises(ost.InputError, match="find different candidates"):
         distribution.check_alike("candidates", ["a"], None)
-
-
-# ---------------------------------------------------------------------------- meeting
-
-
-def free_addresses(count):
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
-    for server in servers:
-        server.close()
-    return addresses
-
-
-def meet(facts, patience=20.0):
-    """What each process says: None or its error."""
-    addresses, said = free_addresses(len(facts)), [None] * len(facts)
-
-    def process(index):
-        try:
-            Cluster(addresses, index).meet(facts[index], patience)
-        except ost.InputError as error:
-            said[index] = str(error)
-
-    present = [i for i, each in enumerate(facts) if each is not None]
-    threads = [threading.Thread(target=process, args=[i]) for i in present]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return said
-
-
-def test_processes_that_are_alike_meet():
-    assert meet([{"the flag": {"--filters": 4}}] * 3) == [None] * 3
-
-
-def test_processes_that_differ_all_say_so():
-    said = meet([{"the flag": {"--filters": 4}}] * 2 + [{"the flag": {"--filters": 8}}])
-    assert all(
-        "Process 2 of TF_CONFIG has the flag --filters 8, process 0 has 4" in s for s in said
-    )
-
-
-@pytest.mark.parametrize("missing", [0, 1])
-def test_a_process_that_does_not_come_is_named(missing):
-    facts = [{}, {}]
-    facts[missing] = None
-    (said,) = filter(None, meet(facts, patience=2.0))
-    assert "Waited 2 s" in said and "127.0.0.1:" in said
-
-
-def test_processes_with_other_clusters_say_so():
-    said = meet([{"the addresses of": {"worker": ["a:1", "b:2"]}}, {"the addresses of": {}}])
-    assert all("Process 1 of TF_CONFIG has the addresses of worker" in s for s in said)
-
-
-@pytest.mark.parametrize("host", ["a..b", "x" * 70])
-def test_a_host_that_is_no_name(host):
-    with pytest.raises(ost.InputError, match="can't listen there"):
-        Cluster((f"{host}:2222", "192.0.2.2:2222"), 0).meet({})
-
-
-def test_an_address_of_another_machine():
-    with pytest.raises(ost.InputError, match="192.0.2.1:2222, but it can't listen there"):
-        Cluster(("192.0.2.1:2222", "192.0.2.2:2222"), 0).meet({})
-
-
-def config(cluster, kind="worker", index=0):
-    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        None, "", "{", "[]", "3", '{"cluster": {}}', '{"cluster": 3, "task": 4}', "[" * 100_000,
-        config({"worker": ["a:1", "b:2"]}, index=2), config({"worker": ["a:1"]}, index=-1),
-        config({"worker": ["a:1"]}, index="0"), config({"worker": ["a"]}),
-        config({"worker": ["a:0"]}), config({"worker": ["a:1", "a:1"]}),
-        config({"worker": "a:1"}), config({"worker": [1]}), config({"worker": ["a:1"]}, "ps"),
-        config({"worker": ["a:1"], "ps": ["b:1"]}),
-    ],
-)  # fmt: skip
-def test_a_malformed_tf_config(text):
-    with pytest.raises(ost.InputError, match="TF_CONFIG"):
-        Cluster.from_tf_config(text)
-
-
-def test_the_chief_comes_first():
-    jobs = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
-    assert Cluster.from_tf_config(config(jobs, "worker", 1)) == Cluster(("c:3", "a:1", "b:2"), 2)
-    assert Cluster.from_tf_config(config(jobs, "chief")) == Cluster(("c:3", "a:1", "b:2"), 0)

@@ -15,7 +15,9 @@ from oneshot_tf.learning.loop import Loop
 from oneshot_tf.settings import DeviceSettings
 
 STEPS = 12
-SETTINGS = ost.TrainSettings(batch_size=32, ghost_batch_size=8, learning_rate=0.05)
+SETTINGS = ost.TrainSettings(
+    batch_size=32, ghost_batch_size=8, learning_rate=0.05, learning_rate_schedule="cosine"
+)
 
 
 class Poisoned:

@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 import psutil
 import pytest
+from conftest import complete_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from oneshot_tf.candidates import Candidate
 from oneshot_tf.files import read_arrays, write_arrays, write_json
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -160,7 +162,7 @@ def test_long_texts(text):
 def begin(folder, digits):
     """A run directory with one configuration."""
     directory = records.RunDirectory(folder / "run")
-    facts = {"class_names": ["a", "b"], "image_size": 8, "fingerprint": digits.fingerprint()}
+    facts = {**facts_of(digits), "class_names": ["a", "b"]}
     groups = {name: kind() for name, kind in GROUPS.items()}
     directory.begin(groups, SPACE, [], facts)
     return directory
@@ -231,7 +233,7 @@ def test_results(tmp_path_factory, run, data):
     folder = directory.path / "retrain" / "top"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(directory.path / "config.json", run[1])  # another test has changed it
-    result = {**RESULT, "run_id": directory.run_id()}
+    result = complete_result(directory, RESULT)
     write_json(folder / "result.json", result)
     assert len(results.read_results(directory)) == 1
     (folder / "result.json").write_text(data.draw(changed_json(result)))

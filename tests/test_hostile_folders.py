@@ -23,8 +23,9 @@ from oneshot_tf import (
     train,
     tune,
 )
-from oneshot_tf.candidates import Candidate, CandidateFile
-from oneshot_tf.files import read_arrays
+from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidates import Candidate
+from oneshot_tf.files import read_arrays, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.space import cost
 
@@ -63,14 +64,19 @@ def base(tmp_path_factory, digits):
     facts = {"class_names": list(digits.class_names), "image_size": 8,
              "mean": digits.mean.tolist(), "std": digits.std.tolist(),
              "fingerprint": digits.fingerprint()}  # fmt: skip
-    records.RunDirectory(path).begin(GROUPS, space, [], facts)
+    directory = records.RunDirectory(path)
+    directory.begin(GROUPS, space, [], facts)
     supernet = ost.Supernet(space, model.stack(), digits.num_classes)
-    Checkpoints(path / "checkpoints").save(2, supernet.variables)
+    owner = records.RunDirectory(path).run_id()
+    Checkpoints(path / "checkpoints", owner=owner).save(2, supernet.variables)
     chosen = ost.RandomSearch(space, 0).propose(1)
     net = (space, chosen, model.stack(), digits.num_classes)
     costs = int(cost.parameters(*net)[0]), int(cost.multiply_adds(*net, 8)[0])
     candidate = Candidate(chosen[0], 0.5, 1.0, 100, *costs)
-    CandidateFile(path / "candidates.csv", space).write([candidate])
+    CandidateFile(directory).write([candidate])
+    made_with = {"seed": 0, "step": 2, "rank_by": "accuracy", "skip_twins": True, "budget": "full",
+                 "trained_in": "", "run_id": directory.run_id()}  # fmt: skip
+    write_json(path / "search.json", made_with)
     return path
 
 
@@ -209,8 +215,9 @@ def test_the_run_directory_itself_may_be_a_link(place, tmp_path):
     assert place._tree() == place.before
 
 
-def test_a_library_call_follows_no_link_either(place, digits):
-    place.put("tensorboard", "folder link")
+@pytest.mark.parametrize("name", ["tensorboard", "checkpoints"])
+def test_a_library_call_follows_no_link_either(place, digits, name):
+    place.put(name, "folder link")
     space = ost.bender2018(1)
     net = ost.Supernet(space, ost.Stack(1, 2), digits.num_classes)
     with pytest.raises(ost.InputError, match="outside of"):

@@ -25,6 +25,7 @@ from oneshot_tf.data.inventory import (
 )
 from oneshot_tf.data.listing import PassedOver
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.settings import DataSettings, LocationSettings
 
 # ---------------------------------------------------------------------------- what is counted
@@ -153,13 +154,8 @@ def run(tmp_path, space):
     def begin(**changes):
         settings = DataSettings(**{**data.to_dict(), **changes})
         dataset = ost.load_data(**settings.to_dict())
-        facts = {
-            "class_names": list(dataset.class_names),
-            "image_size": 4,
-            "fingerprint": dataset.fingerprint(),
-        }
         directory = RunDirectory(tmp_path / "run")
-        directory.begin({"data": settings}, space, [], facts)
+        directory.begin({"data": settings}, space, [], facts_of(dataset))
         return directory, tmp_path / "images"
 
     return begin
@@ -196,7 +192,7 @@ def test_a_run_of_an_earlier_version_opens_and_says_what_is_not_covered(run, cap
     path = directory.path / "config.json"
     facts = json.loads(path.read_text())["facts"]
     del facts["fingerprint"]["test"]
-    edit_json(path, facts=facts)
+    edit_json(path, facts=facts, version=1)
     directory.load_data(LocationSettings())
     assert capsys.readouterr().out == ""
     directory.load_data(LocationSettings(), test=True)

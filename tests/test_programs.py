@@ -19,6 +19,7 @@ from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import export, interrupts, predict, records, retrain, search, settings
+from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
 
@@ -80,6 +81,8 @@ def test_a_run_directory_explains_itself(folder):
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
     made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
+    folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
+    assert folders <= set(records.FOLDERS)  # which are looked at before they are used
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
     assert len(starts) == 3 and "keras" in starts[0]["packages"]
@@ -310,10 +313,10 @@ def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(fold
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
     first = (folder / "run" / "candidates.csv").read_text()
-    lines = first.splitlines()
-    _, _, *rest = lines.pop().split(",")
-    lines.append(",".join(["", "0.990000", *rest]))  # would be lost if evaluated again
-    (folder / "run" / "candidates.csv").write_text("\n".join(lines) + "\n")
+    file = CandidateFile(records.RunDirectory(folder / "run"))
+    *others, last = (dataclasses.replace(c, rank=0) for c in file.read())
+    # It would be lost if the candidate were evaluated again.
+    file.write([*others, dataclasses.replace(last, candidate_accuracy=0.99)])
     run("search", "--run_dir=run", "--num_candidates=9", cwd=folder)
     assert read_csv(folder)[0]["candidate_accuracy"] == "0.990000"
     (folder / "run" / "candidates.csv").write_text(first)

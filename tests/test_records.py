@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf.locks import locked
-from oneshot_tf.records import VERSION, RunDirectory
+from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import VERSION, facts_of
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
 
 GROUPS = {
@@ -26,12 +28,7 @@ GROUPS = {
 @pytest.fixture
 def directory(tmp_path, space, digits):
     run = RunDirectory(tmp_path / "run")
-    facts = {
-        "class_names": list(digits.class_names),
-        "image_size": 8,
-        "fingerprint": digits.fingerprint(),
-    }
-    run.begin(GROUPS, space, ["--filters=8"], facts)
+    run.begin(GROUPS, space, ["--filters=8"], facts_of(digits))
     return run
 
 
@@ -39,11 +36,11 @@ def change(path, **values):
     edit_json(path, **values)
 
 
-def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_path):
+def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_path, digits):
     """Earlier versions kept the number that was asked for, and made as many as fit."""
     directory = RunDirectory(tmp_path)
     groups = {**GROUPS, "model": ModelSettings(num_cells=2, filters=8)}
-    directory.begin(groups, ost.bender2018(), [], {})
+    directory.begin(groups, ost.bender2018(), [], facts_of(digits))
     model = json.loads((tmp_path / "config.json").read_text())["model"]
     assert model["num_reductions"] == 1
     edit_json(tmp_path / "config.json", version=1, model={**model, "num_reductions": 2})
@@ -63,7 +60,7 @@ def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
     values = TrainSettings().to_dict()
     del values["label_smoothing"]
     change(directory.path / "config.json", train=values)
-    with pytest.raises(ost.InputError, match=r"'train' \('label_smoothing is missing'\)"):
+    with pytest.raises(ost.InputError, match="'train' has no setting 'label_smoothing'"):
         directory.check_settings(GROUPS)
     change(directory.path / "config.json", version=1)
     directory.check_settings(GROUPS)
@@ -96,6 +93,79 @@ def test_damaged_facts_are_refused(directory, facts):
     change(directory.path / "config.json", facts=facts)
     with pytest.raises(ost.InputError, match="damaged"):
         directory.facts()
+
+
+def places_of(config):
+    """The place of each entry of config.json: a group, or a name within one."""
+    for group, values in config.items():
+        yield (group,)
+        if isinstance(values, dict):
+            yield from ((group, name) for name in values)
+
+
+def test_a_config_that_lacks_anything_is_damaged_and_what_it_lacks_is_named(directory):
+    path = directory.path / "config.json"
+    whole = json.loads(path.read_text())
+    del whole["checksum"]  # with it, any change would be noticed
+    places = list(places_of(whole))
+    assert {("run_id",), ("data",), ("data", "dataset"), ("facts", "mean")} <= set(places)
+    for *groups, name in places:
+        config = json.loads(json.dumps(whole))
+        del (config[groups[0]] if groups else config)[name]
+        path.write_text(json.dumps(config))
+        with pytest.raises(ost.InputError, match=f"config.json is .*{name}") as error:
+            directory.config()
+        assert "\n" not in str(error.value)
+
+
+def test_a_run_that_an_earlier_version_began_has_no_id_and_goes_on(directory):
+    path = directory.path / "config.json"
+    config = json.loads(path.read_text())
+    del config["checksum"], config["run_id"]
+    del config["train"]["learning_rate_schedule"], config["facts"]["mean"]
+    path.write_text(json.dumps({**config, "version": 1}))
+    assert directory.run_id() is None
+    directory.check_settings(GROUPS)
+    directory.begin(GROUPS, directory.space(), [], {})
+    assert directory.run_id() is None  # it doesn't get one later
+
+
+def test_each_run_has_an_id_of_its_own_that_stays(directory, tmp_path, digits):
+    other = RunDirectory(tmp_path / "other")
+    other.begin(GROUPS, directory.space(), [], facts_of(digits))
+    assert re.fullmatch("[0-9a-f]{32}", directory.run_id())
+    assert directory.run_id() != other.run_id()
+    before = directory.run_id()
+    directory.begin(GROUPS, directory.space(), [], facts_of(digits))
+    assert directory.run_id() == before
+    for wrong in ("", "f" * 31, "F" * 32, 3, None, ["f" * 32]):
+        change(directory.path / "config.json", run_id=wrong)
+        with pytest.raises(ost.InputError, match="`run_id` must be 32 hexadecimal digits"):
+            directory.config()
+
+
+@pytest.mark.parametrize(
+    "facts, part",
+    [
+        ({"image_size": 0}, "`image_size` must be from 1 to 16,384; got 0"),
+        ({"image_size": 10**5}, "got 100000"),
+        ({"image_size": 10**400}, "64 bits"),
+        ({"mean": [10**400] * 3}, "64 bits"),
+        ({"mean": [0.5]}, "`mean` must be 3 finite numbers"),
+        ({"std": [0.5, float("inf"), 0.5]}, "`std` must be 3 finite numbers"),
+        ({"std": [0.5, 0.0, 0.5]}, "`std` must be above 0"),
+        ({"class_names": ["a"]}, "at least 2 classes"),
+        ({"fingerprint": {"train": [1, 2, 3], "validation": [1, 2], "test": [1, 2, 3]}}, "3 num"),
+        ({"fingerprint": {"train": [1, 2, 3], "validation": [1, 2, -3], "test": [1, 2, 3]}}, "3 n"),
+        ({"fingerprint": {"train": [1, 2, 3], "validation": [1, 2, 3]}}, "fingerprint/test"),
+    ],
+)
+def test_facts_out_of_range_are_refused_in_one_line(directory, facts, part):
+    whole = json.loads((directory.path / "config.json").read_text())["facts"]
+    change(directory.path / "config.json", facts={**whole, **facts})
+    with pytest.raises(ost.InputError, match=part) as error:
+        directory.config()
+    assert "\n" not in str(error.value) and str(directory.path) in str(error.value)
 
 
 def test_a_folder_that_is_a_file_or_lost_its_config(tmp_path):

@@ -14,6 +14,7 @@ from oneshot_tf import settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,10 +30,8 @@ def begin(path, digits, schedule="constant", seed=0):
         "one_shot": settings.OneShotSettings(train_steps=1500, seed=seed),
         "device": settings.DeviceSettings(),
     }
-    names = [str(i) for i in range(10)]
-    facts = {"class_names": names, "image_size": 8, "fingerprint": digits.fingerprint()}
-    directory.begin(groups, SPACE, [], facts)
-    directory.note_provenance(["CPU:0"])
+    directory.begin(groups, SPACE, [], facts_of(digits))
+    directory.note_provenance("test")
     return directory
 
 

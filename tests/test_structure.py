@@ -14,7 +14,8 @@ import oneshot_tf as ost
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "oneshot_tf"
-BOTTOM = {"devices", "errors", "files", "interrupts", "opening", "progress", "settings"}
+BOTTOM = {"devices", "errors", "files", "interrupts", "opening", "progress", "settings",
+          "threads"}  # fmt: skip
 # What each part may import of ours, besides itself.
 ALLOWED = {
     "errors": set(),
@@ -23,9 +24,12 @@ ALLOWED = {
     "files": {"errors", "opening", "printable"},
     "interrupts": set(),
     "output": {"errors", "printable"},
+    "run_config": {"errors", "files", "settings"},
+    "sizes": {"settings", "space", "learning.checkpoints"},
     "locks": {"errors", "files", "opening", "printable"},
     "progress": set(),
     "devices": set(),
+    "threads": {"errors"},
     "compiler": set(),
     "settings": {"errors", "space"},
     "config": {"errors", "files", "interrupts", "output", "printable"},
@@ -40,16 +44,18 @@ ALLOWED = {
     "chances": set(),
     "racing": {"errors", "chances", "files", "interrupts", "progress"},
     "saved_model": {"errors", "files", "data"},
-    "saved_model_check": {"errors", "files", "data"},
+    "saved_model_graph": {"errors"},
+    "saved_model_check": {"errors", "files", "data", "saved_model_graph"},
     "candidates": {"errors", "printable", "space"},
     "candidate_table": {"errors", "files", "candidates", "space"},
     "candidate_file": {"errors", "files", "candidates", "candidate_table", "space"},
     "search_record": {"errors", "files"},
     "tuner_worker": {"errors"},
-    "results": {"errors", "files", "space", "printable"},
+    "results": {"errors", "files", "printable", "run_config", "settings", "space"},
     "analysis": {"errors", "files", "printable", "settings", "space", "candidates",
                  "candidate_file", "results"},  # fmt: skip
-    "records": {"errors", "files", "locks", "opening", "printable", "settings", "space", "data"},
+    "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
+                "space", "data", "threads"},  # fmt: skip
 }
 PROGRAMS = {
     "train",

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import complete_result
 
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
@@ -17,6 +18,7 @@ from oneshot_tf.analysis import ranking
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
 from oneshot_tf.records import RunDirectory
+from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
 from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
@@ -153,10 +155,8 @@ def source(tmp_path, digits):
     """A run with candidates and stand-alone nets, of the same data and space."""
     run, space = RunDirectory(tmp_path / "source"), ost.bender2018(1)
     _, data, model, train, one_shot, device = groups()
-    facts = {"class_names": list(digits.class_names), "image_size": 8,
-             "fingerprint": digits.fingerprint()}  # fmt: skip
     parts = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
-    run.begin(parts, space, [], facts)
+    run.begin(parts, space, [], facts_of(digits))
     architectures = ost.RandomSearch(space, 0).propose(6)
     costs = _costs(space, architectures, model.stack(), 10)
     rows = [
@@ -177,6 +177,7 @@ def source(tmp_path, digits):
               "evaluated_on": "validation", "num_images": 100, "num_steps": 5, "mean": 0.5,
               "std": 0.1}  # fmt: skip
     (run.path / "retrain" / "top").mkdir(parents=True)
+    result = complete_result(run, result)
     (run.path / "retrain" / "top" / "result.json").write_text(json.dumps(result))
     return run.path
 
@@ -198,6 +199,12 @@ def test_other_objectives(source, tmp_path, objective):
             run(tmp_path / "none", tune=changes)
 
 
+def test_a_refused_command_pins_no_settings(source, tmp_path):
+    with pytest.raises(ost.InputError, match="--of_run"):
+        run(tmp_path / "run", tune={"objective": "rank", "tune": "learning_rate"})
+    assert not (tmp_path / "run" / "settings.json").exists()
+
+
 def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
     """Whichever are more; the command that the error gives reads no test images."""
     result = json.loads((source / "retrain" / "top" / "result.json").read_text())
@@ -216,7 +223,8 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
         {**first, "architecture": str(a), "parameters": size, "multiply_adds": adds}
         for a, (size, adds) in zip(others, sizes)
     ]
-    final.write_text(json.dumps({**result, "evaluated_on": "test", "nets": more}))
+    result_of_more = {**result, "evaluated_on": "test", "nets": more}
+    final.write_text(json.dumps(complete_result(RunDirectory(source), result_of_more)))
     assert [n.accuracies for n in nets()] == [tuple(n["accuracies"]) for n in result["nets"]]
     (source / "retrain" / "top" / "result.json").unlink()
     with pytest.raises(ost.InputError, match="has 0 stand-alone nets judged on val") as error:

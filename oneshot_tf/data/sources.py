@@ -45,6 +45,8 @@ def load_data(
         InputError: it can't be had or used; the message says why and the way out.
     """
     kind, _, path = dataset.partition(":")
+    if kind in ("folder", "npz") and not path:
+        raise InputError(f"--dataset={dataset} must name a path, for example {kind}:my_data.")
     if storage == "files" and (dataset == "digits" or kind == "npz"):
         raise InputError(f"--dataset={dataset} is in memory: give --storage=memory.")
     if kind == "folder":

@@ -8,10 +8,10 @@ import numpy as np
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from etils import epath
 
-from oneshot_tf.data import checksums, dataset
+from oneshot_tf.data import checksums, dataset, prepared
 from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
-from oneshot_tf.data.known_features import only_known_features
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
 from oneshot_tf.errors import InputError
 
@@ -32,7 +32,9 @@ def load(
     _check_kind(name, features)
     splits = builder.info.splits
     if "train" not in splits:
-        raise InputError(f"--dataset={name} has the splits {', '.join(splits)}; needed is 'train'.")
+        raise InputError(
+            f"--dataset={name} has the splits {', '.join(splits)}; it must have 'train'."
+        )
     size = image_size or (image.shape[0] if image.shape and image.shape[0] else 32)
     test = next((s for s in ("test", "validation") if _has_labels(builder, s)), None)
     for split in filter(None, ("train", test)):
@@ -87,10 +89,7 @@ def _check_kind(name, features):
     if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
         image, tfds.features.Image
     ):
-        raise InputError(
-            f"--dataset={name} has the features {', '.join(features)}; it must have an 'image' and "
-            "a class 'label'."
-        )
+        raise prepared.wrong_kind(name, features)
     if image.np_dtype not in (np.uint8, np.uint16):
         raise InputError(
             f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
@@ -110,22 +109,16 @@ def _has_labels(builder, split) -> bool:
 
 def _prepared(name, data_dir, download):
     # Names with a namespace ("huggingface:…") would fetch and run somebody's code.
-    if not re.fullmatch(r"\w+(/[\w.+-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", name, re.ASCII):
+    if not re.fullmatch(r"\w+(/\w[\w.+-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", name, re.ASCII):
         raise InputError(
-            f"--dataset={name} is not a name of a data set: needed is digits, folder:PATH, or a "
+            f"--dataset={name} is not the name of a data set: give digits, folder:PATH, or a "
             "name that tensorflow-datasets lists, such as cifar10 or cifar10:3.0.2."
         )
     try:
-        with only_known_features():
-            builder = tfds.builder(name, data_dir=data_dir)
-    except InputError:
+        builder = _builder(name, data_dir)
+    except (InputError, MemoryError):
         raise
-    except (
-        tfds.core.registered.DatasetNotFoundError,
-        ValueError,
-        AssertionError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # tensorflow-datasets raises many kinds for damaged files
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"--dataset={name} is not a data set that can be used ({first}). Known are digits, "
@@ -156,6 +149,38 @@ def _prepared(name, data_dir, download):
         raise InputError(
             f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
         ) from None
+    return builder
+
+
+def _builder(name, data_dir):
+    """The builder of a data set: of tensorflow-datasets' own code, or else of a prepared folder.
+
+    As `tfds.builder`, but no prepared folder can name code, see `prepared`.
+    """
+    parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
+    short_name, config = parsed.name, wanted.get("config", "")
+    root = data_dir or tfds.core.constants.DATA_DIR
+    unknown = code = None
+    try:
+        code = tfds.builder_cls(short_name)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        unknown = error
+    if code is None or "version" in wanted or (config and config not in code.builder_configs):
+        if not config and code is not None and code.BUILDER_CONFIGS:
+            config = code.default_builder_config.name
+        folder = prepared.find_folder(root, short_name, config, wanted.get("version", ""))
+        if folder is not None:
+            builder = prepared.make_builder(folder, short_name, name)
+            prepared.check_splits(builder, short_name)
+            return builder
+    if code is None:
+        raise unknown
+    for place in ("*", "*/*"):  # code reads some of these; none may be a pipe, or endless
+        for file in ("dataset_info.json", "*.labels.txt"):
+            for path in (epath.Path(root).expanduser() / short_name).glob(f"{place}/{file}"):
+                prepared.check_file(path)
+    builder = code(data_dir=data_dir, **wanted)
+    prepared.check_splits(builder, short_name)
     return builder
 
 

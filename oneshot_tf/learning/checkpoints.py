@@ -13,6 +13,7 @@ import numpy as np
 
 from oneshot_tf.errors import InputError, short
 from oneshot_tf.files import array_shapes, make_folder, read_arrays, write_arrays
+from oneshot_tf.opening import check_folder
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the
 # optimizer's momentum.
@@ -22,6 +23,10 @@ _NAME = re.compile(r"step_(\d{9})\.npz")
 _OWNER, _STEP = "checkpoint/owner", "checkpoint/step"
 
 
+class WrongOwner(InputError):
+    """A whole checkpoint, but of another run, of another net, or of another step."""
+
+
 class Checkpoints:
     """The checkpoints in one folder.
 
@@ -29,14 +34,19 @@ class Checkpoints:
         folder: where they are.
         keep: how many of the newest stay.
         owner: a text that tells the net that is trained here from all others. A checkpoint that
-            was saved with another one is refused. None: no text is saved, and any is accepted.
+            was saved with another one, or without one, is refused. None: no text is saved, and
+            any is accepted.
         num_steps: length of the training; a checkpoint of a later step is refused. None: any.
+
+    Raises:
+        InputError: the folder is a link that leads out of the one above it, or holds one.
     """
 
     def __init__(
         self, folder, keep: int = 3, owner: str | None = None, num_steps: int | None = None
     ):
         self.folder = pathlib.Path(folder)
+        check_folder(self.folder, self.folder.parent)
         self.keep, self.owner, self.num_steps = keep, owner, num_steps
 
     def steps(self) -> list[int]:
@@ -68,8 +78,9 @@ class Checkpoints:
         if not write:
             return
         make_folder(self.folder)
+        arrays[_STEP] = np.array(step)
         if self.owner is not None:
-            arrays |= {_OWNER: np.array(self.owner), _STEP: np.array(step)}
+            arrays[_OWNER] = np.frombuffer(self.owner.encode(), np.uint8)
         write_arrays(self.path(step), arrays)
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink(missing_ok=True)
@@ -83,17 +94,16 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, but none is whole or fits; or one is of a step
                 beyond the end of the training.
+            WrongOwner: the newest whole one is of another run, net or step. It is not passed
+                over: to go on would overwrite what may be the only copy.
         """
-        steps = self.steps()
-        if steps and self.num_steps is not None and steps[-1] > self.num_steps:
-            raise InputError(
-                f"{self.path(steps[-1])} is of a step beyond the {self.num_steps:,} steps of this "
-                "training, so it is not of this run. Remove it."
-            )
+        self._check_last()
         failures = []
-        for step in reversed(steps):
+        for step in reversed(self.steps()):
             try:
                 self.restore_step(step, variables)
+            except WrongOwner:
+                raise
             except InputError as error:
                 print(f"Skipping a checkpoint: {error}", flush=True)
                 failures.append(str(error))
@@ -106,11 +116,21 @@ class Checkpoints:
             )
         return 0
 
+    def _check_last(self):
+        """Raises InputError if there is a checkpoint of a step beyond the end."""
+        last = max(self.steps(), default=0)
+        if self.num_steps is not None and last > self.num_steps:
+            raise InputError(
+                f"{self.path(last)} is of a step beyond the {self.num_steps:,} steps of this "
+                "training, so it is not of this run. Remove it."
+            )
+
     def restore_step(self, step: int, variables) -> None:
         """Fills variables from the checkpoint of a step.
 
         Raises:
             InputError: missing, damaged, of other variables, or with values that aren't finite.
+            WrongOwner: of another run, net or step.
         """
         path = self.path(step)
         if not path.exists():
@@ -132,17 +152,22 @@ class Checkpoints:
             variable.assign(arrays[variable.path])
 
     def _check_owner(self, path, step, arrays):
-        """Raises InputError for a file of another run or net, or of another step."""
-        owner, found = (arrays.pop(name, None) for name in (_OWNER, _STEP))
-        if None not in (owner, self.owner) and str(owner) != self.owner:
-            raise InputError(
-                f"{path} is of another run ({short(str(owner))}; this one is "
-                f"{short(self.owner)}). Put this run's own file there, or remove it."
+        """Raises WrongOwner for a file of another run or net, or of another step."""
+        owner, found = arrays.get(_OWNER), arrays.get(_STEP)
+        owner = None if owner is None else owner.tobytes().decode(errors="replace")
+        if self.owner not in (None, owner):
+            whose = "a run without an id" if owner is None else f"the run {short(owner)}"
+            raise WrongOwner(
+                f"{path} is of {whose}; this is the run {self.owner!r}. Put this run's own file "
+                "there, or remove it."
             )
-        if found is not None and str(found) != str(step):
-            raise InputError(
-                f"{path} holds step {short(str(found))}, not what its name says. Put the file of "
-                "that step there, or remove it."
+        if self.owner is None and found is None:
+            return  # an earlier version wrote it
+        if found is None or found.shape or found.dtype.kind not in "iu" or found != step:
+            holds = "no step" if found is None else f"step {short(found.tolist())}"
+            raise WrongOwner(
+                f"{path} holds {holds}, not what its name says. Put the file of that step there, "
+                "or remove it."
             )
 
     def check_size(self, step: int, num_parameters: int) -> None:
@@ -155,17 +180,33 @@ class Checkpoints:
         Raises:
             InputError: missing, damaged, or of another size.
         """
-        path = self.path(step)
-        found = sum(
-            math.prod(shape)
-            for name, shape in array_shapes(path).items()
-            if not name.startswith(("sgd/", "checkpoint/")) and "/moving_" not in name
-        )
+        found = self._num_parameters(step)
         if found != num_parameters:
             raise InputError(
-                f"{path} has {found:,} parameters, and the net that the run describes has "
-                f"{num_parameters:,}. One of them is another run's, or damaged."
+                f"{self.path(step)} has {found:,} parameters, and the net that the run describes "
+                f"has {num_parameters:,}. One of them is another run's, or damaged."
             )
+
+    def check_newest_size(self, num_parameters: int) -> None:
+        """As `check_size`, of the newest checkpoint whose headers can be read, if there is one.
+
+        Raises:
+            InputError: it is of another size, or one is of a step beyond the end.
+        """
+        self._check_last()
+        for step in reversed(self.steps()):
+            try:
+                self._num_parameters(step)
+            except InputError:
+                continue  # `restore` passes it over, and says so
+            return self.check_size(step, num_parameters)
+
+    def _num_parameters(self, step):
+        return sum(
+            math.prod(shape)
+            for name, shape in array_shapes(self.path(step)).items()
+            if not name.startswith(("sgd/", "checkpoint/")) and "/moving_" not in name
+        )
 
 
 def _name_now(name: str) -> str:

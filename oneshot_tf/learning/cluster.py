@@ -3,6 +3,10 @@
 TensorFlow's own start knows nothing of our flags. So the first process collects what each
 was started with, and sends it to all: either all go on, or each says what differs. Whoever
 waits says for whom, and hears Ctrl-C.
+
+Anybody can connect to the first process's port. So a message is a line of JSON of bounded length
+and of one form, and must come soon; whoever sends another one is left alone, and keeps nobody
+else waiting.
 """
 
 import contextlib
@@ -10,12 +14,18 @@ import dataclasses
 import json
 import socket
 import time
+from multiprocessing.connection import wait
 
 from oneshot_tf.errors import InputError, short
+from oneshot_tf.files import check_form
+from oneshot_tf.learning.messages import ANSWER, NoMessage, Peer
 
 _PATIENCE = 600.0  # seconds that the processes wait for each other
+_RETURN = 120.0  # seconds in which one that went away must be back
 _REPORT = 10.0  # seconds between two lines that say so
-_MOST_BYTES = 2**20
+_MOST_STRANGERS = 64  # connections that haven't said anything yet
+_HEARD, _STOPPED = {"answer": "heard"}, {"answer": "stopped"}
+_MESSAGE = {"index": int, "facts": dict}
 _EXAMPLE = (
     '\'{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
     '"task": {"type": "worker", "index": 0}}\''
@@ -65,8 +75,8 @@ class Cluster:
                 raise ValueError("two tasks have the same address")
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise InputError(
-                f"TF_CONFIG={short(text)} can't be used ({type(error).__name__}: {error}); needed "
-                f"is such as {_EXAMPLE}."
+                f"TF_CONFIG={short(text)} can't be used ({type(error).__name__}: {error}). It must "
+                f"look like {_EXAMPLE}."
             ) from None
         return cls(addresses, place)
 
@@ -78,16 +88,16 @@ class Cluster:
             patience: seconds to wait.
 
         Raises:
-            InputError: somebody didn't come, or was started in another way; an address isn't
-                this machine's.
+            InputError: a process didn't come, went away, or was started in another way; an
+                address isn't this machine's.
         """
         with self._listen() as server:
             mine = {"index": self.index, "facts": facts}
             if self.index == 0:
-                everyone = self._collect(server, mine, patience)
+                everyone = self._collect(server, mine, _Waiting(patience))
             else:
                 server.close()
-                everyone = self._send(mine, patience)
+                everyone = self._join(mine, _Waiting(patience))
         for other in everyone:
             _compare(other["index"], other["facts"], everyone[0]["facts"])
 
@@ -108,47 +118,127 @@ class Cluster:
                 "is another machine's, or the port is taken."
             ) from None
 
-    def _collect(self, server, mine, patience):
+    def _collect(self, server, mine, waiting):
         """As the first process: hears all others, then sends everybody's facts to each."""
-        met, waiting = {0: (mine, None)}, _Waiting(patience)
-        server.settimeout(1.0)
-        with contextlib.ExitStack() as open_connections:
-            while len(met) < len(self.addresses):
-                for index in [i for i in met if i and _is_closed(met[i][1])]:
-                    del met[index]  # it died while others were waited for
-                missing = [a for i, a in enumerate(self.addresses) if i not in met]
-                waiting.report(f"for {len(missing)} of {len(self.addresses)} processes", missing)
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                open_connections.enter_context(connection)
-                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                    message = _receive(connection)
-                    if message["index"] in range(1, len(self.addresses)):
-                        met[message["index"]] = message, connection
-            everyone = [met[i][0] for i in range(len(self.addresses))]
-            for i in range(1, len(self.addresses)):
-                with contextlib.suppress(OSError):  # TensorFlow will notice
-                    _send(met[i][1], everyone)
-        return everyone
+        with _Guests(server, len(self.addresses)) as guests:
+            while len(guests.met) < len(self.addresses) - 1:
+                missing = [a for i, a in enumerate(self.addresses) if i and i not in guests.met]
+                whom = f"for {len(missing)} of {len(self.addresses)} processes"
+                waiting.report(whom, missing, gone=bool(guests.gone))
+                guests.hear()
+            messages = [guests.met[i][0] for i in range(1, len(self.addresses))]
+            guests.tell([mine, *messages])
+        return [mine, *messages]
 
-    def _send(self, mine, patience):
+    def _join(self, mine, waiting):
         """As another process: tells the first one, and waits for its answer."""
-        waiting = _Waiting(patience)
+        first, gone = _host_and_port(self.addresses[0]), False
         while True:
-            waiting.report("for the first process", self.addresses[:1])
-            first = _host_and_port(self.addresses[0])
+            waiting.report("for the first process", self.addresses[:1], gone)
             with (
-                contextlib.suppress(OSError, ValueError),
-                socket.create_connection(first, timeout=5.0) as connection,
+                contextlib.suppress(OSError, NoMessage),
+                socket.create_connection(first, timeout=ANSWER) as connection,
             ):
-                _send(connection, mine)
-                # The others may take their time to come, but its end is noticed at once.
-                everyone = _receive(connection, waiting)
-                if isinstance(everyone, list):
+                host = Peer(connection)
+                host.send(mine)
+                self._await(host, lambda answer: answer == _HEARD, waiting, gone)
+                gone, host.deadline = True, None  # from here on its end counts
+                everyone = self._await(host, self._is_last, waiting)
+                if everyone != _STOPPED:
                     return everyone
+                raise InputError(
+                    f"The first process of TF_CONFIG ({self.addresses[0]}) has stopped before all "
+                    "had met; it says why. Start all of them again."
+                )
             time.sleep(0.5)
+
+    def _await(self, host, is_right, waiting, gone=False):
+        """The first process's next message, if it is a right one."""
+        others = [a for i, a in enumerate(self.addresses) if i != self.index]
+        while True:
+            waiting.report("for the other processes", others, gone)
+            message = host.hear()
+            if message is not None:
+                if is_right(message):
+                    return message
+                raise NoMessage("of another form")
+            wait([host], timeout=1.0)
+
+    def _is_last(self, message) -> bool:
+        """Whether a message is the last of the first process: everybody's, or that it stops."""
+        if message == _STOPPED:
+            return True
+        whole = isinstance(message, list) and len(message) == len(self.addresses)
+        return whole and all(_is_of(each, index) for index, each in enumerate(message))
+
+
+class _Guests:
+    """Who has connected to the first process: strangers, and those that said who they are.
+
+    Args:
+        server: that listens.
+        count: processes, the first one among them.
+    """
+
+    def __init__(self, server, count):
+        self.met = {}  # messages and peers by index
+        self.gone = set()  # indices of those that were met and went away
+        self._server, self._count, self._strangers = server, count, []
+
+    def __enter__(self):
+        self._server.setblocking(False)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            self.tell(_STOPPED)
+        for peer in self._peers():
+            peer.connection.close()
+
+    def _peers(self):
+        return [*self._strangers, *(peer for _, peer in self.met.values())]
+
+    def hear(self):
+        """Takes new connections and what is there of messages; waits a second at most."""
+        ready = wait([self._server, *self._peers()], timeout=1.0)
+        if self._server in ready:
+            with contextlib.suppress(OSError):  # it may have gone again
+                self._strangers.append(Peer(self._server.accept()[0]))
+        for index, (_, peer) in list(self.met.items()):
+            try:
+                peer.hear()
+            except NoMessage:  # it died while others were waited for
+                del self.met[index]
+                self.gone.add(index)
+                peer.connection.close()
+        for peer in list(self._strangers):
+            try:
+                self._introduce(peer, peer.hear())
+            except (NoMessage, OSError):
+                self._strangers.remove(peer)
+                peer.connection.close()
+        while len(self._strangers) > _MOST_STRANGERS:
+            self._strangers.pop(0).connection.close()
+
+    def _introduce(self, peer, message):
+        if message is None:
+            return
+        index = message.get("index") if isinstance(message, dict) else None
+        if index not in range(1, self._count) or not _is_of(message, index):
+            raise NoMessage("of another form")
+        peer.send(_HEARD)
+        peer.deadline = None  # it may be silent now
+        self._strangers.remove(peer)
+        if index in self.met:
+            self.met[index][1].connection.close()
+        self.met[index] = message, peer
+        self.gone.discard(index)
+
+    def tell(self, value):
+        """Sends something to all that were met."""
+        for _, peer in self.met.values():
+            with contextlib.suppress(OSError):  # TensorFlow will notice
+                peer.send(value)
 
 
 class _Waiting:
@@ -156,11 +246,23 @@ class _Waiting:
 
     def __init__(self, patience):
         self._start = self._said = time.monotonic()
-        self._patience = patience
+        self._patience, self._gone = patience, None
 
-    def report(self, whom, addresses):
-        now = time.monotonic()
-        where = ", ".join(addresses)
+    def report(self, whom, addresses, gone=False):
+        """Raises InputError when it was too long.
+
+        Args:
+            whom: is waited for, in words.
+            addresses: theirs.
+            gone: whether one of them was here, and went away.
+        """
+        now, where = time.monotonic(), ", ".join(addresses)
+        self._gone = (self._gone or now) if gone else None
+        if self._gone is not None and now - self._gone > _RETURN:
+            raise InputError(
+                f"A process of TF_CONFIG ({where}) went away before all had met, and didn't come "
+                f"back within {_RETURN:.0f} s. Start all of them again."
+            )
         if now - self._start > self._patience:
             raise InputError(
                 f"Waited {self._patience:.0f} s {whom} of TF_CONFIG ({where}); start the same "
@@ -171,44 +273,19 @@ class _Waiting:
             self._said = now
 
 
-def _is_closed(connection) -> bool:
-    """Whether the process at the other end has gone."""
-    connection.setblocking(False)
-    try:
-        return not connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False  # there, and silent
-    except OSError:
-        return True
-    finally:
-        connection.settimeout(5.0)
+def _is_of(message, index) -> bool:
+    """Whether a message has the form of those of processes, and is of this one."""
+    with contextlib.suppress(InputError):
+        check_form("A message", message, _MESSAGE)
+        return message["index"] == index and all(
+            isinstance(group, dict) for group in message["facts"].values()
+        )
+    return False
 
 
 def _host_and_port(address):
     host, port = address.rsplit(":", 1)
     return host.strip("[]"), int(port)
-
-
-def _send(connection, value):
-    connection.sendall(json.dumps(value).encode() + b"\n")
-
-
-def _receive(connection, waiting=None):
-    """One line of JSON; nothing of it is run."""
-    connection.settimeout(1.0 if waiting else 5.0)
-    received = b""
-    while not received.endswith(b"\n"):
-        try:
-            part = connection.recv(2**16)
-        except TimeoutError:
-            if waiting is None:
-                raise
-            waiting.report("for the other processes", ["all are asked"])
-            continue
-        received += part
-        if not part or len(received) > _MOST_BYTES:
-            raise ValueError("no line")
-    return json.loads(received)
 
 
 def _compare(index, facts, first):

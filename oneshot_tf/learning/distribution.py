@@ -98,7 +98,7 @@ def watching(strategy):
     """Turns the end of another process into one line, within about half a minute.
 
     Raises:
-        InputError: in place of TensorFlow's error.
+        InputError: instead of TensorFlow's error.
     """
     try:
         yield
@@ -151,7 +151,7 @@ def check_alike(what: str, *values) -> None:
     text = json.dumps(values, sort_keys=True)
     if len(set(of_all_workers(zlib.crc32(text.encode()) >> 1))) > 1:
         raise InputError(
-            f"The processes of TF_CONFIG find different {what}; needed are the same for all."
+            f"The processes of TF_CONFIG find different {what}; they must be the same for all."
         )
 
 

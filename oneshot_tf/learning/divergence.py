@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.errors import InputError
-from oneshot_tf.files import check_form, read_json, write_json
+from oneshot_tf.files import check_form, check_run, read_json, write_json
 
+_MOST = 20  # --max_rollbacks
 _FACTOR = 0.5  # of the learning rate, each time that training goes back
 
 
@@ -32,18 +33,28 @@ class Rollbacks:
 
     Args:
         path: the file they are kept in; None for none.
+        owner: as of `Checkpoints`.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged, or of another run or net.
     """
 
-    def __init__(self, path):
-        self._path, self._rows = path, []
+    def __init__(self, path, owner: str | None = None):
+        self._path, self._owner, self._rows = path, owner, []
         if path is None or not path.exists():
             return
         value = read_json(path)
+        check_run(path, {"run_id": value.get("owner")}, owner)
         check_form(path, value, {"rollbacks": [{"diverged": int, "back_to": int}]})
         self._rows = value["rollbacks"]
+        if len(self._rows) > _MOST or any(
+            not 0 <= row["back_to"] < row["diverged"] for row in self._rows
+        ):
+            raise InputError(
+                f"{path} is damaged: it must hold at most {_MOST} rollbacks, each to a step before "
+                "that where the training diverged. Restore it, or remove it and the checkpoints "
+                "to start anew."
+            )
 
     def __len__(self):
         return len(self._rows)
@@ -57,7 +68,21 @@ class Rollbacks:
         """Training went back to after step `back_to`, having diverged at step `diverged`."""
         self._rows.append({"diverged": diverged, "back_to": back_to})
         if write:
-            write_json(self._path, {"rollbacks": self._rows})
+            write_json(self._path, {"owner": self._owner, "rollbacks": self._rows})
+
+
+def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp:
+    """The error that ends a training.
+
+    Args:
+        diverged: why it ends.
+        report: what was seen of that step.
+        kept, way_out: sentences on what is kept, and what to do.
+    """
+    return GaveUp(
+        f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
+        f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} {way_out}"
+    )
 
 
 def look_at(step, batch, number: int) -> dict:

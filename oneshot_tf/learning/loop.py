@@ -21,15 +21,15 @@ from oneshot_tf.learning.distribution import (
     of_all_workers,
     own_rows,
 )
-from oneshot_tf.learning.divergence import Diverged, GaveUp, Rollbacks, look_at
+from oneshot_tf.learning.divergence import Diverged, Rollbacks, gave_up, look_at
 from oneshot_tf.learning.metrics_log import last_line, truncate, words
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.learning.summaries import Summaries
-from oneshot_tf.opening import check_folder
 from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.threads import set_threads
 
 _REMEMBER_SECONDS = 30.0  # how far back one goes, at most about, to reach a step again
 
@@ -57,7 +57,8 @@ def fit_supernet(
         seed: of dropped paths, data order and augmentation.
         directory: where checkpoints and metrics.jsonl go; a training found
             there goes on where it stopped. None keeps nothing.
-        device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges.
+        device: `DeviceSettings`: intervals of logs and checkpoints, what to do if it diverges. Its
+            `threads` must be 0 or the number that TensorFlow started with.
         track: called as `track(step)` at each line of metrics.jsonl; the dict that it returns
             becomes a line of tracked.jsonl in `directory`.
         owner: text that tells this training from others; checkpoints carry it.
@@ -66,7 +67,8 @@ def fit_supernet(
         The last line of metrics: loss, cross_entropy, l2, accuracy, …
 
     Raises:
-        InputError: sizes don't fit the data, or a loss isn't finite.
+        InputError: sizes don't fit the data, TensorFlow started with another number of threads,
+            or a loss isn't finite.
         KeyboardInterrupt: interrupted; the state was saved in `directory`.
     """
     settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
@@ -116,11 +118,9 @@ class Loop:
             if name == "auto":
                 name = "cosine" if sampler is None else "constant"
             self.schedule = Factored(name, settings.learning_rate, num_steps)
+            momentum = settings.momentum
             self.optimizer = NesterovSGD(
-                self.schedule,
-                momentum=settings.momentum,
-                nesterov=settings.momentum > 0,
-                name="sgd",
+                self.schedule, momentum=momentum, nesterov=momentum > 0, name="sgd"
             )
             self.optimizer.build(net.trainable_variables)
         prepare = data.augmenter(settings.augmentation, seed)
@@ -130,11 +130,10 @@ class Loop:
         self.variables = net.variables + self.optimizer.variables
         self.track = track
         self.directory = None if directory is None else make_folder(directory)
-        for name in ("checkpoints", "tensorboard") if self.directory else ():
-            check_folder(self.directory / name, self.directory)
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict:
         """Trains from the newest checkpoint to the end; returns the last metrics."""
+        set_threads(device.threads)
         self.device, self.title = device, title
         self.checkpoints = self.metrics_file = self.tracked_file = None
         self.rollbacks = Rollbacks(None)
@@ -145,7 +144,7 @@ class Loop:
             self.metrics_file = self.directory / "metrics.jsonl"
             self.tracked_file = self.directory / "tracked.jsonl"
             self.summaries = Summaries(self.directory / "tensorboard")
-            self.rollbacks = Rollbacks(self.directory / "rollbacks.json")
+            self.rollbacks = Rollbacks(self.directory / "rollbacks.json", owner)
         while True:
             start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
             starts = of_all_workers(start)
@@ -215,10 +214,8 @@ class Loop:
         seed, factor = self.rollbacks.at(number, self.seed)
         self.schedule.factor.assign(factor)
         if self._coming != (number, seed):
-            rows = own_rows(self.batch_size)
-            self._batches = self.data.train.batches(
-                number, self.batch_size, seed, rows, self.distort
-            )
+            size, rows = self.batch_size, own_rows(self.batch_size)
+            self._batches = self.data.train.batches(number, size, seed, rows, self.distort)
         batch = next(self._batches)
         self._coming = number + 1, seed
         return local_batch(*batch)
@@ -285,9 +282,7 @@ class Loop:
         tracked = self.track(self._done) if self.track else None
         if self.metrics_file and is_chief():
             append_line(self.metrics_file, json.dumps(entry))
-            self.summaries.scalars(
-                self._done, {name: value for name, value in entry.items() if name != "step"}
-            )
+            self.summaries.scalars(self._done, {k: v for k, v in entry.items() if k != "step"})
             if tracked is not None:
                 append_line(self.tracked_file, json.dumps({"step": self._done, **tracked}))
         # Several processes read values at the same steps or not at all: when they save.
@@ -317,7 +312,7 @@ class Loop:
         way_out = "A new run with a lower --learning_rate may get further."
         if self.directory:
             steps = self.checkpoints.steps()
-            report["last_checkpoint"] = max(steps, default=None)
+            report |= {"last_checkpoint": max(steps, default=None), "owner": self.checkpoints.owner}
             if is_chief():
                 write_json(self.directory / "diverged.json", report)
             kept = (
@@ -336,11 +331,7 @@ class Loop:
                 kept += f" It went back {len(self.rollbacks)} times already (--max_rollbacks)."
             elif steps:
                 way_out = f"{way_out[:-1]}, and so may this one with --nan_policy=rollback."
-        raise GaveUp(
-            f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
-            f"{report['gradient_norm']}, learning rate {report['learning_rate']:g}. {kept} "
-            f"{way_out}"
-        )
+        raise gave_up(diverged, report, kept, way_out)
 
     def _diagnose(self, number, after) -> dict:
         """Goes to the step again from the values last known to be good, and looks at it.

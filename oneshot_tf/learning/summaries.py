@@ -1,9 +1,12 @@
 """TensorBoard's event files."""
 
+import pathlib
+
 import tensorflow as tf
 
 from oneshot_tf.errors import plain
 from oneshot_tf.files import make_folder, writing
+from oneshot_tf.opening import check_folder
 
 
 class Summaries:
@@ -11,10 +14,14 @@ class Summaries:
 
     Args:
         folder: where; made when there is something to write.
+
+    Raises:
+        InputError: the folder is a link that leads out of the one above it, or holds one.
     """
 
     def __init__(self, folder):
-        self.folder, self._writer = folder, None
+        self.folder, self._writer = pathlib.Path(folder), None
+        check_folder(self.folder, self.folder.parent)
 
     def scalars(self, step: int, values: dict) -> None:
         """Numbers by name."""

@@ -1,0 +1,179 @@
+"""How many threads compute, and what else around a program decides how its results are rounded.
+
+TensorFlow cuts an operation into parts by the number of threads that may share it, and adds up
+what the parts give. A floating-point sum depends on its order, so another number of threads
+gives other last digits, and training makes the difference grow. The number of cores that run
+the threads doesn't matter.
+"""
+
+import contextlib
+import os
+import pathlib
+import platform
+import re
+
+import tensorflow as tf
+
+from oneshot_tf.errors import InputError, short
+
+# Variables that are written down, and those of them that change no result or that
+# `num_threads` stands for.
+_KEPT = re.compile(r"(TF|DNNL|ONEDNN)_\w+|OMP_NUM_THREADS")
+_HARMLESS = re.compile(
+    r"TF_(CPP_\w+|CONFIG|NUM_INTRAOP_THREADS|NUM_INTEROP_THREADS)|OMP_NUM_THREADS"
+)
+_SHOWN = 6  # differences in a line
+_INSTRUCTIONS = re.compile(r"avx\w*|fma|amx\w*|sve\w*")
+# What `differences` needs of `surroundings`.
+FORM = {"intra_op_threads": int, "processor": str, "devices": [str], "tensorflow": str,
+        "variables": dict}  # fmt: skip
+
+
+def set_threads(number: int) -> None:
+    """Makes TensorFlow share each operation among this many threads, on however many cores.
+
+    Args:
+        number: at least 1; 0 leaves the number to TensorFlow.
+
+    Raises:
+        InputError: TensorFlow has started, with another number.
+    """
+    if not number:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(number)
+    except RuntimeError:
+        raise InputError(
+            f"--threads={number} must be set before TensorFlow starts, but in this process it "
+            f"has started with {num_threads()}. Start a new process; in Python, begin it with "
+            f"tf.config.threading.set_intra_op_parallelism_threads({number})."
+        ) from None
+
+
+def num_threads() -> int:
+    """Threads that may share one operation (TensorFlow's intra-op threads)."""
+    asked = tf.config.threading.get_intra_op_parallelism_threads()
+    return asked or _number("TF_NUM_INTRAOP_THREADS") or num_cores()
+
+
+def _num_operations() -> int:
+    """Operations that may run at a time (TensorFlow's inter-op threads)."""
+    asked = tf.config.threading.get_inter_op_parallelism_threads()
+    return asked or _number("TF_NUM_INTEROP_THREADS") or num_cores()
+
+
+def _number(variable) -> int:
+    """A whole number from the environment; 0 without one, as TensorFlow reads it."""
+    value = os.environ.get(variable, "").strip()
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0
+
+
+def num_cores() -> int:
+    """Cores that the system lets this process use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cgroup_cores(
+    groups=pathlib.Path("/proc/self/cgroup"), root=pathlib.Path("/sys/fs/cgroup")
+) -> float | None:
+    """Processor time that the control groups of this process allow, in cores.
+
+    Args:
+        groups: the file that names the process's groups (versions 1 and 2).
+        root: the folder of all groups.
+
+    Returns:
+        The lowest limit of the group and those around it; None without a limit.
+    """
+    limits = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = root / controllers if controllers else root
+            inside = pathlib.PurePosixPath(path.lstrip("/"))
+            limits += [_limit(top / folder) for folder in (inside, *inside.parents)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(folder) -> float | None:
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+        if float(quota) > 0:  # "max" is no number, and -1 is version 1's word for it
+            return float(quota) / float(period)
+    return None
+
+
+def _processor() -> str:
+    """The processor's model and the instructions that kernels are chosen by."""
+    facts = {}
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    model = facts.get("model name") or platform.processor() or platform.machine()
+    words = sorted(filter(_INSTRUCTIONS.fullmatch, facts.get("flags", "").split()))
+    return f"{model} ({' '.join(words)})" if words else model
+
+
+def surroundings() -> dict:
+    """What provenance.jsonl keeps of the machine and the environment, as JSON can hold it."""
+    return {
+        "cores": num_cores(),
+        "cgroup_cores": cgroup_cores(),
+        "intra_op_threads": num_threads(),
+        "inter_op_threads": _num_operations(),
+        "processor": _processor(),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "tensorflow": tf.__version__,
+        "variables": {k: v for k, v in sorted(os.environ.items()) if _KEPT.fullmatch(k)},
+    }
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What differs between two `surroundings` and may change results; none: an empty list."""
+    names = {
+        "intra_op_threads": "threads",
+        "processor": "the processor",
+        "tensorflow": "TensorFlow",
+    }
+    pairs = [(name, before[key], now[key]) for key, name in names.items()]
+    pairs.append(("devices", len(before["devices"]), len(now["devices"])))
+    old, new = before["variables"], now["variables"]
+    for name in sorted({*old, *new}):
+        if not _HARMLESS.fullmatch(name):
+            pairs.append((short(name), old.get(name, "not set"), new.get(name, "not set")))
+    return [f"{name}: {short(a)} then, {short(b)} now" for name, a, b in pairs if a != b]
+
+
+def going_on(before: dict, now: dict) -> str:
+    """The line to print when work goes on in other surroundings; empty if nothing differs.
+
+    Args:
+        before: the `surroundings` in which the work began; of the form `FORM`.
+        now: those of this process.
+    """
+    found = differences(before, now)
+    if not found:
+        return ""
+    if len(found) > _SHOWN:
+        found[_SHOWN:] = [f"{len(found) - _SHOWN} more"]
+    threads = before["intra_op_threads"]
+    way_out = (
+        f" To compute with as many threads as at first, give --threads={short(threads)}."
+        if threads != now["intra_op_threads"]
+        else ""
+    )
+    return (
+        f"This work began in other surroundings ({'; '.join(found)}). Results may differ from "
+        "those of a run that was not stopped: at first in the last digits, and training makes "
+        f"that grow (to 0.16 in a weight of a small net, after 60 steps).{way_out}"
+    )
