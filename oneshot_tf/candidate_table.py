@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -52,7 +53,7 @@ class Table:
     def candidates(self) -> list[Candidate]:
         """The candidates, in order."""
         known = {
-            name: [None if np.isnan(value) else value for value in getattr(self, name).tolist()]
+            name: [None if math.isnan(value) else value for value in getattr(self, name).tolist()]
             for name in ("candidate_accuracy", "cross_entropy", "divergence")
         }
         rest = (self.num_images, self.parameters, self.multiply_adds, self.rank)
