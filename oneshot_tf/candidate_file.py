@@ -194,8 +194,10 @@ def _own(path) -> str:
 
 def _number(text: str) -> float:
     """A number; NaN where there is none, which no text can say."""
-    value = float(text or "nan")
-    if text and np.isnan(value):
+    if not text:
+        return np.nan
+    value = float(text)
+    if value != value:
         raise ValueError("not a number")
     return value
 
@@ -203,6 +205,11 @@ def _number(text: str) -> float:
 def _converted(texts, name, where, convert, dtype, kind) -> np.ndarray:
     """The values of a column. The first that can't be converted is named."""
     values = np.empty(len(texts), dtype)
+    try:
+        values[:] = list(map(convert, texts))
+        return values
+    except (ValueError, OverflowError):  # InputError is a ValueError
+        pass
     for row, text in enumerate(texts):
         try:
             values[row] = convert(text)

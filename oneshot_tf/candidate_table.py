@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -52,7 +53,7 @@ class Table:
     def candidates(self) -> list[Candidate]:
         """The candidates, in order."""
         known = {
-            name: [None if np.isnan(value) else value for value in getattr(self, name).tolist()]
+            name: [None if math.isnan(value) else value for value in getattr(self, name).tolist()]
             for name in ("candidate_accuracy", "cross_entropy", "divergence")
         }
         rest = (self.num_images, self.parameters, self.multiply_adds, self.rank)
@@ -201,7 +202,7 @@ def _check_costs(table, run):
     words = "`{}` must be {}, which follows from the architecture; got {}."
     for name, right in zip(("parameters", "multiply_adds"), cost.costs(*net)):
         found = getattr(table, name)
-        table.refuse(found != right, words, name, right, found, fix=f"Correct it, or: {AGAIN}")
+        table.refuse(found != right, words, name, right, found)
 
 
 def _check_ranks(table, candidates):

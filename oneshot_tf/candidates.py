@@ -39,8 +39,9 @@ class Candidate:
     def __post_init__(self):
         # As the file has them, so that a ranking is the same before and after reading it.
         for name in ("candidate_accuracy", "cross_entropy", "divergence"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, round(getattr(self, name), 6))
+            value = getattr(self, name)
+            if value is not None and round(value, 6) != value:
+                object.__setattr__(self, name, round(value, 6))
 
     def row(self) -> list[str]:
         """The values of a line of candidates.csv, but for the run."""

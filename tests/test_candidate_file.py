@@ -11,6 +11,7 @@ from candidate_runs import begin, candidates, earlier, note_search
 
 import oneshot_tf as ost
 from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf.candidate_table import COLUMNS
 from oneshot_tf.candidates import ranked
 from oneshot_tf.space.reading import Reader
 
@@ -57,6 +58,13 @@ def test_a_damaged_line_is_named(space, file, line):
     with pytest.raises(ost.InputError, match="line 5.* Remove this line") as error:
         file.read()
     assert "\n" not in str(error.value)
+
+
+def test_a_file_without_lines_has_no_candidates(file):
+    assert file.read() == []
+    for text in ("", ",".join([*COLUMNS, "run"]) + "\n", "half a header"):
+        file.path.write_text(text)
+        assert file.read() == []
 
 
 def test_other_columns_are_refused(file):
