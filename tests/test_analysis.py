@@ -40,9 +40,7 @@ def nets(count, strength, runs=2, seed=0, parameters_too=False):
     for i in range(count):
         accuracies = tuple(0.9 + 0.01 * quality[i] + 0.002 * rng.normal(size=runs))
         size = int(1e6 + 1e5 * quality[i]) if parameters_too else int(rng.integers(10**6))
-        found.append(
-            Net(str(i), accuracies, ("stratified",), candidate[i], None, size, 2 * size)
-        )
+        found.append(Net(str(i), accuracies, ("stratified",), candidate[i], None, size, 2 * size))
     return found
 
 

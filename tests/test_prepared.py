@@ -82,20 +82,24 @@ def hostile_descriptions():
     yield "plain", plain
     yield "escaped name", plain.replace("type", "t\\u0079pe")
     yield "escaped value", plain.replace(EVIL, EVIL.replace(".", "\\u002e"))
-    yield "all escaped", plain.replace("type", unicode_escaped("type")).replace(
-        EVIL, unicode_escaped(EVIL)
+    yield (
+        "all escaped",
+        plain.replace("type", unicode_escaped("type")).replace(EVIL, unicode_escaped(EVIL)),
     )
     for spelling in ("pythonClassName", "python_class_name"):
         yield spelling, json.dumps({spelling: EVIL, "text": {}})
-        yield f"{spelling} of the image", json.dumps(
-            table({"image": {spelling: EVIL, "image": IMAGE["image"]}, "label": LABEL})
+        yield (
+            f"{spelling} of the image",
+            json.dumps(table({"image": {spelling: EVIL, "image": IMAGE["image"]}, "label": LABEL})),
         )
         yield f"{spelling} of json", json.dumps({spelling: EVIL, "jsonFeature": {"json": "{}"}})
-    yield "escaped class name", json.dumps(
-        {"pythonClassName": EVIL, "text": {}}
-    ).replace("Name", "Nam\\u0065")
-    yield "both spellings", json.dumps(
-        {**table({"image": IMAGE, "label": LABEL}), "python_class_name": EVIL}
+    yield (
+        "escaped class name",
+        json.dumps({"pythonClassName": EVIL, "text": {}}).replace("Name", "Nam\\u0065"),
+    )
+    yield (
+        "both spellings",
+        json.dumps({**table({"image": IMAGE, "label": LABEL}), "python_class_name": EVIL}),
     )
     yield "type beside", json.dumps({**table({"image": IMAGE, "label": LABEL}), "type": EVIL,
                                      "content": {}})  # fmt: skip
@@ -112,7 +116,7 @@ def hostile_descriptions():
     yield "BOM", "\ufeff" + plain
     yield "UTF-16", plain.encode("utf-16")
     yield "UTF-32", plain.encode("utf-32")
-    yield "comment", f'/* */ {plain}'
+    yield "comment", f"/* */ {plain}"
     yield "deep", "[" * 100_000
     yield "deep objects", '{"type":' * 50_000
     yield "long number", plain.replace("{}", "9" * 10_000)
@@ -249,7 +253,7 @@ def test_names_that_would_fetch_code_or_lead_elsewhere(copy, payload, name):
 
 
 def test_programs_import_nothing_from_the_current_folder(tmp_path):
-    """"python -m" would: a file there that is called like a package, or run directories."""
+    """ "python -m" would: a file there that is called like a package, or run directories."""
     for name in ("numpy", "tempfile", "absl", "keras", "runs"):
         (tmp_path / f"{name}.py").write_text("open('PWNED', 'w').close()\nraise SystemExit(3)\n")
     root = str(pathlib.Path(__file__).parent.parent)

@@ -87,7 +87,10 @@ def start(program, directory):
         train: groups,
         search: (settings.SearchSettings(num_candidates=2), place, device),  # one more
         retrain: (
-            settings.RetrainSettings(top=1, count=1), settings.TrainSettings(), device, place
+            settings.RetrainSettings(top=1, count=1),
+            settings.TrainSettings(),
+            device,
+            place,
         ),
         export: (settings.ExportSettings(), place),
         analyze: (settings.AnalyzeSettings(),),

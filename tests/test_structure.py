@@ -52,10 +52,28 @@ ALLOWED = {
     "search_record": {"errors", "files"},
     "tuner_worker": {"errors"},
     "results": {"errors", "files", "printable", "run_config", "settings", "space"},
-    "analysis": {"errors", "files", "printable", "settings", "space", "candidates",
-                 "candidate_file", "results"},  # fmt: skip
-    "records": {"errors", "files", "locks", "opening", "printable", "run_config", "settings",
-                "space", "data", "threads"},  # fmt: skip
+    "analysis": {
+        "errors",
+        "files",
+        "printable",
+        "settings",
+        "space",
+        "candidates",
+        "candidate_file",
+        "results",
+    },  # fmt: skip
+    "records": {
+        "errors",
+        "files",
+        "locks",
+        "opening",
+        "printable",
+        "run_config",
+        "settings",
+        "space",
+        "data",
+        "threads",
+    },  # fmt: skip
 }
 PROGRAMS = {
     "train",

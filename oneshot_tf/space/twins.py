@@ -23,6 +23,7 @@ from oneshot_tf.space.architecture import Architecture, Choice
 
 _MOST_CHOICES = 2**16  # that are remembered
 
+
 def canonical(architecture: Architecture) -> Architecture:
     """The least of an architecture's twins, itself among them; equal for all of them.
 
