@@ -11,9 +11,9 @@ import numpy as np
 
 from oneshot_tf.candidate_table import AGAIN, COLUMNS, Run, Table, check_all, check_measured
 from oneshot_tf.candidates import Candidate
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import append_line, read_text, write_atomically
 from oneshot_tf.space.reading import Reader
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import append_line, read_text, write_atomically
 
 # The last column: the first digits of the run's id, and a checksum of the line without its rank.
 # Runs that an earlier version began have no id and no such column.

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.printable import command
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.printable import command
 
 _PER_BUCKET = 4
 

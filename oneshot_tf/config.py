@@ -12,11 +12,11 @@ import sys
 
 from absl import flags
 
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import read_text
-from oneshot_tf.interrupts import Interrupted, listen
-from oneshot_tf.output import printing
-from oneshot_tf.printable import printable
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import read_text
+from oneshot_tf.system.interrupts import Interrupted, listen
+from oneshot_tf.system.output import printing
+from oneshot_tf.system.printable import printable
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # As installed, and as in a checkout.

@@ -2,9 +2,9 @@
 
 from oneshot_tf import config, settings
 from oneshot_tf.analysis.drawing import draw_cell
-from oneshot_tf.files import write_atomically
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import OPERATIONS, CellSpace
+from oneshot_tf.system.files import write_atomically
 
 
 def main(draw) -> None:

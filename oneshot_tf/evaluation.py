@@ -13,11 +13,11 @@ import psutil
 import tensorflow as tf
 
 from oneshot_tf.devices import accelerators
-from oneshot_tf.errors import InputError
 from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.space import cost
+from oneshot_tf.system.errors import InputError
 
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
 _ACCELERATOR_IMAGES = 1024

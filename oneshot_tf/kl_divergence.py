@@ -5,10 +5,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
 from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.strategies import PathDropout
+from oneshot_tf.system.errors import InputError
 
 _NUM_REFERENCES = 8
 _REFERENCE_RATE = 1e-8  # section 5: nearly all paths on

@@ -17,13 +17,13 @@ from oneshot_tf import config, settings
 from oneshot_tf.compiler import compile_elsewhere
 from oneshot_tf.data.dataset import augment, normalize
 from oneshot_tf.devices import assumed
-from oneshot_tf.errors import InputError, plain
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
+from oneshot_tf.system.errors import InputError, plain
 
 _PATIENCE = 3600.0  # seconds a compilation
 _CLASSES = {"cifar10": 10, "digits": 10, "cifar100": 100, "imagenet2012": 1000}

@@ -12,10 +12,10 @@ import time
 import numpy as np
 
 from oneshot_tf.chances import chances, noise_ratio
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import check_run, read_arrays, write_arrays
-from oneshot_tf.interrupts import held
-from oneshot_tf.progress import pieces
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import check_run, read_arrays, write_arrays
+from oneshot_tf.system.interrupts import held
+from oneshot_tf.system.progress import pieces
 
 _FIRST_IMAGES = 128
 _GROWTH = 1.25

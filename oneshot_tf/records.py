@@ -27,8 +27,12 @@ from importlib import metadata
 
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import (
+from oneshot_tf.run_config import new_config, read_config
+from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
+from oneshot_tf.space.cell_space import CellSpace, bender2018
+from oneshot_tf.space.stacking import Stack
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import (
     append_line,
     make_folder,
     read_json,
@@ -38,13 +42,9 @@ from oneshot_tf.files import (
     write_atomically,
     write_json,
 )
-from oneshot_tf.locks import locked
-from oneshot_tf.opening import check_folder
-from oneshot_tf.printable import command
-from oneshot_tf.run_config import new_config, read_config
-from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
-from oneshot_tf.space.cell_space import CellSpace, bender2018
-from oneshot_tf.space.stacking import Stack
+from oneshot_tf.system.locks import locked
+from oneshot_tf.system.opening import check_folder
+from oneshot_tf.system.printable import command
 from oneshot_tf.threads import FORM, going_on, surroundings
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.

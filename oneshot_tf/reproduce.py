@@ -11,11 +11,11 @@ import subprocess
 import sys
 
 from oneshot_tf import config, settings
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import user_path
-from oneshot_tf.interrupts import Interrupted
-from oneshot_tf.opening import check_folder
-from oneshot_tf.printable import command
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import user_path
+from oneshot_tf.system.interrupts import Interrupted
+from oneshot_tf.system.opening import check_folder
+from oneshot_tf.system.printable import command
 
 _SELECTIONS = ("top", "small", "random", "all_on")
 

@@ -5,13 +5,13 @@ import pathlib
 
 import numpy as np
 
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import check_form, check_run, read_json, write_atomically
-from oneshot_tf.printable import printable
 from oneshot_tf.run_config import stored_settings
 from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import check_form, check_run, read_json, write_atomically
+from oneshot_tf.system.printable import printable
 
 _ROUNDING = 1e-6  # of means
 _OF_AN_IMAGE = 0.01  # accuracies were single precision once

@@ -5,8 +5,6 @@ import math
 import re
 import uuid
 
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import check_form, read_json
 from oneshot_tf.settings import (
     DataSettings,
     DeviceSettings,
@@ -14,6 +12,8 @@ from oneshot_tf.settings import (
     OneShotSettings,
     TrainSettings,
 )
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import check_form, read_json
 
 GROUPS = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings,
           "one_shot": OneShotSettings, "device": DeviceSettings}  # fmt: skip

@@ -11,8 +11,8 @@ import tensorflow as tf
 from oneshot_tf.data import serving_decoder
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
-from oneshot_tf.errors import InputError, plain, short
-from oneshot_tf.files import (
+from oneshot_tf.system.errors import InputError, plain, short
+from oneshot_tf.system.files import (
     beside_of,
     make_folder,
     remove_folder,

@@ -17,9 +17,9 @@ from PIL import Image
 from oneshot_tf.data import images
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.headers import ORIENTATION_TAG
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import writing
 from oneshot_tf.saved_model_graph import check_graph
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import writing
 
 _TOLERANCE = 1e-5
 _SIZES = ((37, 53), (64, 48), (9, 20))  # of images, besides the net's own

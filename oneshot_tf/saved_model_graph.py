@@ -10,7 +10,7 @@ import pathlib
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.system.errors import InputError, short
 
 _MOST_BYTES = 2**28
 # All of these compute, read variables, or call functions that are checked in the same way.

@@ -15,9 +15,7 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, print_top, ranked
-from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.files import checksum, read_json, write_json
 from oneshot_tf.forward import NotFinite
 from oneshot_tf.kl_divergence import divergence_evaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
@@ -31,8 +29,6 @@ from oneshot_tf.learning.distribution import (
 )
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.printable import command
-from oneshot_tf.progress import Progress, pieces
 from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import read_results
@@ -40,6 +36,10 @@ from oneshot_tf.search_record import begin_search, check_same_search, made_with
 from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import checksum, read_json, write_json
+from oneshot_tf.system.printable import command
+from oneshot_tf.system.progress import Progress, pieces
 from oneshot_tf.threads import set_threads
 
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part

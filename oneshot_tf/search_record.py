@@ -1,7 +1,7 @@
 """search.json: what candidates.csv was made with, so that no other search adds to it."""
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import check_run, read_json, write_json
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import check_run, read_json, write_json
 
 _BEFORE = {"skip_twins": False}  # what searches did that say nothing of it
 

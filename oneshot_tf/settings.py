@@ -8,8 +8,8 @@ the fields into flags; nothing else knows of flags.
 import dataclasses
 import math
 
-from oneshot_tf.errors import InputError
 from oneshot_tf.space.stacking import Stack
+from oneshot_tf.system.errors import InputError
 
 _LARGEST = 2**31 - 1  # numbers of steps are int32 in the graph
 

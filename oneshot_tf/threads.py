@@ -14,7 +14,7 @@ import re
 
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.system.errors import InputError, short
 
 # Variables that are written down. By name, because Terraform's begin with TF_ too, and some of
 # those are secrets. Then those of them that change no result or that `num_threads` stands for.

@@ -10,8 +10,6 @@ import dataclasses
 from oneshot_tf import config, settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import user_path
 from oneshot_tf.kl_divergence import Tracker
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.distribution import (
@@ -24,12 +22,14 @@ from oneshot_tf.learning.distribution import (
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.printable import command
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.sizes import check_one_shot
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import user_path
+from oneshot_tf.system.printable import command
 from oneshot_tf.threads import set_threads
 
 

@@ -23,26 +23,26 @@ from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import ranked
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.errors import InputError
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
-from oneshot_tf.files import (
+from oneshot_tf.forward import NotFinite
+from oneshot_tf.learning.divergence import GaveUp
+from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.records import RunDirectory, check_same
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import bender2018
+from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import (
     check_form,
     read_json,
     remove_folder,
     write_atomically,
     write_json,
 )
-from oneshot_tf.forward import NotFinite
-from oneshot_tf.learning.divergence import GaveUp
-from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
-from oneshot_tf.locks import locked
-from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.printable import command, csv_text
-from oneshot_tf.records import RunDirectory, check_same
-from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import bender2018
-from oneshot_tf.strategies import PathDropout, RandomSearch
+from oneshot_tf.system.locks import locked
+from oneshot_tf.system.printable import command, csv_text
 from oneshot_tf.threads import set_threads
 from oneshot_tf.tuner_worker import tuner_worker
 

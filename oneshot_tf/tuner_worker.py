@@ -4,7 +4,7 @@ import os
 import re
 import socket
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 

@@ -200,7 +200,7 @@ def test_a_tpu_that_does_not_answer():
 def test_a_wait_ends_that_lets_no_thread_run():
     """As TensorFlow's for other processes: it keeps Python's lock, and hears no signal."""
     code = (
-        "import ctypes\nfrom oneshot_tf.interrupts import ending_after\n"
+        "import ctypes\nfrom oneshot_tf.system.interrupts import ending_after\n"
         "with ending_after(1.0, 'Nobody came.'):\n    ctypes.PyDLL(None).sleep(100)"
     )
     started = time.monotonic()

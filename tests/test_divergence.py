@@ -8,11 +8,11 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.data.dataset import Split
-from oneshot_tf.files import read_arrays, write_arrays
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Diverged
 from oneshot_tf.learning.loop import Loop
 from oneshot_tf.settings import DeviceSettings
+from oneshot_tf.system.files import read_arrays, write_arrays
 
 STEPS = 12
 SETTINGS = ost.TrainSettings(

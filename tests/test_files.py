@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import files, opening
-from oneshot_tf.locks import locked
+from oneshot_tf.system import files, opening
+from oneshot_tf.system.locks import locked
 
 
 def tree(folder):
@@ -241,7 +241,7 @@ import sys, types
 package = types.ModuleType("oneshot_tf")
 package.__path__ = [{str(pathlib.Path(ost.__file__).parent)!r}]
 sys.modules["oneshot_tf"] = package
-from oneshot_tf.locks import locked
+from oneshot_tf.system.locks import locked
 with locked(sys.argv[1]): input()
 """
 

@@ -21,11 +21,11 @@ from oneshot_tf import config, records, results
 from oneshot_tf import settings as ours
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
-from oneshot_tf.files import read_arrays, write_arrays, write_json
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.space import cost
+from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
 SPACE = ost.bender2018()

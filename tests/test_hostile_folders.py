@@ -25,9 +25,9 @@ from oneshot_tf import (
 )
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
-from oneshot_tf.files import read_arrays, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.space import cost
+from oneshot_tf.system.files import read_arrays, write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever
 DEVICE = settings.DeviceSettings(distribution="cpu")

@@ -203,7 +203,7 @@ import sys, types
 package = sys.modules["oneshot_tf"] = types.ModuleType("oneshot_tf")
 package.__path__ = ["oneshot_tf"]  # without TensorFlow, which takes long to import
 from oneshot_tf.learning.cluster import Cluster
-from oneshot_tf.interrupts import listen
+from oneshot_tf.system.interrupts import listen
 listen()
 print("here", flush=True)
 Cluster(tuple(sys.argv[2:]), int(sys.argv[1])).meet({}, 60.0)

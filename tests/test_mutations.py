@@ -18,7 +18,6 @@ from conftest import complete_result
 import oneshot_tf as ost
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, ranked
-from oneshot_tf.files import append_line, check_run, read_json, read_json_lines, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
@@ -32,6 +31,7 @@ from oneshot_tf.settings import (
     TrainSettings,
 )
 from oneshot_tf.space import cost
+from oneshot_tf.system.files import append_line, check_run, read_json, read_json_lines, write_json
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "run_scripts"))
 import mutations

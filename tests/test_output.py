@@ -12,9 +12,9 @@ import pytest
 
 import oneshot_tf
 from oneshot_tf.analysis.page import Page
-from oneshot_tf.errors import InputError
-from oneshot_tf.output import Output
-from oneshot_tf.printable import command, csv_text, printable
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.output import Output
+from oneshot_tf.system.printable import command, csv_text, printable
 
 DRAW = [sys.executable, "-m", "oneshot_tf.draw", "prev1:sep3x3"]
 
@@ -165,7 +165,8 @@ import sys, types
 package = types.ModuleType("oneshot_tf")
 package.__path__ = [{str(pathlib.Path(oneshot_tf.__file__).parent)!r}]
 sys.modules["oneshot_tf"] = package
-from oneshot_tf import config, errors
+from oneshot_tf import config
+from oneshot_tf.system import errors
 def main():
     for _ in range(3): print("printed")
     print("printed", flush=True)

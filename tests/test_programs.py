@@ -18,10 +18,11 @@ import tensorflow as tf
 from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf import export, interrupts, predict, records, retrain, search, settings
+from oneshot_tf import export, predict, records, retrain, search, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
+from oneshot_tf.system import interrupts
 
 ROOT = pathlib.Path(__file__).parent.parent
 SMALL = """--dataset=digits

@@ -12,10 +12,10 @@ import pytest
 from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf.locks import locked
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import VERSION, facts_of
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
+from oneshot_tf.system.locks import locked
 
 GROUPS = {
     "model": ModelSettings(filters=8),
@@ -205,7 +205,7 @@ def test_one_holder_at_a_time_or_several_who_share(tmp_path):
 
 HOLD = """
 import sys, time
-from oneshot_tf.locks import locked
+from oneshot_tf.system.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -244,7 +244,7 @@ def test_what_a_kill_left_is_removed(directory):
 
 STOP = """
 import sys, time
-from oneshot_tf.interrupts import Interrupted, held, listen
+from oneshot_tf.system.interrupts import Interrupted, held, listen
 listen()
 try:
     with held():

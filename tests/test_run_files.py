@@ -11,7 +11,6 @@ import oneshot_tf as ost
 from oneshot_tf import analyze, export, retrain, search, settings, train
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
-from oneshot_tf.files import checksum, read_json, read_json_lines, write_json
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
@@ -20,6 +19,7 @@ from oneshot_tf.results import owner_of, read_results
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.sizes import check_one_shot, one_shot_parameters
 from oneshot_tf.space import cost
+from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"
 SPACE, STACK = ost.bender2018(1), ost.Stack(1, 4)

@@ -12,9 +12,9 @@ import pytest
 
 import oneshot_tf as ost
 from oneshot_tf import config, reproduce, settings, threads
-from oneshot_tf.errors import InputError
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
+from oneshot_tf.system.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -3,8 +3,8 @@
 import html
 import pathlib
 
-from oneshot_tf.files import make_folder, write_atomically
-from oneshot_tf.printable import csv_text, printable
+from oneshot_tf.system.files import make_folder, write_atomically
+from oneshot_tf.system.printable import csv_text, printable
 
 _STYLE = """
 body { font: 16px/1.5 sans-serif; margin: 0 auto; padding: 1rem; max-width: 60rem; color: #222 }

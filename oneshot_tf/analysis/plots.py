@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from oneshot_tf.printable import printable
+from oneshot_tf.system.printable import printable
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

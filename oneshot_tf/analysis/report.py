@@ -9,10 +9,10 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import measured, order_key
-from oneshot_tf.files import read_json_lines
-from oneshot_tf.printable import command
 from oneshot_tf.results import read_results
 from oneshot_tf.settings import DataSettings, OneShotSettings
+from oneshot_tf.system.files import read_json_lines
+from oneshot_tf.system.printable import command
 
 
 class Report:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from oneshot_tf.data import checksums
 from oneshot_tf.data.inventory import Inventory, Part, count_up
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 _AUGMENTATION_STREAM = 1  # folded into the seed: draws other than path dropout's
 

@@ -20,8 +20,8 @@ from oneshot_tf.data.images import BadImages, decode, resize
 from oneshot_tf.data.inventory import Inventory, Part, count_up
 from oneshot_tf.data.listing import PassedOver, find_parts, list_classes, printable
 from oneshot_tf.data.streaming import FileReader, StreamedSplit
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import user_path
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import user_path
 
 _TEST_PART = 6  # one image of so many is held out as a test image
 _TEST_SEED, _VALIDATION_SEED, _ORDER_SEED = 1, 0, 2

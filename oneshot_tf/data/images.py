@@ -19,7 +19,7 @@ from oneshot_tf.data.pixels import (
     upright,
 )
 from oneshot_tf.data.serving_decoder import with_alpha_on_white
-from oneshot_tf.errors import InputError, plain
+from oneshot_tf.system.errors import InputError, plain
 
 # Lower-case suffixes of files that are looked at; what a file is, its first bytes say.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from oneshot_tf.data.images import SUFFIXES
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 _ROLES = {"train": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "test": "test"}  # fmt: skip

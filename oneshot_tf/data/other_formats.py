@@ -29,7 +29,7 @@ from oneshot_tf.data.pixels import (
     on_white,
     upright,
 )
-from oneshot_tf.errors import plain
+from oneshot_tf.system.errors import plain
 
 _BITS_TAG = 258
 

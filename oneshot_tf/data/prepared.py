@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.system.errors import InputError, short
 
 _MOST_BYTES = 2**24  # of a description; ImageNet's have less than 2**17
 _MOST_CLASSES, _MOST_PIXELS = 10**6, 2**16

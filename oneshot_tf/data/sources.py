@@ -6,7 +6,7 @@ from oneshot_tf.data import arrays, folders
 from oneshot_tf.data.dataset import Dataset, Split, make_dataset, with_inventory
 from oneshot_tf.data.images import resize
 from oneshot_tf.data.listing import printable
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 _DEFAULT_SIZE = 32
 

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 
 from oneshot_tf.data.listing import printable
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 
 def shares(available: np.ndarray, total: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from oneshot_tf.data.images import (
     is_upright_jpeg,
     resize,
 )
-from oneshot_tf.errors import InputError, plain
+from oneshot_tf.system.errors import InputError, plain
 
 _AHEAD = 2  # batches decoded before they are asked for
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)

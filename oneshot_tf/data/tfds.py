@@ -13,7 +13,7 @@ from etils import epath
 from oneshot_tf.data import checksums, dataset, prepared
 from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
 from oneshot_tf.data.streaming import RecordReader, StreamedSplit
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 _RECORDS = ".tfrecord"
 

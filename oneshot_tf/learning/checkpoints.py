@@ -11,9 +11,9 @@ import re
 
 import numpy as np
 
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import array_shapes, make_folder, read_arrays, write_arrays
-from oneshot_tf.opening import check_folder
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import array_shapes, make_folder, read_arrays, write_arrays
+from oneshot_tf.system.opening import check_folder
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the
 # optimizer's momentum.

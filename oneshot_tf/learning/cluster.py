@@ -16,9 +16,9 @@ import socket
 import time
 from multiprocessing.connection import wait
 
-from oneshot_tf.errors import InputError, short
-from oneshot_tf.files import check_form
 from oneshot_tf.learning.messages import ANSWER, NoMessage, Peer
+from oneshot_tf.system.errors import InputError, short
+from oneshot_tf.system.files import check_form
 
 _PATIENCE = 600.0  # seconds that the processes wait for each other
 _RETURN = 120.0  # seconds in which one that went away must be back

@@ -10,9 +10,9 @@ from importlib import metadata
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError, plain, short
-from oneshot_tf.interrupts import ending_after
 from oneshot_tf.learning.cluster import Cluster
+from oneshot_tf.system.errors import InputError, plain, short
+from oneshot_tf.system.interrupts import ending_after
 
 _LOCAL = {"run_dir", "data_dir", "download"}  # may differ between machines
 _TPU_ANSWERS, _TPU_STARTS = 20.0, 600.0  # seconds that a TPU may take

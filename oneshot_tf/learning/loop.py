@@ -9,9 +9,6 @@ import time
 import keras
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import append_line, make_folder, write_json
-from oneshot_tf.interrupts import Interrupted, held
 from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
 from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.distribution import (
@@ -27,8 +24,11 @@ from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.learning.summaries import Summaries
-from oneshot_tf.progress import Progress
 from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import append_line, make_folder, write_json
+from oneshot_tf.system.interrupts import Interrupted, held
+from oneshot_tf.system.progress import Progress
 from oneshot_tf.threads import set_threads
 
 _REMEMBER_SECONDS = 30.0  # how far back one goes, at most about, to reach a step again

@@ -2,7 +2,7 @@
 
 import json
 
-from oneshot_tf.files import read_json_lines, write_atomically
+from oneshot_tf.system.files import read_json_lines, write_atomically
 
 
 def truncate(metrics_file, start: int) -> None:

@@ -17,8 +17,8 @@ import os
 import tensorflow as tf
 
 from oneshot_tf.devices import accelerators
-from oneshot_tf.errors import InputError
 from oneshot_tf.learning.losses import cross_entropy, l2_shares, masked_l2
+from oneshot_tf.system.errors import InputError
 
 
 def count_turns(batch_size, ghost_batch_size, device_batch_size, num_replicas) -> int:

@@ -4,9 +4,9 @@ import pathlib
 
 import tensorflow as tf
 
-from oneshot_tf.errors import plain
-from oneshot_tf.files import make_folder, writing
-from oneshot_tf.opening import check_folder
+from oneshot_tf.system.errors import plain
+from oneshot_tf.system.files import make_folder, writing
+from oneshot_tf.system.opening import check_folder
 
 
 class Summaries:

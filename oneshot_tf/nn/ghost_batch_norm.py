@@ -8,7 +8,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 # Measured forward and backward on CPU: normalising all ghost batches in one go wins on small
 # tensors (fewer kernels), the fused kernel, one call a ghost batch, on larger ones.

@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
 from oneshot_tf.nn.network import Network
 from oneshot_tf.nn.paths import MaskedPaths, SkippedPaths
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack, unit_usage
+from oneshot_tf.system.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="oneshot_tf")

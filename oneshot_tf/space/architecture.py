@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from oneshot_tf.errors import InputError, short
+from oneshot_tf.system.errors import InputError, short
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _EXAMPLE = "prev1+prev2:sep3x3 | block0:identity+max3x3"

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from oneshot_tf.errors import InputError, short
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.twins import canonical, num_distinct
+from oneshot_tf.system.errors import InputError, short
 
 OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3", "avg3x3")
 """The seven operations of section 3.1, in the order of the paths."""

@@ -8,8 +8,8 @@ settle what its text leaves open.
 import dataclasses
 import numbers
 
-from oneshot_tf.errors import InputError
 from oneshot_tf.space.cell_space import KEEP_CONSTANTS, CellSpace
+from oneshot_tf.system.errors import InputError
 
 _PAPERS_REDUCTIONS = 2  # for CIFAR-10
 

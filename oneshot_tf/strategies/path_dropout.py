@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.errors import InputError
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.system.errors import InputError
 
 SCHEDULES = ("linear", "constant")
 _ONE = 1 << 30  # rates are compared as integers: float draws differ between XLA and not

@@ -10,7 +10,7 @@ import os
 import pathlib
 import stat
 
-from oneshot_tf.errors import InputError
+from oneshot_tf.system.errors import InputError
 
 _CHUNK = 2**20
 _KINDS = (

@@ -19,9 +19,9 @@ import zlib
 
 import numpy as np
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.opening import check_length, entries_below, open_file, read_bytes
-from oneshot_tf.printable import printable
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.opening import check_length, entries_below, open_file, read_bytes
+from oneshot_tf.system.printable import printable
 
 _WRITING = ".writing"
 _LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)

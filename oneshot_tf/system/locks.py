@@ -9,10 +9,10 @@ import shlex
 import socket
 import sys
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.files import check_form, make_folder, read_json, writing
-from oneshot_tf.opening import open_file
-from oneshot_tf.printable import printable
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import check_form, make_folder, read_json, writing
+from oneshot_tf.system.opening import open_file
+from oneshot_tf.system.printable import printable
 
 _HOLDER = {"pid": int, "host": str, "command": [str]}
 

@@ -7,8 +7,8 @@ import contextlib
 import os
 import sys
 
-from oneshot_tf.errors import InputError
-from oneshot_tf.printable import printable
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.printable import printable
 
 _SIGPIPE_EXIT = 141  # as a shell reports a program that ended because its reader had
 

@@ -1,0 +1,1 @@
+"""How is nothing lost? Files, locks, interrupts, output."""
