@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from oneshot_tf.devices import accelerators
+from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone

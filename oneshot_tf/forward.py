@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.devices import accelerators
+from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.system.errors import InputError
 
 _TPU_BLOCK = 16  # architectures a call and replica

@@ -16,7 +16,7 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.compiler import compile_elsewhere
 from oneshot_tf.data.dataset import augment, normalize
-from oneshot_tf.devices import assumed
+from oneshot_tf.devices.accelerators import assumed
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep

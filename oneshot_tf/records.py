@@ -27,6 +27,7 @@ from importlib import metadata
 
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.sources import load_data
+from oneshot_tf.devices.threads import FORM, going_on, surroundings
 from oneshot_tf.run_config import new_config, read_config
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
@@ -45,7 +46,6 @@ from oneshot_tf.system.files import (
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.opening import check_folder
 from oneshot_tf.system.printable import command
-from oneshot_tf.threads import FORM, going_on, surroundings
 
 # Settings that may differ when a run goes on, or is trained alone: they don't change results.
 FREE = {"run_dir", "data_dir", "download", "distribution", "threads",

@@ -17,9 +17,10 @@ from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Strata, ranked, select
 from oneshot_tf.data.inventory import format_short, warnings
+from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
+from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation import evaluate_standalone
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
@@ -32,7 +33,6 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_form, check_run, read_json, remove_leftovers, write_json
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command
-from oneshot_tf.threads import set_threads
 
 
 def main(run, retrain, train, device, location) -> None:

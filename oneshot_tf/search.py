@@ -15,11 +15,7 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, print_top, ranked
-from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.forward import NotFinite
-from oneshot_tf.kl_divergence import divergence_evaluator
-from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.distribution import (
+from oneshot_tf.devices.distribution import (
     check_alike,
     is_chief,
     make_strategy,
@@ -27,6 +23,11 @@ from oneshot_tf.learning.distribution import (
     of_all_workers,
     watching,
 )
+from oneshot_tf.devices.threads import set_threads
+from oneshot_tf.evaluation import CandidateEvaluator
+from oneshot_tf.forward import NotFinite
+from oneshot_tf.kl_divergence import divergence_evaluator
+from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.racing import Race
@@ -40,7 +41,6 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum, read_json, write_json
 from oneshot_tf.system.printable import command
 from oneshot_tf.system.progress import Progress, pieces
-from oneshot_tf.threads import set_threads
 
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time

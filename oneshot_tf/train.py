@@ -10,15 +10,16 @@ import dataclasses
 from oneshot_tf import config, settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.kl_divergence import Tracker
-from oneshot_tf.learning.defaults import with_sizes
-from oneshot_tf.learning.distribution import (
+from oneshot_tf.devices.distribution import (
     check_alike,
     is_chief,
     make_strategy,
     of_all_workers,
     watching,
 )
+from oneshot_tf.devices.threads import set_threads
+from oneshot_tf.kl_divergence import Tracker
+from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
@@ -30,7 +31,6 @@ from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
 from oneshot_tf.system.printable import command
-from oneshot_tf.threads import set_threads
 
 
 def main(run, data, model, train, one_shot, device) -> None:

@@ -23,6 +23,7 @@ from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import ranked
 from oneshot_tf.data.sources import load_data
+from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation import evaluate, evaluate_standalone
 from oneshot_tf.forward import NotFinite
 from oneshot_tf.learning.divergence import GaveUp
@@ -43,7 +44,6 @@ from oneshot_tf.system.files import (
 )
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command, csv_text
-from oneshot_tf.threads import set_threads
 from oneshot_tf.tuner_worker import tuner_worker
 
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective

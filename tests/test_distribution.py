@@ -15,8 +15,8 @@ import pytest
 from conftest import free_addresses, tf_config
 
 import oneshot_tf as ost
-from oneshot_tf.learning import distribution
-from oneshot_tf.learning.distribution import make_strategy
+from oneshot_tf.devices.accelerators import distribution
+from oneshot_tf.devices.distribution import make_strategy
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPT = ROOT / "run_scripts" / "multi_worker_local.sh"

@@ -14,8 +14,8 @@ import pytest
 from conftest import free_addresses, tf_config
 
 import oneshot_tf as ost
-from oneshot_tf.learning import cluster
-from oneshot_tf.learning.cluster import Cluster
+from oneshot_tf.devices.accelerators import cluster
+from oneshot_tf.devices.cluster import Cluster
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -202,7 +202,7 @@ MEETS = """
 import sys, types
 package = sys.modules["oneshot_tf"] = types.ModuleType("oneshot_tf")
 package.__path__ = ["oneshot_tf"]  # without TensorFlow, which takes long to import
-from oneshot_tf.learning.cluster import Cluster
+from oneshot_tf.devices.cluster import Cluster
 from oneshot_tf.system.interrupts import listen
 listen()
 print("here", flush=True)

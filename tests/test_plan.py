@@ -9,7 +9,7 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf import compiler as compiler_program
 from oneshot_tf import plan, settings
-from oneshot_tf.devices import accelerators, assumed
+from oneshot_tf.devices.accelerators import accelerators, assumed
 
 GIB = 2**30
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import config, reproduce, settings, threads
+from oneshot_tf import config, reproduce, settings
+from oneshot_tf.devices import threads
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.system.errors import InputError

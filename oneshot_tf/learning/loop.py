@@ -9,15 +9,16 @@ import time
 import keras
 import tensorflow as tf
 
-from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
-from oneshot_tf.learning.defaults import default_batch_size
-from oneshot_tf.learning.distribution import (
+from oneshot_tf.devices.distribution import (
     is_chief,
     local_batch,
     num_workers,
     of_all_workers,
     own_rows,
 )
+from oneshot_tf.devices.threads import set_threads
+from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
+from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.divergence import Diverged, Rollbacks, gave_up, look_at
 from oneshot_tf.learning.metrics_log import last_line, truncate, words
 from oneshot_tf.learning.optimizers import NesterovSGD
@@ -29,7 +30,6 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import append_line, make_folder, write_json
 from oneshot_tf.system.interrupts import Interrupted, held
 from oneshot_tf.system.progress import Progress
-from oneshot_tf.threads import set_threads
 
 _REMEMBER_SECONDS = 30.0  # how far back one goes, at most about, to reach a step again
 

@@ -16,7 +16,7 @@ import os
 
 import tensorflow as tf
 
-from oneshot_tf.devices import accelerators
+from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.learning.losses import cross_entropy, l2_shares, masked_l2
 from oneshot_tf.system.errors import InputError
 

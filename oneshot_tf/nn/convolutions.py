@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from oneshot_tf.devices import accelerators
+from oneshot_tf.devices.accelerators import accelerators
 
 _NARROWEST = 8  # where the gradient below pays; measured in BUILD_NOTES.md
 

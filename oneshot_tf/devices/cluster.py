@@ -16,7 +16,7 @@ import socket
 import time
 from multiprocessing.connection import wait
 
-from oneshot_tf.learning.messages import ANSWER, NoMessage, Peer
+from oneshot_tf.devices.messages import ANSWER, NoMessage, Peer
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import check_form
 

@@ -10,7 +10,7 @@ from importlib import metadata
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.learning.cluster import Cluster
+from oneshot_tf.devices.cluster import Cluster
 from oneshot_tf.system.errors import InputError, plain, short
 from oneshot_tf.system.interrupts import ending_after
 

@@ -1,0 +1,1 @@
+"""Where does it run? Accelerators, threads, distribution."""
