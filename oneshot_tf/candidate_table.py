@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from oneshot_tf.candidates import Candidate, order_key
-from oneshot_tf.space import cost
+from oneshot_tf.cost import counts
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
@@ -200,7 +200,7 @@ def _check_costs(table, run):
     """Parameters and multiply-adds follow from the architecture."""
     net = (run.space, table.architecture, run.stack, run.num_classes, run.image_size)
     words = "`{}` must be {}, which follows from the architecture; got {}."
-    for name, right in zip(("parameters", "multiply_adds"), cost.costs(*net)):
+    for name, right in zip(("parameters", "multiply_adds"), counts.costs(*net)):
         found = getattr(table, name)
         table.refuse(found != right, words, name, right, found)
 

@@ -12,11 +12,11 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from oneshot_tf.cost import counts
 from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.space import cost
 from oneshot_tf.system.errors import InputError
 
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
@@ -145,7 +145,7 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
     """
     size = split.image_size
     stack = supernet.stack
-    ghost = ghost_batch_size * cost.activation_bytes(supernet.space, stack, size)
+    ghost = ghost_batch_size * counts.activation_bytes(supernet.space, stack, size)
     if accelerators():
         ghosts, in_flight = _ACCELERATOR_IMAGES // ghost_batch_size, 1
     else:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.compiler import compile_elsewhere
+from oneshot_tf.cost.compiled_graphs import compile_elsewhere
 from oneshot_tf.data.dataset import augment, normalize
 from oneshot_tf.devices.accelerators import assumed
 from oneshot_tf.learning.defaults import with_sizes

@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 
+from oneshot_tf.cost import counts
 from oneshot_tf.run_config import stored_settings
 from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
-from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import check_form, check_run, read_json, write_atomically
@@ -117,7 +117,7 @@ def _check_numbers(directory, path, result):
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from None
     counted = (space, architectures, stack, len(facts["class_names"]))
-    costs = zip(cost.parameters(*counted), cost.multiply_adds(*counted, facts["image_size"]))
+    costs = zip(counts.parameters(*counted), counts.multiply_adds(*counted, facts["image_size"]))
     for net, found in zip(nets, costs):
         for name, right in zip(("parameters", "multiply_adds"), map(int, found)):
             if net[name] != right:

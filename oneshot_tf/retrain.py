@@ -16,6 +16,7 @@ import numpy as np
 from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Strata, ranked, select
+from oneshot_tf.cost import counts
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.devices.threads import set_threads
@@ -27,7 +28,6 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.records import RunDirectory, check_same
 from oneshot_tf.results import mean_std, num_steps, owner_of, print_results
 from oneshot_tf.sizes import check_one_shot
-from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_form, check_run, read_json, remove_leftovers, write_json
@@ -241,8 +241,8 @@ class _Jobs:
     def _costs(self, architecture) -> dict:
         counted = (self.space, [architecture], self.stack, self.dataset.num_classes)
         return {
-            "parameters": int(cost.parameters(*counted)[0]),
-            "multiply_adds": int(cost.multiply_adds(*counted, self.dataset.image_size)[0]),
+            "parameters": int(counts.parameters(*counted)[0]),
+            "multiply_adds": int(counts.multiply_adds(*counted, self.dataset.image_size)[0]),
         }
 
     def _checkpoints(self, index, repeat) -> Checkpoints:

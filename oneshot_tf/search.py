@@ -15,6 +15,7 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, print_top, ranked
+from oneshot_tf.cost import counts
 from oneshot_tf.devices.distribution import (
     check_alike,
     is_chief,
@@ -34,7 +35,6 @@ from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import read_results
 from oneshot_tf.search_record import begin_search, check_same_search, made_with
-from oneshot_tf.space import cost
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 from oneshot_tf.system.errors import InputError
@@ -127,7 +127,7 @@ def restore_supernet(directory) -> tuple[Supernet, int]:
             f"{directory.path}, so it is not of this run. Remove it."
         )
     space, classes = directory.space(), len(directory.facts()["class_names"])
-    size = int(cost.parameters(space, [space.all_on()], model.stack(), classes)[0])
+    size = int(counts.parameters(space, [space.all_on()], model.stack(), classes)[0])
     try:
         checkpoints.check_size(steps, size)
         supernet = Supernet(space, model.stack(), classes, dtype=device.dtype)
@@ -280,7 +280,7 @@ class _Search:
 
     def _candidates(self, architectures, accuracies, entropies, images, divergences=None):
         image_size, classes = self.dataset.image_size, self.supernet.num_classes
-        costs = cost.costs(self.space, architectures, self.supernet.stack, classes, image_size)
+        costs = counts.costs(self.space, architectures, self.supernet.stack, classes, image_size)
         columns = zip(
             architectures,
             accuracies,

@@ -4,9 +4,9 @@ Only headers of arrays are read, so that a damaged setting such as the number of
 first build a net that takes minutes and all memory.
 """
 
+from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.settings import ModelSettings, OneShotSettings
-from oneshot_tf.space import cost
 
 
 def one_shot_parameters(directory) -> int:
@@ -17,7 +17,7 @@ def one_shot_parameters(directory) -> int:
     """
     space, stack = directory.space(), directory.group(ModelSettings, "model").stack()
     classes = len(directory.facts()["class_names"])
-    return int(cost.parameters(space, [space.all_on()], stack, classes)[0])
+    return int(counts.parameters(space, [space.all_on()], stack, classes)[0])
 
 
 def check_one_shot(directory) -> None:

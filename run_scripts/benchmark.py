@@ -167,7 +167,7 @@ def measure_floor(arguments):
     import tensorflow as tf
 
     from oneshot_tf import Stack, bender2018
-    from oneshot_tf.space import cost
+    from oneshot_tf.cost import counts
 
     space = bender2018()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
@@ -185,7 +185,7 @@ def measure_floor(arguments):
     stack = Stack(arguments.cells, arguments.filters)
     for task in ("evaluate", *RAMPS):
         rows = rows_of(task, space, arguments.ghosts)
-        each = cost.multiply_adds_of_masks(
+        each = counts.multiply_adds_of_masks(
             space, rows.reshape(-1, space.num_paths), stack, 10, arguments.image_size
         )
         images = 32 * each.mean() * rows.shape[1] * (1 if task == "evaluate" else 3)

@@ -127,8 +127,8 @@ def candidates(arguments) -> dict:
 
     import oneshot_tf as ost
     from oneshot_tf import evaluation
+    from oneshot_tf.cost import counts
     from oneshot_tf.data.dataset import Split
-    from oneshot_tf.space import cost
 
     size, ghosts, in_flight = arguments.image_size, arguments.ghosts, arguments.in_flight
     net = ost.Supernet(ost.bender2018(), ost.Stack(arguments.cells, arguments.filters), 10)
@@ -148,7 +148,7 @@ def candidates(arguments) -> dict:
         evaluator.outcomes(every)
         seconds.append(time.perf_counter() - started)
     images = 32 * ghosts * in_flight
-    each = cost.activation_bytes(net.space, net.stack, size)
+    each = counts.activation_bytes(net.space, net.stack, size)
     return {
         "rate": (len(every) * len(split) / np.array(seconds)).tolist(),
         "activations_mb": (peak_bytes() - before) / 1e6,

@@ -7,8 +7,8 @@ import numpy as np
 import oneshot_tf as ost
 from oneshot_tf import settings
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.records import RunDirectory
-from oneshot_tf.space import cost
 
 STACK, CLASSES, SIZE, IMAGES = ost.Stack(2, 4), 10, 8, 400
 
@@ -16,7 +16,7 @@ STACK, CLASSES, SIZE, IMAGES = ost.Stack(2, 4), 10, 8, 400
 def candidates(space, count=50):
     rng = np.random.default_rng(0)
     architectures = ost.RandomSearch(space, seed=0).propose(count)
-    costs = zip(*map(np.ndarray.tolist, cost.costs(space, architectures, STACK, CLASSES, SIZE)))
+    costs = zip(*map(np.ndarray.tolist, counts.costs(space, architectures, STACK, CLASSES, SIZE)))
     return [
         Candidate(a, int(rng.integers(IMAGES + 1)) / IMAGES, float(rng.random()), IMAGES, *each)
         for a, each in zip(architectures, costs)

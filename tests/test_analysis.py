@@ -23,10 +23,10 @@ from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, Strata, ranked, select
+from oneshot_tf.cost import counts
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
-from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -298,7 +298,7 @@ def add_candidates(directory, space, count=60):
     rng = np.random.default_rng(0)
     architectures = ost.RandomSearch(space, seed=0).propose(count)
     counted = (space, architectures, ost.Stack(6, 16), 2)
-    costs = zip(cost.parameters(*counted).tolist(), cost.multiply_adds(*counted, 8).tolist())
+    costs = zip(counts.parameters(*counted).tolist(), counts.multiply_adds(*counted, 8).tolist())
     rows = [
         Candidate(a, int(160 + 80 * rng.random()) / 400, 1.5, 400, *map(int, each), 0,
                   float(rng.random()) + 0.1)
@@ -356,8 +356,8 @@ def change(directory, name, **changes):
     stack = ost.Stack(6, result["retrain"]["filters"])
     for net in result["nets"]:
         counted = ost.bender2018(), [ost.Architecture.from_text(net["architecture"])], stack, 2
-        net["parameters"] = int(cost.parameters(*counted)[0])
-        net["multiply_adds"] = int(cost.multiply_adds(*counted, 8)[0])
+        net["parameters"] = int(counts.parameters(*counted)[0])
+        net["multiply_adds"] = int(counts.multiply_adds(*counted, 8)[0])
     path.write_text(json.dumps(complete_result(directory, result)))
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
+from oneshot_tf.cost.counts import usage
 from oneshot_tf.settings import ModelSettings
-from oneshot_tf.space.cost import usage
 from oneshot_tf.space.stacking import num_units
 
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import oneshot_tf as ost
+from oneshot_tf.cost.counts import activation_bytes
 from oneshot_tf.evaluation import plan_parts
-from oneshot_tf.space.cost import activation_bytes
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from oneshot_tf import config, records, results
 from oneshot_tf import settings as ours
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
 from oneshot_tf.run_config import facts_of
-from oneshot_tf.space import cost
 from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -173,7 +173,7 @@ def csv_file(tmp_path_factory, digits):
     directory = begin(tmp_path_factory.mktemp("csv"), digits)
     file = CandidateFile(directory)
     architectures = ost.RandomSearch(SPACE, 0).propose(4)
-    costs = zip(*cost.costs(SPACE, architectures, directory.stack(), 2, 8))
+    costs = zip(*counts.costs(SPACE, architectures, directory.stack(), 2, 8))
     file.write(
         Candidate(a, 0.5 - i / 100, 1.5, 100, *map(int, each), i + 1, 0.25)
         for i, (a, each) in enumerate(zip(architectures, costs))
@@ -218,8 +218,8 @@ def test_configurations(run, data):
 BEST = SPACE.sample(np.random.default_rng(0))
 SIZES = (SPACE, [BEST], ost.Stack(2, 2), 2)
 NET = {"architecture": str(BEST), "rank": 1, "candidate_accuracy": 0.5,
-       "parameters": int(cost.parameters(*SIZES)[0]),
-       "multiply_adds": int(cost.multiply_adds(*SIZES, 8)[0]), "folder": ["top/net_00/run_0"],
+       "parameters": int(counts.parameters(*SIZES)[0]),
+       "multiply_adds": int(counts.multiply_adds(*SIZES, 8)[0]), "folder": ["top/net_00/run_0"],
        "accuracies": [0.5], "mean": 0.5, "std": None}  # fmt: skip
 RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0},
           "evaluated_on": "test", "num_images": 10, "num_steps": 5, "nets": [NET, NET], "mean": 0.5,

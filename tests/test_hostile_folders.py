@@ -25,8 +25,8 @@ from oneshot_tf import (
 )
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.space import cost
 from oneshot_tf.system.files import read_arrays, write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever
@@ -71,7 +71,7 @@ def base(tmp_path_factory, digits):
     Checkpoints(path / "checkpoints", owner=owner).save(2, supernet.variables)
     chosen = ost.RandomSearch(space, 0).propose(1)
     net = (space, chosen, model.stack(), digits.num_classes)
-    costs = int(cost.parameters(*net)[0]), int(cost.multiply_adds(*net, 8)[0])
+    costs = int(counts.parameters(*net)[0]), int(counts.multiply_adds(*net, 8)[0])
     candidate = Candidate(chosen[0], 0.5, 1.0, 100, *costs)
     CandidateFile(directory).write([candidate])
     made_with = {"seed": 0, "step": 2, "rank_by": "accuracy", "skip_twins": True, "budget": "full",

@@ -18,6 +18,7 @@ from conftest import complete_result
 import oneshot_tf as ost
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate, ranked
+from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
@@ -30,7 +31,6 @@ from oneshot_tf.settings import (
     OneShotSettings,
     TrainSettings,
 )
-from oneshot_tf.space import cost
 from oneshot_tf.system.files import append_line, check_run, read_json, read_json_lines, write_json
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "run_scripts"))
@@ -88,7 +88,7 @@ def make(path, seed) -> None:
     counted = (SPACE, CELLS, directory.stack(), 2)
     costs = [
         tuple(map(int, each))
-        for each in zip(cost.parameters(*counted), cost.multiply_adds(*counted, 8))
+        for each in zip(counts.parameters(*counted), counts.multiply_adds(*counted, 8))
     ]
     write_json(directory.path / "search.json",
                {"seed": 0, "step": 3, "rank_by": "accuracy", "num_images": 200, "run_id": run_id,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import compiler as compiler_program
 from oneshot_tf import plan, settings
+from oneshot_tf.cost import compiled_graphs as compiler_program
 from oneshot_tf.devices.accelerators import accelerators, assumed
 
 GIB = 2**30

@@ -11,6 +11,7 @@ import oneshot_tf as ost
 from oneshot_tf import analyze, export, retrain, search, settings, train
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.divergence import Rollbacks
 from oneshot_tf.racing import Race
@@ -18,7 +19,6 @@ from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import owner_of, read_results
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.sizes import check_one_shot, one_shot_parameters
-from oneshot_tf.space import cost
 from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"
@@ -44,7 +44,7 @@ def make_run(path, digits, seed):
         Checkpoints(path / "checkpoints", owner=run_id).save(step, supernet.variables)
     (a,) = ost.RandomSearch(SPACE, 0).propose(1)
     counted = (SPACE, [a], STACK, 10)
-    costs = int(cost.parameters(*counted)[0]), int(cost.multiply_adds(*counted, 8)[0])
+    costs = int(counts.parameters(*counted)[0]), int(counts.multiply_adds(*counted, 8)[0])
     write_json(path / "search.json", {**SEARCH, "num_images": 100, "run_id": run_id})
     CandidateFile(directory).write([Candidate(a, 0.5, 1.0, 100, *costs, 1)])
     net = {"architecture": str(a), "rank": 1, "candidate_accuracy": 0.5, "parameters": costs[0],
@@ -156,8 +156,8 @@ def test_a_net_trained_alone_of_another_size_is_not_built(run, monkeypatch):
     result = json.loads(path.read_text())
     (net,) = result["nets"]
     counted = (SPACE, [ost.Architecture.from_text(net["architecture"])], ost.Stack(64, 4096), 10)
-    net |= {"parameters": int(cost.parameters(*counted)[0]),
-            "multiply_adds": int(cost.multiply_adds(*counted, 8)[0])}  # fmt: skip
+    net |= {"parameters": int(counts.parameters(*counted)[0]),
+            "multiply_adds": int(counts.multiply_adds(*counted, 8)[0])}  # fmt: skip
     edit_json(path, nets=[net], retrain={**result["retrain"], "num_cells": 64, "filters": 4096})
     with monkeypatch.context() as patch:
         reductions = GROUPS["model"].stack(64, 4096).num_reductions
@@ -165,8 +165,8 @@ def test_a_net_trained_alone_of_another_size_is_not_built(run, monkeypatch):
         patch.setattr(export, "Standalone", None)
         assert "result.json is damaged" in refused(start, export, run)
     counted = (*counted[:2], ost.Stack(64, 4096, 0), 10)
-    net |= {"parameters": int(cost.parameters(*counted)[0]),
-            "multiply_adds": int(cost.multiply_adds(*counted, 8)[0])}  # fmt: skip
+    net |= {"parameters": int(counts.parameters(*counted)[0]),
+            "multiply_adds": int(counts.multiply_adds(*counted, 8)[0])}  # fmt: skip
     edit_json(path, nets=[net])
     line = refused(start, export, run)
     assert "step_000000005.npz" in line and f"has {net['parameters']:,}." in line

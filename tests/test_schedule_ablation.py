@@ -13,9 +13,9 @@ import oneshot_tf as ost
 from oneshot_tf import settings
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
-from oneshot_tf.space import cost
 
 ROOT = pathlib.Path(__file__).parent.parent
 SPACE = ost.bender2018(num_blocks=1)
@@ -39,7 +39,7 @@ def test_a_planted_ranking_is_found(tmp_path, digits):
     """One model ranks as the truth does, the other in the opposite order."""
     cells = ost.RandomSearch(SPACE, 0).propose(84)
     counted = (SPACE, cells, ost.Stack(3, 8), 10)
-    costs = list(zip(cost.parameters(*counted), cost.multiply_adds(*counted, 8)))
+    costs = list(zip(counts.parameters(*counted), counts.multiply_adds(*counted, 8)))
     truth = begin(tmp_path / "truth", digits)
     for run in range(2):
         nets = [

@@ -17,9 +17,9 @@ from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
+from oneshot_tf.cost import counts
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.run_config import facts_of
-from oneshot_tf.space import cost
 from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -147,7 +147,7 @@ def test_a_full_disk_is_not_taken_for_divergence(tmp_path, monkeypatch):
 def _costs(space, architectures, stack, num_classes):
     """Parameters and multiply-adds of each, for images of 8x8 pixels."""
     counted = (space, architectures, stack, num_classes)
-    parameters, multiply_adds = cost.parameters(*counted), cost.multiply_adds(*counted, 8)
+    parameters, multiply_adds = counts.parameters(*counted), counts.multiply_adds(*counted, 8)
     return list(zip(map(int, parameters), map(int, multiply_adds)))
 
 

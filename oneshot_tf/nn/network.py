@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.cost.counts import usage
 from oneshot_tf.nn.cell import Cell
 from oneshot_tf.nn.ghost_batch_norm import check_policy
 from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.cost import usage
 from oneshot_tf.space.stacking import Stack, num_reads, num_units
 from oneshot_tf.system.errors import InputError, short
 

@@ -1,0 +1,1 @@
+"""What does it cost? Parameters, arithmetic, compiled graphs."""
