@@ -22,7 +22,7 @@ from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.saved_model import write_saved_model
+from oneshot_tf.serving.saved_model import write_saved_model
 from oneshot_tf.settings import TrainSettings
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace, bender2018

@@ -12,7 +12,7 @@ import tensorflow as tf
 from oneshot_tf import config, settings
 from oneshot_tf.data.images import decode
 from oneshot_tf.data.pixels import BadImage
-from oneshot_tf.saved_model_graph import check_graph
+from oneshot_tf.serving.graph import check_graph
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import check_form, read_json, user_path
 from oneshot_tf.system.opening import check_folder

@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from oneshot_tf.data import headers, images, pixels, serving_decoder, streaming
+from oneshot_tf.data import headers, images, pixels, streaming
 from oneshot_tf.data.images import BadImage, decode
+from oneshot_tf.serving import decoder
 
 
 def encoded(image, kind, **options):
@@ -108,7 +109,7 @@ def pipeline():
 @pytest.fixture(scope="module")
 def server():
     """Pixels as an exported model makes them."""
-    return tf.function(serving_decoder.decode, input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(decoder.decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -8,9 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 import oneshot_tf as ost
-from oneshot_tf import export, saved_model, saved_model_check
+from oneshot_tf import export
 from oneshot_tf.data import images
 from oneshot_tf.data.headers import ORIENTATION_TAG
+from oneshot_tf.serving import check, saved_model
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,8 @@ def test_a_check_that_finds_what_is_wrong(monkeypatch, small_space):
                  "none": np.array([[0, 3], [0, 3]])}  # fmt: skip
         return {**right, **{key: change(right[key]) for key, change in changes.items()}}
 
-    monkeypatch.setattr(saved_model_check, "_ask_fresh_process", answers)
-    count, worst = saved_model_check.check_in_fresh_process("place", net, given)
+    monkeypatch.setattr(check, "_ask_fresh_process", answers)
+    count, worst = check.check_in_fresh_process("place", net, given)
     assert count == 20 and worst < 1e-6
     for key, change in {
         "batch": lambda x: x[::-1],
@@ -101,7 +102,7 @@ def test_a_check_that_finds_what_is_wrong(monkeypatch, small_space):
     }.items():
         changes = {key: change}
         with pytest.raises(ost.InputError, match="gives other answers"):
-            saved_model_check.check_in_fresh_process("place", net, given)
+            check.check_in_fresh_process("place", net, given)
 
 
 def test_names_of_classes_hold_blanks(tmp_path):

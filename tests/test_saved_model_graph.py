@@ -12,8 +12,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from test_hostile import accepted, changed_bytes, hostile
 
 import oneshot_tf as ost
-from oneshot_tf import predict, saved_model, settings
-from oneshot_tf.saved_model_graph import check_graph
+from oneshot_tf import predict, settings
+from oneshot_tf.serving import saved_model
+from oneshot_tf.serving.graph import check_graph
 
 
 @pytest.fixture(scope="module")

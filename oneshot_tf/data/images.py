@@ -18,7 +18,7 @@ from oneshot_tf.data.pixels import (
     on_white,
     upright,
 )
-from oneshot_tf.data.serving_decoder import with_alpha_on_white
+from oneshot_tf.serving.decoder import with_alpha_on_white
 from oneshot_tf.system.errors import InputError, plain
 
 # Lower-case suffixes of files that are looked at; what a file is, its first bytes say.

@@ -17,7 +17,7 @@ from PIL import Image
 from oneshot_tf.data import images
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.headers import ORIENTATION_TAG
-from oneshot_tf.saved_model_graph import check_graph
+from oneshot_tf.serving.graph import check_graph
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import writing
 

@@ -1,0 +1,1 @@
+"""What is exported? The SavedModel and its checks."""
