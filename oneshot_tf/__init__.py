@@ -10,13 +10,13 @@ has the workflow, the programs and the glossary.
 from oneshot_tf.cost.counts import multiply_adds, parameters
 from oneshot_tf.data.dataset import Dataset, Split, make_dataset
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.evaluation import (
+from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator
+from oneshot_tf.evaluation.shared_weights import (
     CandidateEvaluator,
     Score,
     evaluate,
     evaluate_standalone,
 )
-from oneshot_tf.kl_divergence import DivergenceEvaluator
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm

@@ -20,7 +20,7 @@ from oneshot_tf.cost import counts
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation import evaluate_standalone
+from oneshot_tf.evaluation.shared_weights import evaluate_standalone
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns

@@ -25,13 +25,13 @@ from oneshot_tf.devices.distribution import (
     watching,
 )
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.forward import NotFinite
-from oneshot_tf.kl_divergence import divergence_evaluator
+from oneshot_tf.evaluation.forward import NotFinite
+from oneshot_tf.evaluation.kl_divergence import divergence_evaluator
+from oneshot_tf.evaluation.racing import Race
+from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import read_results
 from oneshot_tf.search_record import begin_search, check_same_search, made_with

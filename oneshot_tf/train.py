@@ -18,7 +18,7 @@ from oneshot_tf.devices.distribution import (
     watching,
 )
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.kl_divergence import Tracker
+from oneshot_tf.evaluation.kl_divergence import Tracker
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns

@@ -24,8 +24,8 @@ from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation import evaluate, evaluate_standalone
-from oneshot_tf.forward import NotFinite
+from oneshot_tf.evaluation.forward import NotFinite
+from oneshot_tf.evaluation.shared_weights import evaluate, evaluate_standalone
 from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.nn.standalone import Standalone

@@ -126,9 +126,9 @@ def candidates(arguments) -> dict:
     import tensorflow as tf
 
     import oneshot_tf as ost
-    from oneshot_tf import evaluation
     from oneshot_tf.cost import counts
     from oneshot_tf.data.dataset import Split
+    from oneshot_tf.evaluation import shared_weights
 
     size, ghosts, in_flight = arguments.image_size, arguments.ghosts, arguments.in_flight
     net = ost.Supernet(ost.bender2018(), ost.Stack(arguments.cells, arguments.filters), 10)
@@ -137,7 +137,7 @@ def candidates(arguments) -> dict:
         rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
         rng.integers(0, 10, ghosts * 32).astype(np.int32),
     )
-    evaluation.plan_parts = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
+    shared_weights.plan_parts = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
     before = psutil.Process().memory_info().rss
     evaluator = ost.CandidateEvaluator(net, split, lambda x: tf.cast(x, tf.float32) / 128 - 1)
     every = [net.space.sample(rng) for _ in range(arguments.count)]
@@ -193,8 +193,9 @@ class Clock:
 
 def around(arguments) -> dict:
     """What train and search, as users run them, spend outside of the graphs."""
-    from oneshot_tf import evaluation, search, settings, train
+    from oneshot_tf import search, settings, train
     from oneshot_tf.candidate_file import CandidateFile
+    from oneshot_tf.evaluation import shared_weights
     from oneshot_tf.learning import loop
     from oneshot_tf.learning.checkpoints import Checkpoints
     from oneshot_tf.learning.steps import TrainStep
@@ -204,12 +205,12 @@ def around(arguments) -> dict:
     Checkpoints.save = clock.watch("checkpoints", Checkpoints.save)
     loop.Loop._look = clock.watch("logs", loop.Loop._look)
     CandidateFile.append = clock.watch("candidates.csv", CandidateFile.append)
-    build = evaluation.log_probabilities
+    build = shared_weights.log_probabilities
 
     def built(*args):
         return clock.watch("evaluation", build(*args), lambda result: result.numpy())
 
-    evaluation.log_probabilities = built
+    shared_weights.log_probabilities = built
     with tempfile.TemporaryDirectory() as folder:
         run = settings.RunSettings(str(pathlib.Path(folder) / "run"))
         train.main(

@@ -15,7 +15,7 @@ import tempfile
 
 import numpy as np
 
-from oneshot_tf.racing import Race
+from oneshot_tf.evaluation.racing import Race
 
 IMAGES, PART = 5000, 128
 

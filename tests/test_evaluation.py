@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.cost.counts import activation_bytes
-from oneshot_tf.evaluation import plan_parts
+from oneshot_tf.evaluation.shared_weights import plan_parts
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from oneshot_tf import settings as ours
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
+from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.racing import Race
 from oneshot_tf.run_config import facts_of
 from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 

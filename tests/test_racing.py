@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf.chances import chances, noise_ratio
-from oneshot_tf.racing import Race
+from oneshot_tf.evaluation.chances import chances, noise_ratio
+from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.system.files import read_arrays, write_arrays
 
 _SCRIPT = pathlib.Path(__file__).parent.parent / "run_scripts" / "races.py"
@@ -126,7 +126,7 @@ def test_fewer_candidates_than_wanted_all_finish(tmp_path):
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 0.95])
 def test_interrupted_it_goes_on_to_the_same_end(tmp_path, monkeypatch, share):
-    monkeypatch.setattr("oneshot_tf.racing._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("oneshot_tf.evaluation.racing._SAVE_SECONDS", 0.0)
     expected = race(tmp_path / "whole.npz", Recorded(3))
     with pytest.raises(KeyboardInterrupt):
         race(tmp_path / "cut.npz", Recorded(3, stop_after=share * expected.seen.sum()))
@@ -140,7 +140,7 @@ def test_interrupted_it_goes_on_to_the_same_end(tmp_path, monkeypatch, share):
 
 @pytest.mark.parametrize("number", [0, 4])
 def test_killed_between_measuring_and_stopping_it_still_stops(tmp_path, monkeypatch, number):
-    monkeypatch.setattr("oneshot_tf.racing._SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("oneshot_tf.evaluation.racing._SAVE_SECONDS", 0.0)
     expected = race(tmp_path / "whole.npz", Recorded(3))
     calls = []
 

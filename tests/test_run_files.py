@@ -12,9 +12,9 @@ from oneshot_tf import analyze, export, retrain, search, settings, train
 from oneshot_tf.candidate_file import CandidateFile
 from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
+from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.racing import Race
 from oneshot_tf.records import RunDirectory
 from oneshot_tf.results import owner_of, read_results
 from oneshot_tf.run_config import facts_of

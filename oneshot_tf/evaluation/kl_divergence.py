@@ -5,8 +5,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.evaluation import CandidateEvaluator
-from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
+from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
+from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError
 

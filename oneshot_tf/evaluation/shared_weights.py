@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from oneshot_tf.cost import counts
 from oneshot_tf.devices.accelerators import accelerators
-from oneshot_tf.forward import NotFinite, check_finite, log_probabilities
+from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.system.errors import InputError

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from oneshot_tf.chances import chances, noise_ratio
+from oneshot_tf.evaluation.chances import chances, noise_ratio
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_run, read_arrays, write_arrays
 from oneshot_tf.system.interrupts import held

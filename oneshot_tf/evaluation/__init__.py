@@ -1,0 +1,1 @@
+"""How good is it? Shared weights, divergence, racing."""
