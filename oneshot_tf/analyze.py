@@ -6,7 +6,7 @@ and each table as CSV. What a run lacks is named, with the command that makes it
 
 from oneshot_tf import config, settings
 from oneshot_tf.analysis.report import Report
-from oneshot_tf.records import RunDirectory
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.system.errors import InputError
 
 

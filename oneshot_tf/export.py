@@ -13,15 +13,15 @@ import re
 import numpy as np
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import ranked
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import judged_in, owner_of, read_result, read_results
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import ranked
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
+from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.serving.check import check_in_fresh_process
 from oneshot_tf.serving.saved_model import Preprocessing, write_saved_model
-from oneshot_tf.sizes import check_one_shot
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import check_form, user_path

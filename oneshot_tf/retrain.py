@@ -14,8 +14,6 @@ import zlib
 import numpy as np
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Strata, ranked, select
 from oneshot_tf.cost import counts
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
@@ -25,9 +23,11 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.records import RunDirectory, check_same
-from oneshot_tf.results import mean_std, num_steps, owner_of, print_results
-from oneshot_tf.sizes import check_one_shot
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Strata, ranked, select
+from oneshot_tf.runs.directory import RunDirectory, check_same
+from oneshot_tf.runs.results import mean_std, num_steps, owner_of, print_results
+from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_form, check_run, read_json, remove_leftovers, write_json

@@ -13,8 +13,6 @@ import time
 import tensorflow as tf
 
 from oneshot_tf import config, settings
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate, print_top, ranked
 from oneshot_tf.cost import counts
 from oneshot_tf.devices.distribution import (
     check_alike,
@@ -32,9 +30,11 @@ from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import read_results
-from oneshot_tf.search_record import begin_search, check_same_search, made_with
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate, print_top, ranked
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.results import read_results
+from oneshot_tf.runs.search_record import begin_search, check_same_search, made_with
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 from oneshot_tf.system.errors import InputError

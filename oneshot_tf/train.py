@@ -23,9 +23,9 @@ from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.loop import check_batch_size, fit_supernet
 from oneshot_tf.learning.steps import count_turns
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
-from oneshot_tf.sizes import check_one_shot
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError

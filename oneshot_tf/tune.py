@@ -20,8 +20,6 @@ import numpy as np
 from oneshot_tf import config, settings
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.analysis.nets import collect, how_to_make
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import ranked
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.forward import NotFinite
@@ -30,7 +28,9 @@ from oneshot_tf.learning.divergence import GaveUp
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.records import RunDirectory, check_same
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import ranked
+from oneshot_tf.runs.directory import RunDirectory, check_same
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch

@@ -194,11 +194,11 @@ class Clock:
 def around(arguments) -> dict:
     """What train and search, as users run them, spend outside of the graphs."""
     from oneshot_tf import search, settings, train
-    from oneshot_tf.candidate_file import CandidateFile
     from oneshot_tf.evaluation import shared_weights
     from oneshot_tf.learning import loop
     from oneshot_tf.learning.checkpoints import Checkpoints
     from oneshot_tf.learning.steps import TrainStep
+    from oneshot_tf.runs.candidate_file import CandidateFile
 
     clock = Clock()
     TrainStep.__call__ = clock.watch("step", TrainStep.__call__, lambda sums: sums["loss"].numpy())

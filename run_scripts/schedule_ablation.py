@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from oneshot_tf.analysis import ranking
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.records import RunDirectory
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.directory import RunDirectory
 
 _QUARTER = 21  # of 84
 

@@ -6,9 +6,9 @@ import numpy as np
 
 import oneshot_tf as ost
 from oneshot_tf import settings
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
-from oneshot_tf.records import RunDirectory
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.directory import RunDirectory
 
 STACK, CLASSES, SIZE, IMAGES = ost.Stack(2, 4), 10, 8, 400
 

@@ -13,7 +13,8 @@ tf.config.set_logical_device_configuration(
 )
 
 import oneshot_tf as ost  # noqa: E402
-from oneshot_tf import results, settings  # noqa: E402
+from oneshot_tf import settings  # noqa: E402
+from oneshot_tf.runs import results
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,12 @@ from oneshot_tf import analyze, settings
 from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate, Strata, ranked, select
 from oneshot_tf.cost import counts
 from oneshot_tf.export import _chosen_folder
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate, Strata, ranked, select
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 
 ROOT = pathlib.Path(__file__).parent.parent
 

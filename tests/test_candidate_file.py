@@ -10,9 +10,9 @@ import pytest
 from candidate_runs import begin, candidates, earlier, note_search
 
 import oneshot_tf as ost
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidate_table import COLUMNS
-from oneshot_tf.candidates import ranked
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidate_table import COLUMNS
+from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.space.reading import Reader
 
 NOT_MEASURED = {"candidate_accuracy": None, "cross_entropy": None, "num_images": 0}

@@ -7,7 +7,7 @@ import pytest
 from candidate_runs import candidates
 
 import oneshot_tf as ost
-from oneshot_tf.candidates import Strata, ranked, select
+from oneshot_tf.runs.candidates import Strata, ranked, select
 from oneshot_tf.settings import RetrainSettings
 
 NOT_MEASURED = {"candidate_accuracy": None, "cross_entropy": None, "num_images": 0}

@@ -6,8 +6,8 @@ import oneshot_tf as ost
 from oneshot_tf import settings, train
 from oneshot_tf.learning.defaults import default_batch_size, default_train_steps
 from oneshot_tf.learning.steps import count_turns
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 
 
 def test_cifar_gets_the_papers():

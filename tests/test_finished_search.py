@@ -8,9 +8,9 @@ from candidate_runs import begin, candidates, earlier, note_search
 
 import oneshot_tf as ost
 from oneshot_tf import search, settings
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import ranked
-from oneshot_tf.search_record import made_with
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import ranked
+from oneshot_tf.runs.search_record import made_with
 
 COUNT = 12
 

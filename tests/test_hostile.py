@@ -17,14 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import oneshot_tf as ost
-from oneshot_tf import config, records, results
+from oneshot_tf import config
 from oneshot_tf import settings as ours
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs import directory, results
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -161,7 +162,7 @@ def test_long_texts(text):
 
 def begin(folder, digits):
     """A run directory with one configuration."""
-    directory = records.RunDirectory(folder / "run")
+    directory = directory.RunDirectory(folder / "run")
     facts = {**facts_of(digits), "class_names": ["a", "b"]}
     groups = {name: kind() for name, kind in GROUPS.items()}
     directory.begin(groups, SPACE, [], facts)

@@ -23,10 +23,10 @@ from oneshot_tf import (
     train,
     tune,
 )
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.system.files import read_arrays, write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever

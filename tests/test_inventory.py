@@ -24,8 +24,8 @@ from oneshot_tf.data.inventory import (
     warnings,
 )
 from oneshot_tf.data.listing import PassedOver
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import DataSettings, LocationSettings
 
 # ---------------------------------------------------------------------------- what is counted

@@ -16,14 +16,14 @@ import pytest
 from conftest import complete_result
 
 import oneshot_tf as ost
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate, ranked
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import read_results
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate, ranked
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.results import read_results
 from oneshot_tf.settings import (
     DataSettings,
     DeviceSettings,

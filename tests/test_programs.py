@@ -18,10 +18,11 @@ import tensorflow as tf
 from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf import export, predict, records, retrain, search, settings
-from oneshot_tf.candidate_file import CandidateFile
+from oneshot_tf import export, predict, retrain, search, settings
 from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
+from oneshot_tf.runs import directory
+from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.system import interrupts
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -83,7 +84,7 @@ def test_a_run_directory_explains_itself(folder):
     made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
     folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
-    assert folders <= set(records.FOLDERS)  # which are looked at before they are used
+    assert folders <= set(directory.FOLDERS)  # which are looked at before they are used
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
     assert len(starts) == 3 and "keras" in starts[0]["packages"]
@@ -285,7 +286,7 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
     """Nor is what the run says of them taken on trust."""
     run_dir = tmp_path / "run"
     shutil.copytree(folder / "run", run_dir, ignore=shutil.ignore_patterns("export"))
-    monkeypatch.setattr(records, "load_data", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(directory, "load_data", mock.Mock(side_effect=AssertionError))
     monkeypatch.setattr(export, "check_in_fresh_process", lambda *_: (20, 0.0))
     config = json.loads((run_dir / "config.json").read_text())
     groups = (settings.RunSettings(run_dir=str(run_dir)), settings.ExportSettings())
@@ -314,7 +315,7 @@ def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(fold
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
     first = (folder / "run" / "candidates.csv").read_text()
-    file = CandidateFile(records.RunDirectory(folder / "run"))
+    file = CandidateFile(directory.RunDirectory(folder / "run"))
     *others, last = (dataclasses.replace(c, rank=0) for c in file.read())
     # It would be lost if the candidate were evaluated again.
     file.write([*others, dataclasses.replace(last, candidate_accuracy=0.99)])
@@ -559,7 +560,7 @@ def in_process(folder, name, monkeypatch, load_test, **changes):
         dataset = original(**arguments)
         return dataclasses.replace(dataset, load_test=lambda: load_test(dataset.load_test))
 
-    monkeypatch.setattr(records, "load_data", load_data)
+    monkeypatch.setattr(directory, "load_data", load_data)
     values = {"top": 2, "count": 2, "epochs": 0.05, "name": name, **changes}
     retrain.main(
         settings.RunSettings(run_dir=str(folder / "run")),
@@ -606,7 +607,7 @@ def test_other_architectures_under_the_same_name_are_refused(folder, monkeypatch
 
 
 def test_changed_data_are_noticed(folder, digits):
-    directory = records.RunDirectory(folder / "run")
+    directory = directory.RunDirectory(folder / "run")
     directory.check_data(digits)
     changed = data.Split(digits.train.images ^ 1, digits.train.labels)
     with pytest.raises(ost.InputError, match="train images of digits have changed"):

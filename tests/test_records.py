@@ -12,8 +12,8 @@ import pytest
 from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import VERSION, facts_of
+from oneshot_tf.runs.config_file import VERSION, facts_of
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
 from oneshot_tf.system.locks import locked
 

@@ -9,16 +9,16 @@ from conftest import complete_result, edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import analyze, export, retrain, search, settings, train
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.results import owner_of, read_results
-from oneshot_tf.run_config import facts_of
-from oneshot_tf.sizes import check_one_shot, one_shot_parameters
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.results import owner_of, read_results
+from oneshot_tf.runs.sizes import check_one_shot, one_shot_parameters
 from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"

@@ -11,11 +11,11 @@ import numpy as np
 
 import oneshot_tf as ost
 from oneshot_tf import settings
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 
 ROOT = pathlib.Path(__file__).parent.parent
 SPACE = ost.bender2018(num_blocks=1)

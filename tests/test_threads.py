@@ -13,8 +13,8 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf import config, reproduce, settings
 from oneshot_tf.devices import threads
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.system.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -37,7 +37,7 @@ FLAGS = """
 # list of cores and the words of a command. The first job loses its last checkpoint.
 RUN = """if True:
     import json, os, pathlib, runpy, sys
-    import oneshot_tf, oneshot_tf.records, oneshot_tf.learning.defaults
+    import oneshot_tf, oneshot_tf.runs.directory, oneshot_tf.learning.defaults
 
     for number, (cores, program, *flags) in enumerate(json.loads(sys.argv[1])):
         child = os.fork()

@@ -15,11 +15,11 @@ from conftest import complete_result
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
 from oneshot_tf.analysis import ranking
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import Candidate
 from oneshot_tf.cost import counts
-from oneshot_tf.records import RunDirectory
-from oneshot_tf.run_config import facts_of
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -7,9 +7,9 @@ from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
-from oneshot_tf.candidate_file import CandidateFile
-from oneshot_tf.candidates import measured, order_key
-from oneshot_tf.results import read_results
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import measured, order_key
+from oneshot_tf.runs.results import read_results
 from oneshot_tf.settings import DataSettings, OneShotSettings
 from oneshot_tf.system.files import read_json_lines
 from oneshot_tf.system.printable import command

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from oneshot_tf.cost import counts
-from oneshot_tf.run_config import stored_settings
+from oneshot_tf.runs.config_file import stored_settings
 from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from oneshot_tf.candidate_table import AGAIN, COLUMNS, Run, Table, check_all, check_measured
-from oneshot_tf.candidates import Candidate
+from oneshot_tf.runs.candidate_table import AGAIN, COLUMNS, Run, Table, check_all, check_measured
+from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.space.reading import Reader
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import append_line, read_text, write_atomically

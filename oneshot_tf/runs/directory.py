@@ -28,7 +28,7 @@ from importlib import metadata
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.devices.threads import FORM, going_on, surroundings
-from oneshot_tf.run_config import new_config, read_config
+from oneshot_tf.runs.config_file import new_config, read_config
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.stacking import Stack
