@@ -44,7 +44,7 @@ from oneshot_tf.system.files import (
 )
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command, csv_text
-from oneshot_tf.tuner_worker import tuner_worker
+from oneshot_tf.tuning.worker import tuner_worker
 
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
 _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it

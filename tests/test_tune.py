@@ -20,7 +20,7 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.tuner_worker import VARIABLES, tuner_worker
+from oneshot_tf.tuning.worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
 GROUPS = ("data", "model", "train", "one_shot", "device")

@@ -1,0 +1,1 @@
+"""What KerasTuner tunes, and by what."""
