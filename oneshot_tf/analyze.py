@@ -4,10 +4,31 @@ Writes RUN_DIR/report/report.html, one file that opens offline, and beside it ea
 and each table as CSV. What a run lacks is named, with the command that makes it.
 """
 
-from oneshot_tf import config, settings
+import dataclasses
+
+from oneshot_tf import settings
 from oneshot_tf.analysis.report import Report
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyzeSettings(Settings):
+    """What is reported."""
+
+    compare: str = setting(
+        "",
+        "More run directories, separated by commas: other one-shot models of the same data and "
+        "space, whose candidates are compared with the same stand-alone nets (figure 4).",
+    )
+    only: str = setting(
+        "",
+        "Folders of RUN_DIR/retrain, separated by commas: the ranking is reported for their nets "
+        "alone; empty: for all.",
+    )
+    resamples: int = setting(1000, "Of the bootstrap behind each interval.", least=100, most=10**6)
+    top: int = setting(0, "k of precision at k; 0: a quarter of the nets.", least=0)
 
 
 def main(run, analyze) -> None:
@@ -30,4 +51,4 @@ def main(run, analyze) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main, settings.RunSettings, settings.AnalyzeSettings)
+    command_line.run(main, settings.RunSettings, AnalyzeSettings)

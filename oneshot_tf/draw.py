@@ -1,14 +1,24 @@
 """Draws an architecture as an SVG: python -m oneshot_tf.draw "TEXT" cell.svg."""
 
-from oneshot_tf import config, settings
+import dataclasses
+
 from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import OPERATIONS, CellSpace
 from oneshot_tf.system.files import write_atomically
 
 
+@dataclasses.dataclass(frozen=True)
+class DrawSettings(Settings):
+    """What is drawn, and where to."""
+
+    architecture: str = setting("", "The architecture, as text.")
+    file: str = setting("cell.svg", "The SVG to write.")
+
+
 def main(draw) -> None:
-    """Draws; `draw` is `settings.DrawSettings`."""
+    """Draws; `draw` is `DrawSettings`."""
     architecture = Architecture.from_text(draw.architecture)
     # All On too has a drawing, though it isn't a member of the space.
     CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
@@ -17,4 +27,4 @@ def main(draw) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main, settings.DrawSettings, positional=("architecture", "file"))
+    command_line.run(main, DrawSettings, positional=("architecture", "file"))

@@ -6,13 +6,14 @@ and none of the data set's images to write it. Before this program says done, a 
 loads it and must agree with the net on images that are made for that.
 """
 
+import dataclasses
 import math
 import pathlib
 import re
 
 import numpy as np
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.candidate_file import CandidateFile
@@ -22,11 +23,31 @@ from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_resul
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.serving.check import check_in_fresh_process
 from oneshot_tf.serving.saved_model import Preprocessing, write_saved_model
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import check_form, user_path
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings(Settings):
+    """What is exported, and where to."""
+
+    net: str = setting(
+        "",
+        "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
+        "the one with the best rank among the candidates (of equals, the largest), else the one "
+        "with the best validation accuracy.",
+    )
+    export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
+    class_names: str = setting(
+        "",
+        "File (UTF-8) with what to call the classes, a line each: its name in the data set, a "
+        "space or a tab, and what to call it, such as 'n01440764 tench'; empty: the data set's "
+        "names.",
+    )
 
 
 def main(run, export, location) -> None:
@@ -172,4 +193,4 @@ def _restore(directory, folder):
 
 
 if __name__ == "__main__":
-    config.run(main, settings.RunSettings, settings.ExportSettings, settings.LocationSettings)
+    command_line.run(main, settings.RunSettings, ExportSettings, settings.LocationSettings)

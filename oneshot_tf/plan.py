@@ -13,7 +13,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.cost.compiled_graphs import compile_elsewhere
 from oneshot_tf.data.dataset import augment, normalize
 from oneshot_tf.devices.accelerators import assumed
@@ -21,6 +21,7 @@ from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError, plain
@@ -57,6 +58,21 @@ CHIPS = {
     "h100": Chip(1, 80e9, 3350e9, 989e12),
     "h200": Chip(1, 141e9, 4800e9, 989e12),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanSettings(Settings):
+    """For which machine."""
+
+    topology: str = setting(
+        "v5e:2x4",
+        "Machines, separated by commas: a TPU's kind and chips (v2, v3, v4, v5e, v5p, v6e: "
+        "v5e:2x4, v4:2x2x1), GPUs (gpu:a100, gpu:h100, gpu:h200, gpu:h200x8) or cpu. For GPUs and "
+        "the CPU there is no least time, and memory is what XLA's analysis for a CPU says.",
+    )
+    num_classes: int = setting(
+        0, "Classes, for a data set that isn't read for this; 0: known by its name.", least=0
+    )
 
 
 def main(plan, data, model, train, one_shot, device) -> None:
@@ -282,9 +298,9 @@ def _print_table(rows):
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
-        settings.PlanSettings,
+        PlanSettings,
         settings.DataSettings,
         settings.ModelSettings,
         settings.TrainSettings(batch_size=0),

@@ -3,22 +3,36 @@
 Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg ...
 """
 
+import dataclasses
 import json
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf import config, settings
 from oneshot_tf.data.images import decode
 from oneshot_tf.data.pixels import BadImage
 from oneshot_tf.serving.graph import check_graph
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import check_form, read_json, user_path
 from oneshot_tf.system.opening import check_folder
 from oneshot_tf.system.printable import command, printable
 
 _FORM = {"class_names": [str]}
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictSettings(Settings):
+    """Which model, and what is printed."""
+
+    saved_model: str = setting("", "Folder of the SavedModel, as export writes it.")
+    top: int = setting(5, "How many classes to print for an image, the likeliest first.", least=1)
+    json: bool = setting(
+        False,
+        "Print a line of JSON an image: its name as `image`, and as `classes` a list of objects "
+        "with `name` and `probability`.",
+    )
 
 
 def main(predict, images) -> None:
@@ -93,4 +107,4 @@ def _load(folder):
 
 
 if __name__ == "__main__":
-    config.run(main, settings.PredictSettings, files=True)
+    command_line.run(main, PredictSettings, files=True)

@@ -5,12 +5,14 @@ goes on with the same command. Results are in RUN_DIR/*/report/report.html:
 python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figure5
 """
 
+import dataclasses
 import pathlib
 import signal
 import subprocess
 import sys
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
 from oneshot_tf.system.interrupts import Interrupted
@@ -18,6 +20,36 @@ from oneshot_tf.system.opening import check_folder
 from oneshot_tf.system.printable import command
 
 _SELECTIONS = ("top", "small", "random", "all_on")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReproduceSettings(Settings):
+    """Which experiment of the paper, and at what size."""
+
+    experiment: str = setting(
+        "figure5",
+        "figure4 (one-shot models of several constant rates), figure5 (candidate against "
+        "stand-alone accuracy), figure6 (accuracy against divergence), figure7 (divergence over "
+        "training), table1 (selections of nets, at each F), table2 (the same, for ImageNet).",
+        choices=("figure4", "figure5", "figure6", "figure7", "table1", "table2"),
+    )
+    train_flags: str = setting("cifar.flags", "Flag file of the one-shot model's training.")
+    train_steps: int = setting(0, "Its steps; 0: what the flag file says.", least=0)
+    retrain_flags: str = setting(
+        "cifar_retrain_28.flags", "Flag file of the stand-alone nets' training."
+    )
+    epochs: float = setting(0.0, "Its epochs; 0: what the flag file says.", least=0.0)
+    repeats: int = setting(5, "Runs of each stand-alone net.", least=1)
+    num_candidates: int = setting(20_000, "Candidates of the search.", least=1)
+    count: int = setting(32, "Nets to train alone (tables: for each row and F).", least=1)
+    top: int = setting(100, "For tables: the best candidates that the row Top is of.", least=1)
+    rates: str = setting("1e-6,0.01,0.3", "For figure 4: dropout rates, separated by commas.")
+    filters: str = setting("16,32,64,128", "For tables: F, separated by commas.")
+    rows: str = setting(
+        "top,small,random,all_on",
+        "For tables: rows, separated by commas. They may be filled on different days and machines: "
+        "each is a folder of RUN_DIR/one_shot/retrain, which may be copied from elsewhere.",
+    )
 
 
 def main(run, reproduce, location, devices) -> None:
@@ -149,10 +181,10 @@ def _retrain(run, reproduce, location, devices, *more):
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
         settings.RunSettings,
-        settings.ReproduceSettings,
+        ReproduceSettings,
         settings.LocationSettings,
         settings.DistributionSettings,
     )

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.cost import counts
 from oneshot_tf.data.inventory import format_short, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
@@ -28,6 +28,7 @@ from oneshot_tf.runs.candidates import Strata, ranked, select
 from oneshot_tf.runs.directory import RunDirectory, check_same
 from oneshot_tf.runs.results import mean_std, num_steps, owner_of, print_results
 from oneshot_tf.runs.sizes import check_one_shot
+from oneshot_tf.settings import command_line
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_form, check_run, read_json, remove_leftovers, write_json
@@ -261,7 +262,7 @@ class _Jobs:
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
         settings.RunSettings,
         settings.RetrainSettings,

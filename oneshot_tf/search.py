@@ -12,7 +12,7 @@ import time
 
 import tensorflow as tf
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.cost import counts
 from oneshot_tf.devices.distribution import (
     check_alike,
@@ -35,6 +35,7 @@ from oneshot_tf.runs.candidates import Candidate, print_top, ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.runs.search_record import begin_search, check_same_search, made_with
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Listed, RandomSearch
 from oneshot_tf.system.errors import InputError
@@ -45,6 +46,63 @@ from oneshot_tf.system.progress import Progress, pieces
 _TOGETHER = 4  # candidates at a time, a replica, where several processes take part
 _ASK = 64  # architectures proposed at a time
 _RACE_IMAGES = 128  # smaller parts are slower, larger ones stop later
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings(Settings):
+    """Which candidates, how many."""
+
+    num_candidates: int = setting(20_000, "Candidates in candidates.csv when done.", least=1)
+    budget: str = setting(
+        "full",
+        "full (every candidate on all validation images, as in the paper) or race (candidates "
+        "that can't be among the best --finalists any more stop early).",
+        choices=("full", "race"),
+    )
+    rank_by: str = setting(
+        "accuracy",
+        "accuracy, or kl: first by how much a candidate's predictions differ from those with "
+        "nearly all paths on, for 64 training images without their labels (section 5); then "
+        "the best --finalists by accuracy.",
+        choices=("accuracy", "kl"),
+    )
+    finalists: int = setting(
+        100,
+        "With --budget=race or --rank_by=kl: how many of the best are wanted, and measured on "
+        "all validation images; 0 with kl: none, no labels are read.",
+        least=0,
+    )
+    race_confidence: float = setting(
+        0.9,
+        "With --budget=race: what share of the true best --finalists is expected to be measured "
+        "on all images in the end. The race estimates it from the candidates themselves; it is "
+        "an average over races, not a promise for one. More costs more.",
+        above=0.5,
+        below=1.0,
+    )
+    max_memory_gb: float = setting(
+        0.0,
+        "Memory that activations may take, in 10^9 bytes; 0: half of what is free.",
+        least=0.0,
+    )
+    seed: int = setting(0, "Of the sampled architectures.", least=0, most=2**31 - 1)
+    skip_twins: bool = setting(
+        True,
+        "Evaluate one of several architectures that are the same stand-alone net, which differ in "
+        "the order of blocks that do not read each other.",
+    )
+    trained_in: str = setting(
+        "",
+        "Another run directory: evaluate the architectures that were trained alone there, and no "
+        "others, to compare one-shot models.",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.budget == "race" and self.rank_by == "kl":
+            raise InputError("--budget=race races by accuracy; give it or --rank_by=kl, not both.")
+        if self.budget == "race" and self.finalists < 1:
+            raise InputError(f"--finalists={self.finalists}; a race needs at least 1.")
 
 
 def main(run, search, location, devices) -> None:
@@ -336,10 +394,10 @@ class _Search:
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
         settings.RunSettings,
-        settings.SearchSettings,
+        SearchSettings,
         settings.LocationSettings,
         settings.DistributionSettings,
     )

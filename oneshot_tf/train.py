@@ -7,7 +7,7 @@ python -m oneshot_tf.search --run_dir=DIR.
 import contextlib
 import dataclasses
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.data.inventory import format_table, warnings
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.devices.distribution import (
@@ -26,6 +26,7 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.sizes import check_one_shot
+from oneshot_tf.settings import command_line
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError
@@ -109,7 +110,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
     with strategy.scope():
         check_alike("images (--data_dir)", facts)
     if is_chief(strategy):
-        directory.begin(groups, space, config.as_flag_lines(groups.values()), facts)
+        directory.begin(groups, space, command_line.as_flag_lines(groups.values()), facts)
         directory.check_data(dataset, test=True)
         directory.note_provenance("train")
         print(format_table(inventory), flush=True)
@@ -144,7 +145,7 @@ def _train(directory, strategy, space, dataset, turns, groups):
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
         settings.RunSettings,
         settings.DataSettings,

@@ -17,7 +17,7 @@ import grpc
 import keras_tuner
 import numpy as np
 
-from oneshot_tf import config, settings
+from oneshot_tf import settings
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.data.sources import load_data
@@ -31,6 +31,7 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory, check_same
+from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PathDropout, RandomSearch
@@ -48,6 +49,77 @@ from oneshot_tf.tuning.worker import tuner_worker
 
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # of each objective
 _LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
+
+
+_TUNABLE = ("drop_rate", "learning_rate", "weight_decay", "drop_schedule", "learning_rate_schedule")
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings(Settings):
+    """What is tuned, how, and towards what."""
+
+    tuner: str = setting(
+        "random",
+        "random, hyperband (70 trials, most of them short, together as long as 17 whole ones; "
+        "--max_trials doesn't count), bayesian.",
+        choices=("random", "hyperband", "bayesian"),
+    )
+    max_trials: int = setting(12, "Trials, each a training of --train_steps.", least=1)
+    tune: str = setting(
+        "drop_rate", f"What is tuned, separated by commas, of {', '.join(_TUNABLE)}."
+    )
+    objective: str = setting(
+        "top",
+        "top (mean accuracy, with the shared weights, of the best --top of --num_candidates), rank "
+        "(Spearman of candidate with stand-alone accuracy, over the stand-alone nets of --of_run), "
+        "stand_alone (validation accuracy of the best candidate of --of_run, trained alone: the "
+        "final nets' settings, section 3.4).",
+        choices=("top", "rank", "stand_alone"),
+    )
+    num_candidates: int = setting(100, "For --objective=top: candidates in a trial.", least=1)
+    top: int = setting(10, "For --objective=top: how many of them count.", least=1)
+    of_run: str = setting(
+        "", "For rank and stand_alone: a run directory of the same data and space."
+    )
+    drop_rate_range: str = setting("1e-6,0.5", "From and to, drawn uniformly in the logarithm.")
+    learning_rate_range: str = setting("0.01,0.5", "From and to, likewise.")
+    weight_decay_range: str = setting("1e-5,1e-3", "From and to, likewise.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.top > self.num_candidates:
+            raise InputError(
+                f"--top={self.top} of --num_candidates={self.num_candidates}; give fewer, or more."
+            )
+        self.names()
+        for name in ("drop_rate", "learning_rate", "weight_decay"):
+            self.range_of(name)
+
+    def names(self) -> list[str]:
+        """What is tuned."""
+        names = [name.strip() for name in self.tune.split(",")]
+        wrong = [name for name in names if name not in _TUNABLE]
+        if wrong or len(set(names)) < len(names):
+            raise InputError(f"--tune={self.tune}: needed are some of {', '.join(_TUNABLE)}.")
+        unused = [name for name in names if name.startswith("drop")]
+        if self.objective == "stand_alone" and unused:
+            raise InputError(
+                f"--tune={self.tune}: a stand-alone net has no {unused[0]}; leave it out."
+            )
+        return names
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        """From and to."""
+        text, most = getattr(self, f"{name}_range"), 100.0 if name == "learning_rate" else 1.0
+        try:
+            low, high = map(float, text.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not 0 < low < high <= most:
+            raise InputError(
+                f"--{name}_range={text}: needed are two numbers FROM,TO above 0 and up to {most:g}."
+            )
+        return low, high
 
 
 def main(run, tune, data, model, train, one_shot, device) -> None:
@@ -313,7 +385,7 @@ def _finish(directory, groups, trials):
         fields = {field.name for field in dataclasses.fields(group)}
         values = {n: best["values"][n] for n in trials.names if n in fields}
         chosen.append(dataclasses.replace(group, **values))
-    lines = "".join(f"{line}\n" for line in config.as_flag_lines(chosen))
+    lines = "".join(f"{line}\n" for line in command_line.as_flag_lines(chosen))
     write_atomically(directory.path / "best.flags", lambda file: file.write(lines))
     for result in results[:10]:
         shown = ", ".join(f"{n}={result['values'][n]}" for n in trials.names)
@@ -326,10 +398,10 @@ def _finish(directory, groups, trials):
 
 
 if __name__ == "__main__":
-    config.run(
+    command_line.run(
         main,
         settings.RunSettings,
-        settings.TuneSettings,
+        TuneSettings,
         settings.DataSettings,
         settings.ModelSettings,
         settings.TrainSettings,

@@ -224,7 +224,7 @@ def around(arguments) -> dict:
         training = clock.shares("step", ["checkpoints", "logs"], warm=11)
         search.main(
             run,
-            settings.SearchSettings(num_candidates=100),
+            search.SearchSettings(num_candidates=100),
             settings.LocationSettings(),
             settings.DistributionSettings(),
         )

@@ -14,7 +14,7 @@ tf.config.set_logical_device_configuration(
 
 import oneshot_tf as ost  # noqa: E402
 from oneshot_tf import settings  # noqa: E402
-from oneshot_tf.runs import results
+from oneshot_tf.runs import results  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -481,7 +481,7 @@ def nets_of(directory):
 def report(directory, **options):
     analyze.main(
         settings.RunSettings(str(directory.path)),
-        settings.AnalyzeSettings(**{"resamples": 100, **options}),
+        analyze.AnalyzeSettings(**{"resamples": 100, **options}),
     )
     page = Page((directory.path / "report" / "report.html").read_text())
     # One file, offline: nothing is fetched, nothing runs.

@@ -5,7 +5,8 @@ import math
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import config, settings
+from oneshot_tf import reproduce, settings, tune
+from oneshot_tf.settings import command_line
 
 TRAIN = (
     settings.RunSettings,
@@ -21,11 +22,11 @@ RETRAIN = (
     settings.TrainSettings,
     settings.DeviceSettings,
 )
-FLAG_FILES = sorted(config.FLAG_FILE_FOLDERS[1].glob("*.flags"))
+FLAG_FILES = sorted(command_line.FLAG_FILE_FOLDERS[1].glob("*.flags"))
 
 
 def parse(*args, groups=TRAIN):
-    return config.parse(["program", "--run_dir=x", *args], groups)
+    return command_line.parse(["program", "--run_dir=x", *args], groups)
 
 
 def test_settings_come_from_flags():
@@ -39,8 +40,8 @@ def test_settings_come_from_flags():
 
 def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
     chosen = parse("--filters=8", "--nodownload", "--dataset=folder:/a b", "--drop_rate=0.25")
-    (tmp_path / "flags.txt").write_text("\n".join(config.as_flag_lines(chosen)))
-    assert config.parse(["p", f"--flagfile={tmp_path}/flags.txt"], TRAIN) == chosen
+    (tmp_path / "flags.txt").write_text("\n".join(command_line.as_flag_lines(chosen)))
+    assert command_line.parse(["p", f"--flagfile={tmp_path}/flags.txt"], TRAIN) == chosen
 
 
 @pytest.mark.parametrize(
@@ -119,9 +120,9 @@ def test_each_flag_file_parses_and_explains_itself(path):
     for word in ("Run", "Cost", "Expect", "Source"):
         assert any(line.startswith(f"# {word}: ") for line in lines), word
     groups = RETRAIN if "retrain" in path.name else TRAIN
-    groups = (*TRAIN, settings.TuneSettings) if path.name.startswith("tune") else groups
+    groups = (*TRAIN, tune.TuneSettings) if path.name.startswith("tune") else groups
     if path.name.startswith(("figure", "table")):
-        groups = (settings.RunSettings, settings.ReproduceSettings)
+        groups = (settings.RunSettings, reproduce.ReproduceSettings)
     chosen = parse(f"--flagfile={path}", groups=groups)
     assert len(chosen) == len(groups)
     assert f"--flagfile={path.name} " in next(line for line in lines if line.startswith("# Run: "))

@@ -19,7 +19,7 @@ def start(directory, **options):
     """Starts the program in this process; there is neither a checkpoint nor a data set."""
     search.main(
         settings.RunSettings(str(directory.path)),
-        settings.SearchSettings(num_candidates=COUNT, **options),
+        search.SearchSettings(num_candidates=COUNT, **options),
         settings.LocationSettings(data_dir="/nowhere"),
         settings.DistributionSettings(),
     )
@@ -29,7 +29,7 @@ def start(directory, **options):
 def finished(tmp_path, space):
     directory = begin(tmp_path / "run", space)
     CandidateFile(directory).write(ranked(candidates(space, COUNT)))
-    note_search(directory, **made_with(settings.SearchSettings(), 6), num_images=400)
+    note_search(directory, **made_with(search.SearchSettings(), 6), num_images=400)
     return directory
 
 
@@ -65,7 +65,7 @@ def test_the_file_is_written_if_its_ranks_are_not_right_yet(finished, space, kin
 def test_a_finished_race_and_a_search_by_divergence_build_nothing(finished, space):
     """Also where --finalists are more than there are candidates."""
     for options in ({"budget": "race"}, {"rank_by": "kl", "finalists": 100}):
-        settings_now = settings.SearchSettings(**options)
+        settings_now = search.SearchSettings(**options)
         note_search(finished, **made_with(settings_now, 6), num_images=400)
         before = state(finished)
         start(finished, **options)
@@ -97,7 +97,7 @@ def test_candidates_of_another_run_are_refused(finished, tmp_path, space):
     other = begin(tmp_path / "other", space)
     other_file = CandidateFile(other)
     other_file.path.write_bytes(CandidateFile(finished).path.read_bytes())
-    note_search(other, **made_with(settings.SearchSettings(), 6), num_images=400)
+    note_search(other, **made_with(search.SearchSettings(), 6), num_images=400)
     before = state(other)
     with pytest.raises(ost.InputError, match="line 2 is of the run .*; this is the run"):
         start(other)

@@ -17,15 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import oneshot_tf as ost
-from oneshot_tf import config
 from oneshot_tf import settings as ours
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.divergence import Rollbacks
-from oneshot_tf.runs import directory, results
+from oneshot_tf.runs import results
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.settings import command_line
 from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -162,7 +163,7 @@ def test_long_texts(text):
 
 def begin(folder, digits):
     """A run directory with one configuration."""
-    directory = directory.RunDirectory(folder / "run")
+    directory = RunDirectory(folder / "run")
     facts = {**facts_of(digits), "class_names": ["a", "b"]}
     groups = {name: kind() for name, kind in GROUPS.items()}
     directory.begin(groups, SPACE, [], facts)
@@ -328,10 +329,10 @@ def flags(draw):
 def test_command_lines(arguments):
     if any(a.lstrip("-") in ("help", "helpshort", "helpfull", "h") for a in arguments):
         return
-    chosen = accepted(config.parse, ["program", "--run_dir=x", *arguments], KINDS)
+    chosen = accepted(command_line.parse, ["program", "--run_dir=x", *arguments], KINDS)
     if chosen is not None:
-        lines = config.as_flag_lines(chosen)
-        assert config.parse(["program", *lines], KINDS) == chosen
+        lines = command_line.as_flag_lines(chosen)
+        assert command_line.parse(["program", *lines], KINDS) == chosen
 
 
 @hostile(800)
@@ -340,6 +341,6 @@ def test_flag_files(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "hostile.flags"
     original = b"# comment\n--run_dir=x\n--filters=8\n--drop_rate=0.1\n--nodownload\n"
     path.write_bytes(data.draw(changed_bytes(original)))
-    chosen = accepted(config.parse, ["program", f"--flagfile={path}"], KINDS)
+    chosen = accepted(command_line.parse, ["program", f"--flagfile={path}"], KINDS)
     if chosen is not None:
-        assert config.parse(["program", *config.as_flag_lines(chosen)], KINDS) == chosen
+        assert command_line.parse(["program", *command_line.as_flag_lines(chosen)], KINDS) == chosen

@@ -15,7 +15,6 @@ from oneshot_tf import (
     analyze,
     export,
     predict,
-    records,
     reproduce,
     retrain,
     search,
@@ -27,6 +26,7 @@ from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.directory import FOLDERS, RunDirectory
 from oneshot_tf.system.files import read_arrays, write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever
@@ -38,20 +38,20 @@ GROUPS = {
     "one_shot": settings.OneShotSettings(train_steps=2),
     "device": DEVICE,
 }
-TUNE = settings.TuneSettings(max_trials=1)
+TUNE = tune.TuneSettings(max_trials=1)
 RETRAIN = settings.RetrainSettings(top=1, count=1, epochs=0.1)
 PROGRAMS = {
     "train": lambda run: train.main(run, *GROUPS.values()),
     "search": lambda run: search.main(
-        run, settings.SearchSettings(num_candidates=2), settings.LocationSettings(), DEVICE
+        run, search.SearchSettings(num_candidates=2), settings.LocationSettings(), DEVICE
     ),
     "retrain": lambda run: retrain.main(
         run, RETRAIN, GROUPS["train"], DEVICE, settings.LocationSettings()
     ),
     "export": lambda run: export.main(
-        run, settings.ExportSettings(), settings.LocationSettings()
+        run, export.ExportSettings(), settings.LocationSettings()
     ),
-    "analyze": lambda run: analyze.main(run, settings.AnalyzeSettings(resamples=100)),
+    "analyze": lambda run: analyze.main(run, analyze.AnalyzeSettings(resamples=100)),
     "tune": lambda run: tune.main(run, TUNE, *GROUPS.values()),
 }  # fmt: skip
 
@@ -64,10 +64,10 @@ def base(tmp_path_factory, digits):
     facts = {"class_names": list(digits.class_names), "image_size": 8,
              "mean": digits.mean.tolist(), "std": digits.std.tolist(),
              "fingerprint": digits.fingerprint()}  # fmt: skip
-    directory = records.RunDirectory(path)
+    directory = RunDirectory(path)
     directory.begin(GROUPS, space, [], facts)
     supernet = ost.Supernet(space, model.stack(), digits.num_classes)
-    owner = records.RunDirectory(path).run_id()
+    owner = RunDirectory(path).run_id()
     Checkpoints(path / "checkpoints", owner=owner).save(2, supernet.variables)
     chosen = ost.RandomSearch(space, 0).propose(1)
     net = (space, chosen, model.stack(), digits.num_classes)
@@ -147,7 +147,7 @@ def in_time():
 
 @pytest.mark.parametrize(
     "name",
-    [*records.FOLDERS, "retrain/top", "retrain/top/net_00", "export/variables", "trials/a/b"],
+    [*FOLDERS, "retrain/top", "retrain/top/net_00", "export/variables", "trials/a/b"],
 )
 def test_no_program_follows_a_folder_that_leads_out(place, name):
     place.put(name, "folder link")
@@ -200,9 +200,9 @@ def test_leftovers_are_removed_but_not_followed(place):
         (place.run / name).symlink_to(place.outside)
     (place.run / ".mine.writing").write_text("a user's")
     with pytest.raises(ost.InputError, match="outside of"):
-        records.RunDirectory(place.run)
+        RunDirectory(place.run)
     (place.run / "checkpoints" / ".x.2.writing").unlink()
-    with records.RunDirectory(place.run).locked():
+    with RunDirectory(place.run).locked():
         assert not (place.run / ".export.1.writing").is_symlink()
     assert place._tree() == place.before and (place.run / ".mine.writing").exists()
 
@@ -232,7 +232,7 @@ def test_a_library_call_follows_no_link_either(place, digits, name):
 def test_reproduce_trains_in_no_folder_elsewhere(place, name):
     place.put(name, "folder link")
     run = lambda run: reproduce.main(  # noqa: E731
-        run, settings.ReproduceSettings(), settings.LocationSettings(), DEVICE
+        run, reproduce.ReproduceSettings(), settings.LocationSettings(), DEVICE
     )
     assert "outside of" in place.refused(run, name)
 
@@ -247,7 +247,7 @@ def test_predict_reads_files_only(place, name, kind):
     for file in ("saved_model.pb", "architecture.json"):
         (place.run / "export" / file).write_text("{}")
     place.put(f"export/{name}", kind)
-    model = settings.PredictSettings(saved_model=str(place.run / "export"))
+    model = predict.PredictSettings(saved_model=str(place.run / "export"))
     place.refused(lambda _: predict.main(model, ["image.png"]), "export")
 
 

@@ -22,12 +22,12 @@ DRAW = [sys.executable, "-m", "oneshot_tf.draw", "prev1:sep3x3"]
 def first_line_only(files):
     """What a program of many lines says and returns when its reader leaves after the first."""
     code = (
-        "import sys; sys.argv = ['-m']; from oneshot_tf import config\n"
+        "import sys; sys.argv = ['-m']; from oneshot_tf.settings import command_line\n"
         "sys.argv = ['program.py']\n"
         "def main(*files):\n"
         "    for i in range(20000): print('line', i, flush=True)\n"
         "    print('end', file=sys.stderr)\n"
-        f"config.run(main, files={files})"
+        f"command_line.run(main, files={files})"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -165,14 +165,14 @@ import sys, types
 package = types.ModuleType("oneshot_tf")
 package.__path__ = [{str(pathlib.Path(oneshot_tf.__file__).parent)!r}]
 sys.modules["oneshot_tf"] = package
-from oneshot_tf import config
+from oneshot_tf.settings import command_line
 from oneshot_tf.system import errors
 def main():
     for _ in range(3): print("printed")
     print("printed", flush=True)
     open("done", "w").close()
     if sys.argv[1:]: raise errors.InputError("What\x1b[2J\\n.")
-config.run(main, files=False)
+command_line.run(main, files=False)
 """
 
 

@@ -22,7 +22,7 @@ def groups(topology="v5e:2x2", **changes):
     classes = (settings.DataSettings, settings.ModelSettings, settings.TrainSettings,
                settings.OneShotSettings, settings.DeviceSettings)  # fmt: skip
     made = [kind(**{**kinds[n], **changes.get(n, {})}) for n, kind in zip(kinds, classes)]
-    return [settings.PlanSettings(topology=topology), *made]
+    return [plan.PlanSettings(topology=topology), *made]
 
 
 @pytest.fixture

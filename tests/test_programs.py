@@ -21,8 +21,8 @@ import oneshot_tf as ost
 from oneshot_tf import export, predict, retrain, search, settings
 from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
-from oneshot_tf.runs import directory
 from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.directory import FOLDERS, RunDirectory
 from oneshot_tf.system import interrupts
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -84,7 +84,7 @@ def test_a_run_directory_explains_itself(folder):
     made |= {"tracked.jsonl", "tensorboard"}
     assert files == made  # no locks, nothing half-written
     folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
-    assert folders <= set(directory.FOLDERS)  # which are looked at before they are used
+    assert folders <= set(FOLDERS)  # which are looked at before they are used
     provenance = (folder / "run" / "provenance.jsonl").read_text()
     starts = [json.loads(line) for line in provenance.splitlines()]
     assert len(starts) == 3 and "keras" in starts[0]["packages"]
@@ -213,7 +213,7 @@ def test_images_are_classified_one_after_another(folder, tmp_path, monkeypatch, 
         return decode(encoded)
 
     monkeypatch.setattr(predict, "decode", watched)
-    model = settings.PredictSettings(saved_model=str(folder / "run" / "export"))
+    model = predict.PredictSettings(saved_model=str(folder / "run" / "export"))
     predict.main(model, [str(tmp_path / "a.png")] * 4)
     assert printed == [0, 1, 1, 1]
 
@@ -224,7 +224,7 @@ def test_classes_of_one_name_are_all_in_json(folder, tmp_path, capsys):
     names = json.loads(path.read_text())["class_names"]
     edit_json(path, class_names=["crane"] * 2 + names[2:])
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
-    model = settings.PredictSettings(saved_model=str(tmp_path / "export"), top=10, json=True)
+    model = predict.PredictSettings(saved_model=str(tmp_path / "export"), top=10, json=True)
     predict.main(model, [str(tmp_path / "a.png")])
     classes = json.loads(capsys.readouterr().out)["classes"]
     assert [each["name"] for each in classes].count("crane") == 2 and len(classes) == 10
@@ -232,7 +232,7 @@ def test_classes_of_one_name_are_all_in_json(folder, tmp_path, capsys):
 
 
 def test_what_cannot_be_classified(folder, tmp_path, capsys):
-    model = settings.PredictSettings(saved_model=str(folder / "run" / "export"))
+    model = predict.PredictSettings(saved_model=str(folder / "run" / "export"))
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "good.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
     names = ["good.png", "missing.jpg", "text.jpg", ".", "good.png"]
@@ -245,7 +245,7 @@ def test_what_cannot_be_classified(folder, tmp_path, capsys):
     with pytest.raises(ost.InputError, match="No image was given"):
         predict.main(model, [])
     with pytest.raises(ost.InputError, match="holds no SavedModel"):
-        predict.main(settings.PredictSettings(saved_model=str(tmp_path)), ["a.jpg"])
+        predict.main(predict.PredictSettings(saved_model=str(tmp_path)), ["a.jpg"])
 
 
 def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
@@ -255,7 +255,7 @@ def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
     with pytest.raises(ost.InputError, match="can't be loaded"):
         predict.main(
-            settings.PredictSettings(saved_model=str(tmp_path / "export")),
+            predict.PredictSettings(saved_model=str(tmp_path / "export")),
             [str(tmp_path / "a.png")],
         )
 
@@ -286,10 +286,12 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
     """Nor is what the run says of them taken on trust."""
     run_dir = tmp_path / "run"
     shutil.copytree(folder / "run", run_dir, ignore=shutil.ignore_patterns("export"))
-    monkeypatch.setattr(directory, "load_data", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(
+        "oneshot_tf.runs.directory.load_data", mock.Mock(side_effect=AssertionError)
+    )
     monkeypatch.setattr(export, "check_in_fresh_process", lambda *_: (20, 0.0))
     config = json.loads((run_dir / "config.json").read_text())
-    groups = (settings.RunSettings(run_dir=str(run_dir)), settings.ExportSettings())
+    groups = (settings.RunSettings(run_dir=str(run_dir)), export.ExportSettings())
     export.main(*groups, settings.LocationSettings(data_dir="nowhere"))
     made = json.loads((run_dir / "export" / "architecture.json").read_text())
     assert made["image_size"] == 8 and made["class_names"] == [str(i) for i in range(10)]
@@ -315,7 +317,7 @@ def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(fold
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
     first = (folder / "run" / "candidates.csv").read_text()
-    file = CandidateFile(directory.RunDirectory(folder / "run"))
+    file = CandidateFile(RunDirectory(folder / "run"))
     *others, last = (dataclasses.replace(c, rank=0) for c in file.read())
     # It would be lost if the candidate were evaluated again.
     file.write([*others, dataclasses.replace(last, candidate_accuracy=0.99)])
@@ -444,7 +446,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         run = settings.RunSettings(str(tmp_path / name))
         search.main(
             run,
-            settings.SearchSettings(**options),
+            search.SearchSettings(**options),
             settings.LocationSettings(),
             settings.DistributionSettings(),
         )
@@ -560,7 +562,7 @@ def in_process(folder, name, monkeypatch, load_test, **changes):
         dataset = original(**arguments)
         return dataclasses.replace(dataset, load_test=lambda: load_test(dataset.load_test))
 
-    monkeypatch.setattr(directory, "load_data", load_data)
+    monkeypatch.setattr("oneshot_tf.runs.directory.load_data", load_data)
     values = {"top": 2, "count": 2, "epochs": 0.05, "name": name, **changes}
     retrain.main(
         settings.RunSettings(run_dir=str(folder / "run")),
@@ -607,7 +609,7 @@ def test_other_architectures_under_the_same_name_are_refused(folder, monkeypatch
 
 
 def test_changed_data_are_noticed(folder, digits):
-    directory = directory.RunDirectory(folder / "run")
+    directory = RunDirectory(folder / "run")
     directory.check_data(digits)
     changed = data.Split(digits.train.images ^ 1, digits.train.labels)
     with pytest.raises(ost.InputError, match="train images of digits have changed"):

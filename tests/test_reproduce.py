@@ -8,10 +8,11 @@ import sys
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import config, reproduce, settings
+from oneshot_tf import analyze, reproduce, search, settings
+from oneshot_tf.settings import command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
-KINDS = (settings.RunSettings, settings.ReproduceSettings, settings.LocationSettings,
+KINDS = (settings.RunSettings, reproduce.ReproduceSettings, settings.LocationSettings,
          settings.DistributionSettings)  # fmt: skip
 TRAIN = """
 --dataset=digits
@@ -26,7 +27,7 @@ TRAIN = """
 
 
 def commands(*flags):
-    run, *others = config.parse(["reproduce", "--run_dir=r", *flags], KINDS)
+    run, *others = command_line.parse(["reproduce", "--run_dir=r", *flags], KINDS)
     return reproduce.commands(pathlib.Path(run.run_dir), *others)
 
 
@@ -49,15 +50,15 @@ EXPERIMENTS = sorted(p.name for p in (ROOT / "flags").iterdir() if p.name[:5] in
 def test_programs_take_the_flags_that_they_are_given(name):
     kinds = {"train": (settings.RunSettings, settings.DataSettings, settings.ModelSettings,
                        settings.TrainSettings, settings.OneShotSettings, settings.DeviceSettings),
-             "search": (settings.RunSettings, settings.SearchSettings, settings.LocationSettings,
+             "search": (settings.RunSettings, search.SearchSettings, settings.LocationSettings,
                         settings.DistributionSettings),
              "retrain": (settings.RunSettings, settings.RetrainSettings, settings.TrainSettings,
                          settings.DeviceSettings, settings.LocationSettings),
-             "analyze": (settings.RunSettings, settings.AnalyzeSettings)}  # fmt: skip
+             "analyze": (settings.RunSettings, analyze.AnalyzeSettings)}  # fmt: skip
     made = commands(f"--flagfile={name}")
     assert made[0][0] == "train" and made[-1][0] == "analyze"
     for program, *flags in made:
-        config.parse([program, *flags], kinds[program])
+        command_line.parse([program, *flags], kinds[program])
 
 
 def test_rows_of_a_table():

@@ -85,15 +85,15 @@ def start(program, directory):
     device = settings.DeviceSettings()
     arguments = {
         train: groups,
-        search: (settings.SearchSettings(num_candidates=2), place, device),  # one more
+        search: (search.SearchSettings(num_candidates=2), place, device),  # one more
         retrain: (
             settings.RetrainSettings(top=1, count=1),
             settings.TrainSettings(),
             device,
             place,
         ),
-        export: (settings.ExportSettings(), place),
-        analyze: (settings.AnalyzeSettings(),),
+        export: (export.ExportSettings(), place),
+        analyze: (analyze.AnalyzeSettings(),),
     }
     program.main(run, *arguments[program])
 

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from test_hostile import accepted, changed_bytes, hostile
 
 import oneshot_tf as ost
-from oneshot_tf import predict, settings
+from oneshot_tf import predict
 from oneshot_tf.serving import saved_model
 from oneshot_tf.serving.graph import check_graph
 
@@ -154,7 +154,7 @@ def call_save(_, graph):
 def test_changed_graphs_are_refused(copy, edit, said):
     change(copy, edit)
     with pytest.raises(ost.InputError, match=said):
-        predict.main(settings.PredictSettings(saved_model=str(copy)), ["a.png"])
+        predict.main(predict.PredictSettings(saved_model=str(copy)), ["a.png"])
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"no graph"])

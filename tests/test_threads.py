@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import config, reproduce, settings
+from oneshot_tf import reproduce, settings
 from oneshot_tf.devices import threads
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.settings import command_line
 from oneshot_tf.system.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -177,7 +178,7 @@ def test_the_runs_own_number_counts_unless_another_is_given(tmp_path, space, dig
 
 
 def test_reproduce_hands_the_number_on(tmp_path):
-    made = [settings.ReproduceSettings(), settings.LocationSettings()]
+    made = [reproduce.ReproduceSettings(), settings.LocationSettings()]
     for number in (0, 3):
         devices = settings.DistributionSettings(threads=number)
         commands = reproduce.commands(tmp_path, *made, devices)
@@ -188,7 +189,7 @@ def test_reproduce_hands_the_number_on(tmp_path):
 def test_a_number_that_can_not_be_is_one_line():
     for text in ("-1", "1025", "two"):
         with pytest.raises(InputError, match="--threads"):
-            config.parse(["train", f"--threads={text}"], [settings.DeviceSettings])
+            command_line.parse(["train", f"--threads={text}"], [settings.DeviceSettings])
 
 
 def test_it_is_too_late_once_tensorflow_has_started(monkeypatch):

@@ -56,7 +56,7 @@ def groups(**changes):
              "model": {"num_cells": 2, "filters": 2, "num_blocks": 1},
              "train": {"batch_size": 64, "augmentation": "crop"},
              "one_shot": {"train_steps": 6}, "device": {}}  # fmt: skip
-    classes = {"tune": settings.TuneSettings, "data": settings.DataSettings,
+    classes = {"tune": tune.TuneSettings, "data": settings.DataSettings,
                "model": settings.ModelSettings, "train": settings.TrainSettings,
                "one_shot": settings.OneShotSettings,
                "device": settings.DeviceSettings}  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from oneshot_tf.runs.candidates import Candidate, order_key
 from oneshot_tf.cost import counts
+from oneshot_tf.runs.candidates import Candidate, order_key
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError

@@ -1,6 +1,6 @@
 """Command lines: settings become flags, flag files are found, errors become one line.
 
-The only file that knows absl. A program ends with `config.run(main, groups…)`.
+The only file that knows absl. A program ends with `command_line.run(main, groups…)`.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from oneshot_tf.system.interrupts import Interrupted, listen
 from oneshot_tf.system.output import printing
 from oneshot_tf.system.printable import printable
 
-_PACKAGE = pathlib.Path(__file__).resolve().parent
+_PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 # As installed, and as in a checkout.
 FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
 _MOST_FLAGS = 2**20  # bytes of a flag file

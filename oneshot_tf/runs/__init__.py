@@ -1,0 +1,1 @@
+"""What is kept of a run? Its directory, candidates and results."""

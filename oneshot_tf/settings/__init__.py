@@ -1,0 +1,28 @@
+"""What was asked for? Settings, each written once, as frozen dataclasses."""
+
+from oneshot_tf.settings.groups import (
+    DataSettings,
+    DeviceSettings,
+    DistributionSettings,
+    LocationSettings,
+    ModelSettings,
+    OneShotSettings,
+    RetrainSettings,
+    RunSettings,
+    TrainSettings,
+)
+from oneshot_tf.settings.setting import Settings, setting
+
+__all__ = [
+    "DataSettings",
+    "DeviceSettings",
+    "DistributionSettings",
+    "LocationSettings",
+    "ModelSettings",
+    "OneShotSettings",
+    "RetrainSettings",
+    "RunSettings",
+    "Settings",
+    "TrainSettings",
+    "setting",
+]
