@@ -7,6 +7,9 @@ candidates are ranked by those weights, and the best are trained alone. README.m
 has the workflow, the programs and the glossary.
 """
 
+from oneshot_tf.system import start as _start  # noqa: F401  # before TensorFlow is imported
+
+# isort: split
 from oneshot_tf.cost.counts import multiply_adds, parameters
 from oneshot_tf.data.dataset import Dataset, Split, make_dataset
 from oneshot_tf.data.sources import load_data
@@ -28,7 +31,6 @@ from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.strategies import PathDropout, RandomSearch
-from oneshot_tf.system import start as _start  # noqa: F401  # first: before TensorFlow is imported
 from oneshot_tf.system.errors import InputError
 
 __all__ = [

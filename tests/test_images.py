@@ -11,9 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from oneshot_tf.data import headers, images, pixels, streaming
+from oneshot_tf.data import graph_decoder, headers, images, pixels, streaming
 from oneshot_tf.data.images import BadImage, decode
-from oneshot_tf.serving import decoder
 
 
 def encoded(image, kind, **options):
@@ -109,7 +108,7 @@ def pipeline():
 @pytest.fixture(scope="module")
 def server():
     """Pixels as an exported model makes them."""
-    return tf.function(decoder.decode, input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(graph_decoder.decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 @pytest.mark.parametrize("name", FILES)

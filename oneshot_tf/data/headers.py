@@ -1,6 +1,6 @@
 """What an image file says before its pixels: format, size, orientation, transparency.
 
-`serving_decoder` reads the same by TensorFlow's operations, for graphs without Python. Here
+`graph_decoder` reads the same by TensorFlow's operations, for graphs without Python. Here
 it costs an input pipeline some microseconds an image, there some milliseconds.
 """
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import headers, other_formats
+from oneshot_tf.data.graph_decoder import with_alpha_on_white
 from oneshot_tf.data.pixels import (
     CONVERSIONS,
     MAX_PIXELS,
@@ -18,7 +19,6 @@ from oneshot_tf.data.pixels import (
     on_white,
     upright,
 )
-from oneshot_tf.serving.decoder import with_alpha_on_white
 from oneshot_tf.system.errors import InputError, plain
 
 # Lower-case suffixes of files that are looked at; what a file is, its first bytes say.

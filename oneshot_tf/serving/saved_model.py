@@ -8,9 +8,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.data import graph_decoder
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
-from oneshot_tf.serving import decoder
 from oneshot_tf.system.errors import InputError, plain, short
 from oneshot_tf.system.files import (
     beside_of,
@@ -168,7 +168,7 @@ class _Served(tf.Module):
         def classify_files(encoded):
             return answer(
                 tf.map_fn(
-                    lambda file: resize(decoder.decode(file), size, fit),
+                    lambda file: resize(graph_decoder.decode(file), size, fit),
                     encoded,
                     parallel_iterations=_FILES_AT_ONCE,
                     fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
