@@ -28,9 +28,7 @@ _COMPUTE = """
 """
 # TensorFlow's own functions for saving and restoring; loading calls neither, but reads variables/.
 _SAVE = "AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename"
-# A captured tensor only names a tensor of a function, whose operations are checked too.
-_KINDS = ("user_object", "variable", "function", "bare_concrete_function", "constant",
-          "captured_tensor")  # fmt: skip
+_KINDS = ("user_object", "variable", "function", "bare_concrete_function", "constant")
 _OBJECTS = (
     "_generic_user_object", "signature_map", "trackable_list_wrapper", "trackable_dict_wrapper",
     "trackable_tuple_wrapper", "tf_module",

@@ -29,6 +29,8 @@ _WRITTEN = re.compile(
     r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
 )
 _FILES_AT_ONCE = 2  # decoded beside each other: a photograph of 12 megapixels takes 36 MB
+# Serving takes no gradients. Saved ones would add operations that `graph.check_graph` refuses.
+_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _write(net, dataset, directory, facts):
         module = _Served(net, dataset)
         try:
             signatures = {"serving_default": module.classify, "bytes": module.classify_files}
-            tf.saved_model.save(module, str(directory), signatures=signatures)
+            tf.saved_model.save(module, str(directory), signatures, _OPTIONS)
         except tf.errors.OpError as error:
             raise OSError(plain(error)) from None
         description = {
