@@ -22,8 +22,7 @@ from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.settings import Settings, command_line, setting
-from oneshot_tf.space.cell_space import bender2018
-from oneshot_tf.strategies import PathDropout
+from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, plain
 
 _PATIENCE = 3600.0  # seconds a compilation
@@ -75,7 +74,7 @@ class PlanSettings(Settings):
     )
 
 
-def main(plan, data, model, train, one_shot, device) -> None:
+def main(plan, data, model, train, one_shot, strategy, device) -> None:
     """Plans; each argument is the object of `settings` of that kind."""
     train, one_shot = with_sizes(train, one_shot)
     classes = plan.num_classes or _CLASSES.get(data.dataset, 0)
@@ -93,7 +92,7 @@ def main(plan, data, model, train, one_shot, device) -> None:
             "Planning needs the TPU's compiler: pip install 'oneshot_tf[plan]' (JAX and libtpu, "
             "1.1 GB; Python 3.11 or newer)."
         )
-    graphs = _Graphs(model, train, one_shot, device, classes, size)
+    graphs = _Graphs(model, train, one_shot, strategy, device, classes, size)
     _print_table([row for target in targets for row in _plan(target, train, graphs)])
 
 
@@ -153,16 +152,16 @@ def _plan(target, train, graphs):
 class _Graphs:
     """What is compiled, as serialized modules, each made once for all machines of a kind."""
 
-    def __init__(self, model, train, one_shot, device, classes, size):
-        self.train, self.one_shot, self.size = train, one_shot, size
+    def __init__(self, model, train, one_shot, strategy, device, classes, size):
+        self.train, self.size = train, size
+        make = STRATEGIES[strategy.strategy].make
+        self.sampler = make(model.space(), strategy, one_shot.train_steps)
         self.made = {}
-        self.net = Supernet(
-            bender2018(model.num_blocks), model.stack(), classes, dtype=device.dtype
-        )
+        self.net = Supernet(model.space(), model.stack(), classes, dtype=device.dtype)
 
     def step(self, turn, accelerators) -> bytes:
         """The training step of one device, of one turn."""
-        return self._once(_training_module, turn, accelerators, self.one_shot)
+        return self._once(_training_module, turn, accelerators, self.sampler)
 
     def evaluation(self, images, accelerators) -> bytes:
         """The evaluation of one architecture."""
@@ -176,14 +175,11 @@ class _Graphs:
         return self.made[key]
 
 
-def _training_module(net, train, turn, size, one_shot) -> bytes:
+def _training_module(net, train, turn, size, sampler) -> bytes:
     """The step of one device for one turn: masks, augmentation, gradients, L2, the update."""
     train = dataclasses.replace(train, batch_size=turn, device_batch_size=turn)
     optimizer = NesterovSGD(train.learning_rate, momentum=train.momentum, nesterov=True)
     optimizer.build(net.trainable_variables)
-    sampler = PathDropout(
-        net.space, one_shot.drop_rate, one_shot.drop_schedule, one_shot.train_steps
-    )
 
     def prepare(images, first, batch_size, step):
         if train.augmentation in ("crop", "crop_flip"):
@@ -305,5 +301,6 @@ if __name__ == "__main__":
         settings.ModelSettings,
         settings.TrainSettings(batch_size=0),
         settings.OneShotSettings(train_steps=0),
+        command_line.strategy(STRATEGIES, DEFAULT_STRATEGY),
         settings.DeviceSettings,
     )

@@ -1,46 +1,66 @@
-"""Trains chosen architectures from scratch, as stand-alone nets.
+"""Trains chosen architectures from scratch, as stand-alone models.
 
-Chooses from RUN_DIR/candidates.csv (--select), trains each --repeats times,
-scores the nets once on the test images, at the end, and writes RUN_DIR/retrain/NAME/result.json.
-Started again it goes on where it stopped. Next: python -m oneshot_tf.export --run_dir=DIR.
+--select chooses from RUN_DIR/candidates.csv. Each architecture is trained --repeats times. At the
+end the models are scored, once, on the test images. RUN_DIR/retrain/NAME/result.json has the
+results. The same command resumes a training that was stopped. Next:
+python -m oneshot_tf.export --run_dir=DIR.
 """
 
-import contextlib
 import dataclasses
 import gc
+import pathlib
 import re
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from oneshot_tf import settings
 from oneshot_tf.cost import counts
+from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, warnings
-from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy, watching
+from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.shared_weights import evaluate_standalone
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
-from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.learning.steps import count_micro_batches
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import Strata, ranked, select
-from oneshot_tf.runs.directory import RunDirectory, check_same
+from oneshot_tf.runs.candidates import ranked
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import mean_std, num_steps, owner_of, print_results
+from oneshot_tf.runs.same_settings import affecting, check_same
+from oneshot_tf.runs.selection import Strata, select
 from oneshot_tf.runs.sizes import check_one_shot
-from oneshot_tf.settings import command_line
+from oneshot_tf.settings import (
+    DeviceSettings,
+    LocationSettings,
+    ModelSettings,
+    RetrainSettings,
+    TrainSettings,
+    command_line,
+)
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_form, check_run, read_json, remove_leftovers, write_json
-from oneshot_tf.system.locks import locked
+from oneshot_tf.system.files import check_form, check_run, read_json, write_json
 from oneshot_tf.system.printable import command
 
 
-def main(run, retrain, train, device, location) -> None:
-    """Retrains; each argument is the object of `settings` of that kind."""
+def main(
+    run: settings.RunSettings,
+    retrain: RetrainSettings,
+    train: TrainSettings,
+    device: DeviceSettings,
+    location: LocationSettings,
+) -> None:
+    """Retrains."""
     directory = RunDirectory(run.run_dir)
     check_one_shot(directory)
-    model = directory.group(settings.ModelSettings, "model")
+    model = directory.group(ModelSettings, "model")
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
     retrain = dataclasses.replace(
         retrain,
@@ -50,39 +70,28 @@ def main(run, retrain, train, device, location) -> None:
     )
     chosen = _choose(directory, retrain)
     folder = directory.path / "retrain" / retrain.name
-    made_with = {
-        "retrain": retrain.to_dict(),
-        "train": train.to_dict(),
-        "device": {"mixed_precision": device.mixed_precision},
-        "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
-    }
-    _check_same(folder / "settings.json", made_with, directory.run_id())
-    made_with["run_id"] = directory.run_id()
+    made_with = _made_with(directory, retrain, train, device, chosen)
+    groups = {"retrain": retrain, "train": train, "device": device}
+    _check_same(folder / "settings.json", groups, made_with)
     ghosts = train.batch_size // train.ghost_batch_size
-    strategy = make_strategy(device.distribution, ghosts, (retrain, train, device))
-    count_turns(
+    devices = make_strategy(device.distribution, ghosts, (retrain, train, device))
+    count_micro_batches(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
-        strategy.num_replicas_in_sync,
+        devices.num_replicas_in_sync,
     )  # fmt: skip
-    with contextlib.ExitStack() as held:
-        if is_chief(strategy):
-            held.enter_context(directory.locked(shared=True))
-            held.enter_context(locked(folder))
-            remove_leftovers(folder)
-        held.enter_context(watching(strategy))
+    with opened(directory, devices, folder):
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
-        if is_chief(strategy):
-            _print_inventory(dataset.inventory(decode_test=False))
+        if is_chief():
+            _print_inventory(dataset)
             write_json(folder / "settings.json", made_with)
             directory.note_provenance(f"retrain/{retrain.name}")
-        with strategy.scope():
-            shared = f"{directory.path} (--run_dir is a folder that all of them share)"
-            check_alike(f"candidates in {shared}", [str(c["architecture"]) for c in chosen])
-            stack = model.stack(retrain.num_cells, retrain.filters)
-            jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
-            result = jobs.run(chosen) | _strata(directory, retrain)
-        if is_chief(strategy):
+        shared = f"{directory.path} (--run_dir is a folder that all of them share)"
+        check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
+        stack = model.stack(retrain.num_cells, retrain.filters)
+        jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
+        result = jobs.run(chosen) | _strata(directory, retrain)
+        if is_chief():
             write_json(folder / "result.json", {**made_with, **result})
             print_results(directory)
             print(
@@ -92,21 +101,39 @@ def main(run, retrain, train, device, location) -> None:
             )
 
 
-def _print_inventory(inventory):
+def _made_with(
+    directory: RunDirectory,
+    retrain: RetrainSettings,
+    train: TrainSettings,
+    device: DeviceSettings,
+    chosen: list[dict],
+) -> dict[str, Any]:
+    """Returns what settings.json and result.json say about how the models were made."""
+    return {
+        "retrain": retrain.to_dict(),
+        "train": train.to_dict(),
+        "device": affecting(device),
+        "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
+        "run_id": directory.run_id(),
+    }
+
+
+def _print_inventory(dataset: Dataset) -> None:
+    inventory = dataset.inventory(decode_test=False)
     print(format_short(inventory), flush=True)
     for warning in warnings(inventory):
         print(f"Warning: {warning}", flush=True)
 
 
-def _folder_name(retrain) -> str:
+def _folder_name(retrain: RetrainSettings) -> str:
     name = retrain.name or ("architecture" if retrain.architecture else retrain.select)
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
-        raise InputError(f"--name={name}: needed are up to 100 letters, digits, '_' and '-'.")
+        raise InputError(f"--name must be 1 to 100 letters, digits, '_' and '-'; got {name}.")
     return name
 
 
-def _choose(directory, retrain) -> list[dict]:
-    """The architectures to train, each with its rank and candidate accuracy where known."""
+def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str, Any]]:
+    """Returns the architectures to train, with their ranks and candidate accuracies if known."""
     space = directory.space()
     candidates = CandidateFile(directory).read()
     if retrain.architecture:
@@ -131,39 +158,50 @@ def _choose(directory, retrain) -> list[dict]:
     ]  # fmt: skip
 
 
-def _unranked(architecture, accuracy=None) -> dict:
+def _unranked(architecture: Architecture, accuracy: float | None = None) -> dict[str, Any]:
     return {"architecture": architecture, "rank": None, "candidate_num_images": None,
             "candidate_accuracy": accuracy}  # fmt: skip
 
 
-def _strata(directory, retrain) -> dict:
-    """What it takes to weight a stratified sample as all candidates are distributed."""
+def _strata(directory: RunDirectory, retrain: RetrainSettings) -> dict[str, Any]:
+    """Returns what is needed to weight a stratified sample as all candidates are distributed."""
     if retrain.architecture or retrain.select != "stratified":
         return {}
     candidates = CandidateFile(directory).read()
     return {"strata": dataclasses.asdict(Strata.of(candidates, retrain.count))}
 
 
-def _check_same(path, made_with, run_id):
-    """Refuses to mix nets of different settings, or of two runs, in one folder."""
+def _check_same(
+    path: pathlib.Path, groups: Mapping[str, settings.Settings], made_with: dict[str, Any]
+) -> None:
+    """Refuses to mix models of different settings, or of two runs, in one folder."""
     if not path.exists():
         return
     before = read_json(path)
-    check_run(path, before, run_id)
-    check_form(path, before, dict.fromkeys(made_with, dict))
+    check_run(path, before, made_with["run_id"])
+    check_form(path, before, dict.fromkeys([*groups, "chosen"], dict))
     way_out = f"Give --name=OTHER for a folder of its own, or remove {path.parent}."
-    check_same(path.parent, before, made_with, way_out, free=["architectures"])
+    check_same(path.parent, before, groups, way_out)
     if before["chosen"].get("architectures") != made_with["chosen"]["architectures"]:
         raise InputError(
-            f"{path.parent} was begun with other architectures: candidates.csv has changed since. "
+            f"{path.parent} began with other architectures: candidates.csv has changed since. "
             f"{way_out}"
         )
 
 
 class _Jobs:
-    """Trains and evaluates the stand-alone nets of one folder."""
+    """Trains and evaluates the stand-alone models of one folder."""
 
-    def __init__(self, directory, folder, dataset, stack, retrain, train, device):
+    def __init__(
+        self,
+        directory: RunDirectory,
+        folder: pathlib.Path,
+        dataset: Dataset,
+        stack: Stack,
+        retrain: RetrainSettings,
+        train: TrainSettings,
+        device: DeviceSettings,
+    ):
         self.stack, self.run_id = stack, directory.run_id()
         self.space, self.folder, self.dataset = directory.space(), folder, dataset
         self.retrain, self.train_settings, self.device = retrain, train, device
@@ -172,8 +210,8 @@ class _Jobs:
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
 
-    def run(self, chosen) -> dict:
-        """Trains all, then evaluates all."""
+    def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
+        """Trains all models, then evaluates all."""
         for index, candidate in enumerate(chosen):
             for repeat in self.repeats:
                 print(
@@ -184,7 +222,8 @@ class _Jobs:
                 self.train(candidate["architecture"], index, repeat)
         return self.evaluate(chosen)
 
-    def train(self, architecture, index, repeat) -> None:
+    def train(self, architecture: Architecture, index: int, repeat: int) -> None:
+        """Trains one model, or resumes its training."""
         checkpoints = self._checkpoints(index, repeat)
         checkpoints.check_newest_size(self._costs(architecture)["parameters"])
         net, seed = self._net(architecture, repeat)
@@ -194,8 +233,8 @@ class _Jobs:
         )  # fmt: skip
         gc.collect()
 
-    def evaluate(self, chosen) -> dict:
-        """Scores every trained net; the only place where test images are decoded and scored."""
+    def evaluate(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
+        """Scores every trained model. Only here are test images decoded and scored."""
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]
@@ -209,7 +248,7 @@ class _Jobs:
             **mean_std(means),
         }
 
-    def _evaluate_net(self, split, index, candidate):
+    def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
         accuracies = []
         architecture = candidate["architecture"]
         for repeat in self.repeats:
@@ -232,31 +271,31 @@ class _Jobs:
             **mean_std(accuracies),
         }
 
-    def _net(self, architecture, repeat):
+    def _net(self, architecture: Architecture, repeat: int) -> tuple[Standalone, int]:
         # The same run of the same architecture in whatever selection.
         entropy = [self.retrain.seed, zlib.crc32(str(architecture).encode()), repeat]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
         classes, dtype = self.dataset.num_classes, self.device.dtype
         return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 
-    def _costs(self, architecture) -> dict:
+    def _costs(self, architecture: Architecture) -> dict[str, int]:
         counted = (self.space, [architecture], self.stack, self.dataset.num_classes)
         return {
             "parameters": int(counts.parameters(*counted)[0]),
             "multiply_adds": int(counts.multiply_adds(*counted, self.dataset.image_size)[0]),
         }
 
-    def _checkpoints(self, index, repeat) -> Checkpoints:
+    def _checkpoints(self, index: int, repeat: int) -> Checkpoints:
         return Checkpoints(
             self._folder(index, repeat) / "checkpoints",
             owner=self._owner(index, repeat),
             num_steps=self.num_steps,
         )
 
-    def _folder(self, index, repeat):
+    def _folder(self, index: int, repeat: int) -> pathlib.Path:
         return self.folder / f"net_{index:02d}" / f"run_{repeat}"
 
-    def _owner(self, index, repeat):
+    def _owner(self, index: int, repeat: int) -> str | None:
         place = self._folder(index, repeat).relative_to(self.folder.parent)
         return owner_of(self.run_id, place)
 

@@ -199,11 +199,12 @@ def around(arguments) -> dict:
     from oneshot_tf.learning.checkpoints import Checkpoints
     from oneshot_tf.learning.steps import TrainStep
     from oneshot_tf.runs.candidate_file import CandidateFile
+    from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
 
     clock = Clock()
     TrainStep.__call__ = clock.watch("step", TrainStep.__call__, lambda sums: sums["loss"].numpy())
     Checkpoints.save = clock.watch("checkpoints", Checkpoints.save)
-    loop.Loop._look = clock.watch("logs", loop.Loop._look)
+    loop.Loop._report = clock.watch("logs", loop.Loop._report)
     CandidateFile.append = clock.watch("candidates.csv", CandidateFile.append)
     build = shared_weights.log_probabilities
 
@@ -218,13 +219,15 @@ def around(arguments) -> dict:
             settings.DataSettings(dataset="digits", num_validation=400),
             settings.ModelSettings(num_cells=arguments.cells, filters=arguments.filters),
             settings.TrainSettings(batch_size=128, device_batch_size=128),
-            settings.OneShotSettings(train_steps=101, drop_schedule="constant"),
+            settings.OneShotSettings(train_steps=101),
+            PathDropoutSettings(drop_schedule="constant"),
             settings.DeviceSettings(log_steps=10, checkpoint_steps=50),
         )
         training = clock.shares("step", ["checkpoints", "logs"], warm=11)
         search.main(
             run,
             search.SearchSettings(num_candidates=100),
+            RandomSearchSettings(),
             settings.LocationSettings(),
             settings.DistributionSettings(),
         )

@@ -122,7 +122,7 @@ def outcome(run) -> dict:
 def contents(path):
     """What a file holds; None for files left out.
 
-    Without rates, and without the run's id, which is drawn when a run begins.
+    Without rates and seconds, and without the run's id, which is drawn when a run begins.
     """
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -131,13 +131,13 @@ def contents(path):
         with np.load(path) as arrays:
             names = set(arrays.files) - {"checkpoint/owner"}
             return {key: digest(arrays[key].tobytes()) for key in names}
-    elif path.name == "candidates.csv":
+    elif path.name == "candidates.csv" or path.name == "trials.csv":
         return [line.rpartition(",")[0] for line in path.read_text().splitlines()]
     elif path.suffix in (".csv", ".txt") or path.name.startswith("variables.data"):
         return digest(path.read_bytes())
     elif path.suffix == ".json":
         value = json.loads(path.read_text())
-        return {k: v for k, v in value.items() if k not in ("run_id", "checksum")}
+        return {k: v for k, v in value.items() if k not in ("run_id", "checksum", "seconds")}
     return None
 
 

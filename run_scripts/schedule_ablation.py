@@ -46,7 +46,7 @@ def read_models(folder) -> list[dict]:
             {
                 "ghosts": config["train"]["batch_size"] // config["train"]["ghost_batch_size"],
                 "schedule": config["train"]["learning_rate_schedule"],
-                "drop": config["one_shot"]["drop_schedule"],
+                "drop": config["strategy"]["drop_schedule"],
                 "steps": config["one_shot"]["train_steps"],
                 "seed": config["one_shot"]["seed"],
                 "all_on": json.loads((path.parent / "search.json").read_text())["all_on_accuracy"],

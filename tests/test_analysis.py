@@ -24,9 +24,10 @@ from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.cost import counts
 from oneshot_tf.export import _chosen_folder
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import Candidate, Strata, ranked, select
+from oneshot_tf.runs.candidates import Candidate, ranked
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.selection import Strata, select
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -7,7 +7,8 @@ import pytest
 from candidate_runs import candidates
 
 import oneshot_tf as ost
-from oneshot_tf.runs.candidates import Strata, ranked, select
+from oneshot_tf.runs.candidates import ranked
+from oneshot_tf.runs.selection import Strata, select
 from oneshot_tf.settings import RetrainSettings
 
 NOT_MEASURED = {"candidate_accuracy": None, "cross_entropy": None, "num_images": 0}
@@ -105,7 +106,7 @@ def test_random_takes_any(space):
 
 @pytest.mark.parametrize(
     "settings, part",
-    [({"select": "top", "top": 51}, "--top=51"),
+    [({"select": "top", "top": 51}, "--top must be at most"),
      ({"select": "top", "top": 5, "count": 6}, "--count=6"),
      ({"select": "small", "count": 11, "percentile": 80}, "--count=11"),
      ({"select": "random", "count": 51}, "--count=51")],

@@ -1,12 +1,14 @@
 """Command lines and flag files: found, nested, checked; each flag file says what it is."""
 
+import dataclasses
 import math
 
 import pytest
 
 import oneshot_tf as ost
 from oneshot_tf import reproduce, settings, tune
-from oneshot_tf.settings import command_line
+from oneshot_tf.settings import StrategySettings, command_line, setting
+from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES, PathDropoutSettings
 
 TRAIN = (
     settings.RunSettings,
@@ -14,6 +16,7 @@ TRAIN = (
     settings.ModelSettings,
     settings.TrainSettings,
     settings.OneShotSettings,
+    command_line.strategy(STRATEGIES, DEFAULT_STRATEGY),
     settings.DeviceSettings,
 )
 RETRAIN = (
@@ -30,12 +33,13 @@ def parse(*args, groups=TRAIN):
 
 
 def test_settings_come_from_flags():
-    run, data, model, train, one_shot, device = parse(
+    run, data, model, train, one_shot, strategy, device = parse(
         "--filters=8", "--nodownload", "--learning_rate=0.5", "--mixed_precision"
     )
     assert (run.run_dir, model.filters, data.download) == ("x", 8, False)
     assert (train.learning_rate, device.dtype) == (0.5, "mixed_bfloat16")
     assert one_shot == settings.OneShotSettings()
+    assert strategy == PathDropoutSettings()
 
 
 def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
@@ -48,11 +52,11 @@ def test_what_is_written_to_flags_txt_is_read_back(tmp_path):
     "flag, part",
     [
         ("--bathc_size=8", "batch_size"),
-        ("--drop_rate=1.5", "--drop_rate=1.5: needed is at most 1"),
+        ("--drop_rate=1.5", "--drop_rate must be at most 1.0; got 1.5"),
         ("--drop_rate=-0.1", "at least 0"),
         ("--drop_rate=nan", "nan"),
         ("--drop_schedule=cosine", "linear, constant"),
-        ("--train_steps=-1", "--train_steps=-1: needed is at least 0"),
+        ("--train_steps=-1", "--train_steps must be at least 0; got -1"),
         ("--filters=many", "filters"),
         ("--learning_rate=0", "above 0"),
         ("--batch_size=100", "multiple of --ghost_batch_size=32"),
@@ -129,12 +133,12 @@ def test_each_flag_file_parses_and_explains_itself(path):
 
 
 def test_the_flag_file_is_the_papers_protocol():
-    _, data, model, train, one_shot, _ = parse("--flagfile=cifar.flags")
+    _, data, model, train, one_shot, strategy, _ = parse("--flagfile=cifar.flags")
     assert (data.dataset, data.num_validation) == ("cifar10", 5_000)  # of 50,000: 45,000 are left
     assert (model.num_cells, model.filters, model.num_blocks) == (6, 16, 4)
     assert (train.momentum, train.learning_rate) == (0.9, 0.1)
     assert (train.batch_size, train.device_batch_size, train.ghost_batch_size) == (1024, 64, 32)
-    assert (one_shot.drop_rate, one_shot.drop_schedule) == (0.1, "linear")
+    assert (strategy.drop_rate, strategy.drop_schedule) == (0.1, "linear")
     assert one_shot.train_steps == 10_000
     assert math.isclose(one_shot.train_steps * train.batch_size / 45_000, 227.6, abs_tol=0.1)
 
@@ -167,3 +171,62 @@ def test_flag_files_are_utf_8_with_or_without_byte_order_mark(tmp_path, mark):
     (tmp_path / "a.flags").write_bytes(text.encode("utf-8"))
     _, data, model, *_ = parse(f"--flagfile={tmp_path}/a.flags")
     assert (data.dataset, model.num_cells) == ("folder:caf\u00e9", 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class ToySettings(StrategySettings):
+    """A toy."""
+
+    strategy: str = setting("toy", "How training chooses paths.", choices=("toy",))
+    temperature: float = setting(1.0, "Temperature.", above=0.0)
+    eager: bool = setting(False, "Whether it is eager.")
+
+
+TOYS = command_line.OneOf(
+    "strategy", {"path_dropout": PathDropoutSettings, "toy": ToySettings}, "path_dropout"
+)
+
+
+def test_a_strategy_brings_its_own_flags(tmp_path):
+    groups = (settings.RunSettings, TOYS)
+    assert parse(groups=groups)[1] == PathDropoutSettings()
+    for args in (["--strategy=toy", "--temperature=2"], ["--temperature=2", "--strategy", "toy"]):
+        chosen = parse(*args, groups=groups)[1]
+        assert chosen == ToySettings(temperature=2.0)
+        (tmp_path / "flags.txt").write_text("\n".join(command_line.as_flag_lines([chosen])))
+        assert parse(f"--flagfile={tmp_path}/flags.txt", groups=groups)[1] == chosen
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["--strategy=toy", "--drop_rate=0.1"],
+         "--drop_rate is a setting of --strategy=path_dropout. It does not apply to "
+         "--strategy=toy; leave it out."),
+        (["--noeager"],
+         "--noeager is a setting of --strategy=toy. It does not apply to "
+         "--strategy=path_dropout; leave it out."),
+        (["--strategy=no"], "--strategy must be one of path_dropout, toy; got 'no'."),
+        (["--strategy=toy", "--temperature=0"], "--temperature must be above 0.0; got 0.0."),
+    ],
+)  # fmt: skip
+def test_a_flag_of_another_strategy_is_refused_by_name(args, words):
+    with pytest.raises(ost.InputError) as error:
+        parse(*args, groups=(settings.RunSettings, TOYS))
+    assert str(error.value) == words
+
+
+def test_help_shows_common_flags_first_and_fits_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    with pytest.raises(SystemExit):
+        parse("--help")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 70
+    first = lines.index("Most used flags:")
+    order = [
+        i for i, line in enumerate(lines) if line.startswith(("  --filters:", "  --momentum:"))
+    ]
+    assert (
+        first < order[0] < lines.index("Training of the one-shot model and of stand-alone models:")
+    )
+    assert order[1] > lines.index("Training of the one-shot model and of stand-alone models:")

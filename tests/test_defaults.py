@@ -5,7 +5,7 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf import settings, train
 from oneshot_tf.learning.defaults import default_batch_size, default_train_steps
-from oneshot_tf.learning.steps import count_turns
+from oneshot_tf.learning.steps import count_micro_batches
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 
@@ -80,4 +80,4 @@ def test_a_run_goes_on_with_its_own_sizes(tmp_path, digits):
 
 def test_a_step_has_at_least_one_image():
     with pytest.raises(ost.InputError, match="--batch_size must be at least 1; got 0"):
-        count_turns(0, 32, 64, 1)
+        count_micro_batches(0, 32, 64, 1)

@@ -9,9 +9,10 @@ import tensorflow as tf
 import oneshot_tf as ost
 from oneshot_tf.data.dataset import Split
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.divergence import Diverged
 from oneshot_tf.learning.loop import Loop
+from oneshot_tf.learning.not_finite import Diverged
 from oneshot_tf.settings import DeviceSettings
+from oneshot_tf.strategies import Sampler
 from oneshot_tf.system.files import read_arrays, write_arrays
 
 STEPS = 12
@@ -20,7 +21,7 @@ SETTINGS = ost.TrainSettings(
 )
 
 
-class Poisoned:
+class Poisoned(Sampler):
     """A sampler whose masks are infinite at one step, however often it comes to it."""
 
     def __init__(self, space, at):
@@ -105,7 +106,7 @@ def test_weights_that_are_too_large(digits, tmp_path):
         fit(net, digits, tmp_path, sampler=AllOn(net.space))
 
 
-class AllOn:
+class AllOn(Sampler):
     def __init__(self, space):
         self.space = space
 

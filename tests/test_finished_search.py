@@ -11,15 +11,17 @@ from oneshot_tf import search, settings
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.search_record import made_with
+from oneshot_tf.strategies import RandomSearchSettings
 
 COUNT = 12
 
 
-def start(directory, **options):
+def start(directory, skip_twins=True, **options):
     """Starts the program in this process; there is neither a checkpoint nor a data set."""
     search.main(
         settings.RunSettings(str(directory.path)),
         search.SearchSettings(num_candidates=COUNT, **options),
+        RandomSearchSettings(skip_twins=skip_twins),
         settings.LocationSettings(data_dir="/nowhere"),
         settings.DistributionSettings(),
     )
@@ -29,7 +31,9 @@ def start(directory, **options):
 def finished(tmp_path, space):
     directory = begin(tmp_path / "run", space)
     CandidateFile(directory).write(ranked(candidates(space, COUNT)))
-    note_search(directory, **made_with(search.SearchSettings(), 6), num_images=400)
+    note_search(
+        directory, **made_with(search.SearchSettings(), RandomSearchSettings(), 6), num_images=400
+    )
     return directory
 
 
@@ -66,14 +70,14 @@ def test_a_finished_race_and_a_search_by_divergence_build_nothing(finished, spac
     """Also where --finalists are more than there are candidates."""
     for options in ({"budget": "race"}, {"rank_by": "kl", "finalists": 100}):
         settings_now = search.SearchSettings(**options)
-        note_search(finished, **made_with(settings_now, 6), num_images=400)
+        note_search(finished, **made_with(settings_now, RandomSearchSettings(), 6), num_images=400)
         before = state(finished)
         start(finished, **options)
         assert state(finished) == before
 
 
 def test_other_settings_are_refused(finished):
-    with pytest.raises(ost.InputError, match="begun with seed=0, now it is seed=1; give --seed=0"):
+    with pytest.raises(ost.InputError, match="began with --seed=0; now --seed=1. Give --seed=0"):
         start(finished, seed=1)
     with pytest.raises(ost.InputError, match="skip_twins=True"):
         start(finished, skip_twins=False)
@@ -97,7 +101,9 @@ def test_candidates_of_another_run_are_refused(finished, tmp_path, space):
     other = begin(tmp_path / "other", space)
     other_file = CandidateFile(other)
     other_file.path.write_bytes(CandidateFile(finished).path.read_bytes())
-    note_search(other, **made_with(search.SearchSettings(), 6), num_images=400)
+    note_search(
+        other, **made_with(search.SearchSettings(), RandomSearchSettings(), 6), num_images=400
+    )
     before = state(other)
     with pytest.raises(ost.InputError, match="line 2 is of the run .*; this is the run"):
         start(other)

@@ -20,13 +20,14 @@ import oneshot_tf as ost
 from oneshot_tf import settings as ours
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
-from oneshot_tf.learning.divergence import Rollbacks
+from oneshot_tf.learning.not_finite import Rollbacks
 from oneshot_tf.runs import results
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import command_line
+from oneshot_tf.strategies import PathDropoutSettings
 from oneshot_tf.system.files import read_arrays, write_arrays, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
@@ -36,6 +37,7 @@ GROUPS = {
     "model": ours.ModelSettings,
     "train": ours.TrainSettings,
     "one_shot": ours.OneShotSettings,
+    "strategy": PathDropoutSettings,
     "device": ours.DeviceSettings,
 }
 

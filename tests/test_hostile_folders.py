@@ -27,6 +27,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import FOLDERS, RunDirectory
+from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
 from oneshot_tf.system.files import read_arrays, write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever
@@ -36,6 +37,7 @@ GROUPS = {
     "model": settings.ModelSettings(num_blocks=1, num_cells=1, filters=2),
     "train": settings.TrainSettings(batch_size=32, augmentation="none"),
     "one_shot": settings.OneShotSettings(train_steps=2),
+    "strategy": PathDropoutSettings(),
     "device": DEVICE,
 }
 TUNE = tune.TuneSettings(max_trials=1)
@@ -43,7 +45,8 @@ RETRAIN = settings.RetrainSettings(top=1, count=1, epochs=0.1)
 PROGRAMS = {
     "train": lambda run: train.main(run, *GROUPS.values()),
     "search": lambda run: search.main(
-        run, search.SearchSettings(num_candidates=2), settings.LocationSettings(), DEVICE
+        run, search.SearchSettings(num_candidates=2), RandomSearchSettings(),
+        settings.LocationSettings(), DEVICE,
     ),
     "retrain": lambda run: retrain.main(
         run, RETRAIN, GROUPS["train"], DEVICE, settings.LocationSettings()

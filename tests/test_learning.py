@@ -13,7 +13,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.loop import Loop
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.learning.optimizers import NesterovSGD
-from oneshot_tf.learning.steps import TrainStep, count_turns, skipping_pays
+from oneshot_tf.learning.steps import TrainStep, count_micro_batches, skipping_pays
 from oneshot_tf.settings import DeviceSettings
 
 STEPS = 4
@@ -314,12 +314,12 @@ def test_training_learns(digits):
      ((1024, 32, 1000, 2), 1), ((64, 32, 8, 1), 2)],
 )  # fmt: skip
 def test_turns(sizes, turns):
-    assert count_turns(*sizes) == turns
+    assert count_micro_batches(*sizes) == turns
 
 
 def test_batch_that_does_not_divide():
     with pytest.raises(ost.InputError, match="multiple of 64"):
-        count_turns(96, 32, 64, 2)
+        count_micro_batches(96, 32, 64, 2)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import oneshot_tf as ost
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.divergence import Rollbacks
+from oneshot_tf.learning.not_finite import Rollbacks
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, ranked
 from oneshot_tf.runs.directory import RunDirectory

@@ -10,6 +10,7 @@ import oneshot_tf as ost
 from oneshot_tf import plan, settings
 from oneshot_tf.cost import compiled_graphs as compiler_program
 from oneshot_tf.devices.accelerators import accelerators, assumed
+from oneshot_tf.strategies import PathDropoutSettings
 
 GIB = 2**30
 
@@ -18,9 +19,9 @@ def groups(topology="v5e:2x2", **changes):
     kinds = {"data": {"dataset": "digits"},
              "model": {"num_cells": 1, "filters": 4, "num_blocks": 1},
              "train": {"batch_size": 128, "ghost_batch_size": 16, "augmentation": "crop"},
-             "one_shot": {}, "device": {}}  # fmt: skip
+             "one_shot": {}, "strategy": {}, "device": {}}  # fmt: skip
     classes = (settings.DataSettings, settings.ModelSettings, settings.TrainSettings,
-               settings.OneShotSettings, settings.DeviceSettings)  # fmt: skip
+               settings.OneShotSettings, PathDropoutSettings, settings.DeviceSettings)  # fmt: skip
     made = [kind(**{**kinds[n], **changes.get(n, {})}) for n, kind in zip(kinds, classes)]
     return [plan.PlanSettings(topology=topology), *made]
 

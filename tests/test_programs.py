@@ -23,6 +23,7 @@ from oneshot_tf.data import dataset as data
 from oneshot_tf.data import sources
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.directory import FOLDERS, RunDirectory
+from oneshot_tf.strategies import RandomSearchSettings
 from oneshot_tf.system import interrupts
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -447,6 +448,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         search.main(
             run,
             search.SearchSettings(**options),
+            RandomSearchSettings(),
             settings.LocationSettings(),
             settings.DistributionSettings(),
         )

@@ -15,6 +15,8 @@ import oneshot_tf as ost
 from oneshot_tf.runs.config_file import VERSION, facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
+from oneshot_tf.strategies import PathDropoutSettings
+from oneshot_tf.system.files import read_json, write_json
 from oneshot_tf.system.locks import locked
 
 GROUPS = {
@@ -51,9 +53,35 @@ def test_a_run_with_more_reductions_than_fit_opens_as_the_net_that_it_was(tmp_pa
 def test_other_settings_are_refused_and_named(directory, space):
     directory.check_settings(GROUPS)
     directory.check_settings({**GROUPS, "device": DeviceSettings(log_steps=50)})
-    with pytest.raises(ost.InputError, match="--filters=8, now it is --filters=16"):
+    with pytest.raises(ost.InputError, match="--filters=8; now --filters=16"):
         directory.check_settings({**GROUPS, "model": ModelSettings(filters=16)})
     assert directory.space() == space
+
+
+@pytest.mark.parametrize("moved", [{}, {"drop_rate": 0.25, "drop_schedule": "constant"}])
+def test_a_run_of_version_2_has_path_dropout_among_the_one_shot_settings(directory, moved):
+    path = directory.path / "config.json"
+    config = read_json(path)
+    values = {**PathDropoutSettings().to_dict(), **moved}
+    del config["strategy"], values["strategy"]
+    config["one_shot"] |= values
+    write_json(path, {**config, "version": 2})
+    assert directory.strategy() == PathDropoutSettings(**moved)
+    groups = {**GROUPS, "strategy": PathDropoutSettings(**moved)}
+    directory.check_settings(groups)
+    with pytest.raises(ost.InputError, match="--drop_rate=.*; now --drop_rate=0.5"):
+        directory.check_settings({**groups, "strategy": PathDropoutSettings(drop_rate=0.5)})
+    del config["one_shot"]["drop_rate"]
+    write_json(path, {**config, "version": 2})
+    with pytest.raises(ost.InputError, match="'strategy' has no setting 'drop_rate'"):
+        directory.config()
+
+
+@pytest.mark.parametrize("name", ["no_such", 3, None])
+def test_an_unknown_strategy_is_damage(directory, name):
+    edit_json(directory.path / "config.json", strategy={"strategy": name, "drop_rate": 0.1})
+    with pytest.raises(ost.InputError, match="is damaged"):
+        directory.config()
 
 
 def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
@@ -64,7 +92,7 @@ def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
         directory.check_settings(GROUPS)
     change(directory.path / "config.json", version=1)
     directory.check_settings(GROUPS)
-    with pytest.raises(ost.InputError, match=r"--label_smoothing=0.0, now"):
+    with pytest.raises(ost.InputError, match=r"--label_smoothing=0.0; now --label_smoothing=0.1"):
         directory.check_settings({"train": TrainSettings(label_smoothing=0.1)})
 
 
@@ -205,6 +233,7 @@ def test_one_holder_at_a_time_or_several_who_share(tmp_path):
 
 HOLD = """
 import sys, time
+from oneshot_tf.system.files import read_json, write_json
 from oneshot_tf.system.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)

@@ -10,6 +10,7 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf import analyze, reproduce, search, settings
 from oneshot_tf.settings import command_line
+from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, STRATEGIES
 
 ROOT = pathlib.Path(__file__).parent.parent
 KINDS = (settings.RunSettings, reproduce.ReproduceSettings, settings.LocationSettings,
@@ -49,8 +50,11 @@ EXPERIMENTS = sorted(p.name for p in (ROOT / "flags").iterdir() if p.name[:5] in
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_programs_take_the_flags_that_they_are_given(name):
     kinds = {"train": (settings.RunSettings, settings.DataSettings, settings.ModelSettings,
-                       settings.TrainSettings, settings.OneShotSettings, settings.DeviceSettings),
-             "search": (settings.RunSettings, search.SearchSettings, settings.LocationSettings,
+                       settings.TrainSettings, settings.OneShotSettings,
+                       command_line.strategy(STRATEGIES, DEFAULT_STRATEGY),
+                       settings.DeviceSettings),
+             "search": (settings.RunSettings, search.SearchSettings,
+                        command_line.strategy(PROPOSERS, "random"), settings.LocationSettings,
                         settings.DistributionSettings),
              "retrain": (settings.RunSettings, settings.RetrainSettings, settings.TrainSettings,
                          settings.DeviceSettings, settings.LocationSettings),

@@ -12,13 +12,14 @@ from oneshot_tf import analyze, export, retrain, search, settings, train
 from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
-from oneshot_tf.learning.divergence import Rollbacks
+from oneshot_tf.learning.not_finite import Rollbacks
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import owner_of, read_results
 from oneshot_tf.runs.sizes import check_one_shot, one_shot_parameters
+from oneshot_tf.strategies import RandomSearchSettings
 from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"
@@ -85,7 +86,12 @@ def start(program, directory):
     device = settings.DeviceSettings()
     arguments = {
         train: groups,
-        search: (search.SearchSettings(num_candidates=2), place, device),  # one more
+        search: (
+            search.SearchSettings(num_candidates=2),
+            RandomSearchSettings(),
+            place,
+            device,
+        ),  # one more
         retrain: (
             settings.RetrainSettings(top=1, count=1),
             settings.TrainSettings(),

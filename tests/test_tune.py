@@ -20,10 +20,11 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.strategies import PathDropoutSettings
 from oneshot_tf.tuning.worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
-GROUPS = ("data", "model", "train", "one_shot", "device")
+GROUPS = ("data", "model", "train", "one_shot", "strategy", "device")
 FLAGS = ["--dataset=digits", "--num_validation=100", "--num_blocks=1", "--num_cells=2",
          "--filters=2", "--batch_size=64", "--train_steps=6", "--num_candidates=6", "--top=2",
          "--augmentation=crop"]  # fmt: skip
@@ -55,10 +56,10 @@ def groups(**changes):
              "data": {"dataset": "digits", "num_validation": 100},
              "model": {"num_cells": 2, "filters": 2, "num_blocks": 1},
              "train": {"batch_size": 64, "augmentation": "crop"},
-             "one_shot": {"train_steps": 6}, "device": {}}  # fmt: skip
+             "one_shot": {"train_steps": 6}, "strategy": {}, "device": {}}  # fmt: skip
     classes = {"tune": tune.TuneSettings, "data": settings.DataSettings,
                "model": settings.ModelSettings, "train": settings.TrainSettings,
-               "one_shot": settings.OneShotSettings,
+               "one_shot": settings.OneShotSettings, "strategy": PathDropoutSettings,
                "device": settings.DeviceSettings}  # fmt: skip
     return [kind(**{**kinds[name], **changes.get(name, {})}) for name, kind in classes.items()]
 
@@ -155,8 +156,9 @@ def _costs(space, architectures, stack, num_classes):
 def source(tmp_path, digits):
     """A run with candidates and stand-alone nets, of the same data and space."""
     run, space = RunDirectory(tmp_path / "source"), ost.bender2018(1)
-    _, data, model, train, one_shot, device = groups()
-    parts = {"data": data, "model": model, "train": train, "one_shot": one_shot, "device": device}
+    _, data, model, train, one_shot, strategy, device = groups()
+    parts = {"data": data, "model": model, "train": train, "one_shot": one_shot,
+             "strategy": strategy, "device": device}  # fmt: skip
     run.begin(parts, space, [], facts_of(digits))
     architectures = ost.RandomSearch(space, 0).propose(6)
     costs = _costs(space, architectures, model.stack(), 10)

@@ -6,8 +6,9 @@ import json
 import numpy as np
 
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import Strata, measured
+from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.results import judged_in, read_results
+from oneshot_tf.runs.selection import Strata
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.printable import command

@@ -10,7 +10,7 @@ from oneshot_tf.analysis.ranking_report import RankingReport
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import measured, order_key
 from oneshot_tf.runs.results import read_results
-from oneshot_tf.settings import DataSettings, OneShotSettings
+from oneshot_tf.settings import DataSettings, OneShotSettings, StrategySettings
 from oneshot_tf.system.files import read_json_lines
 from oneshot_tf.system.printable import command
 
@@ -151,10 +151,7 @@ class Report:
             known = self._accuracies(directory, {n.architecture for n in nets})
             one_shot = directory.group(OneShotSettings, "one_shot")
             # Without the folder's name, so that plots don't change when it is renamed.
-            name = (
-                f"{number}: r = {one_shot.drop_rate:g}, "
-                f"{one_shot.drop_schedule}, seed {one_shot.seed}"
-            )
+            name = f"{number}: {_described(directory.strategy())}, seed {one_shot.seed}"
             points = [
                 (known[n.architecture], n.mean, n.accuracies)
                 for n in nets if n.architecture in known
@@ -263,3 +260,12 @@ class Report:
 
 def _pm(mean, std, digits) -> str:
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def _described(strategy: StrategySettings) -> str:
+    """Returns a strategy in words, for plots."""
+    values = strategy.to_dict()
+    name = values.pop("strategy")
+    if name == "path_dropout":
+        return f"r = {values['drop_rate']:g}, {values['drop_schedule']}"
+    return ", ".join([name, *(f"{key} = {value}" for key, value in values.items())])

@@ -1,29 +1,98 @@
-"""metrics.jsonl: what is kept of it when a training goes on, and its last line in words."""
+"""metrics.jsonl, tracked.jsonl and TensorBoard summaries of a training."""
 
 import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from oneshot_tf.system.files import read_json_lines, write_atomically
+import tensorflow as tf
+
+from oneshot_tf.learning.summaries import Summaries
+from oneshot_tf.system.files import append_line, read_json_lines, write_atomically
+
+Track = Callable[[int], dict[str, Any]]
 
 
-def truncate(metrics_file, start: int) -> None:
-    """Drops lines of steps after the checkpoint from which training goes on."""
-    if not metrics_file.exists():
+class MetricsLog:
+    """Averages the metrics of steps and logs them.
+
+    Args:
+        directory: Where the files go; None keeps nothing.
+        batch_size: Images in the global batch of a step.
+        track: Called as `track(step)` at each line of metrics.jsonl. The dict that it returns
+            becomes a line of tracked.jsonl.
+    """
+
+    def __init__(self, directory: pathlib.Path | None, batch_size: int, track: Track | None = None):
+        self.batch_size, self.track = batch_size, track
+        self.file = self.tracked_file = None
+        self._sums: list[tuple[int, Mapping[str, tf.Tensor]]] = []
+        self._since = time.monotonic()
+        if directory is not None:
+            self.file, self.tracked_file = directory / "metrics.jsonl", directory / "tracked.jsonl"
+            self._summaries = Summaries(directory / "tensorboard")
+
+    def truncate(self, step: int) -> None:
+        """Drops lines of steps after the checkpoint from which training resumes."""
+        for path in (self.file, self.tracked_file):
+            if path is not None:
+                _truncate(path, step)
+
+    def last(self, step: int) -> dict[str, Any]:
+        """Returns the last line of metrics.jsonl, or only the step if there is none."""
+        lines = read_json_lines(self.file, {"step": int}) if self.file else []
+        return lines[-1] if lines else {"step": step}
+
+    def restart(self) -> None:
+        """Forgets the steps since the last line."""
+        self._sums, self._since = [], time.monotonic()
+
+    def add(self, number: int, sums: Mapping[str, tf.Tensor]) -> None:
+        """Adds what `TrainStep` returned for step `number`."""
+        self._sums.append((number, sums))
+
+    @property
+    def steps(self) -> list[tuple[int, Mapping[str, tf.Tensor]]]:
+        """The steps since the last line: their numbers and metrics."""
+        return self._sums
+
+    def write(self, done: int, more: dict[str, float], write: bool = True) -> dict[str, Any]:
+        """Logs the means over the steps since the last line.
+
+        Args:
+            done: Steps done.
+            more: More numbers for the line.
+            write: False in workers that write no files.
+
+        Returns:
+            The line; empty if there was no step.
+        """
+        if not self._sums:
+            return {}
+        count, seconds = len(self._sums), time.monotonic() - self._since
+        names = self._sums[0][1]
+        means = {name: float(sum(sums[name] for _, sums in self._sums)) / count for name in names}
+        rate = round(count * self.batch_size / seconds, 1)
+        entry = {"step": done, **means, **more, "images_per_second": rate}
+        tracked = self.track(done) if self.track else None
+        if self.file and self.tracked_file and write:
+            append_line(self.file, json.dumps(entry))
+            self._summaries.scalars(done, {k: v for k, v in entry.items() if k != "step"})
+            if tracked is not None:
+                append_line(self.tracked_file, json.dumps({"step": done, **tracked}))
+        self.restart()
+        return entry
+
+
+def _truncate(path: pathlib.Path, step: int) -> None:
+    if not path.exists():
         return
-    kept = []
-    for line in read_json_lines(metrics_file, {"step": int}):
-        if line["step"] <= start:
-            kept.append(json.dumps(line) + "\n")
-    write_atomically(metrics_file, lambda file: file.writelines(kept))
+    lines = read_json_lines(path, {"step": int})
+    kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
+    write_atomically(path, lambda file: file.writelines(kept))
 
 
-def last_line(metrics_file, step: int) -> dict:
-    """What `truncate` left of the last line."""
-    lines = read_json_lines(metrics_file, {"step": int}) if metrics_file else []
-    return lines[-1] if lines else {"step": step}
-
-
-def words(entry: dict) -> str:
-    """Loss and accuracy; empty without an entry."""
-    if not entry:
-        return ""
-    return f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.3f}"
+def words(entry: dict[str, Any]) -> str:
+    """Returns loss and accuracy in words; empty without an entry."""
+    return f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.3f}" if entry else ""

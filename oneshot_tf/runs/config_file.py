@@ -1,36 +1,58 @@
-"""config.json: what a run was begun with. It is complete and in range, or it is refused."""
+"""config.json: the id, the settings and the data statistics of a run, complete or refused."""
 
-import dataclasses
 import math
+import pathlib
 import re
 import uuid
+from typing import Any
 
 from oneshot_tf.settings import (
     DataSettings,
     DeviceSettings,
     ModelSettings,
     OneShotSettings,
+    Settings,
     TrainSettings,
 )
+from oneshot_tf.settings.setting import fields
+from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import check_form, read_json
 
-GROUPS = {"data": DataSettings, "model": ModelSettings, "train": TrainSettings,
-          "one_shot": OneShotSettings, "device": DeviceSettings}  # fmt: skip
-# A new setting raises the version: a file of this version must have all settings; one of an
-# earlier version may lack some, which then have their defaults.
-VERSION = 2
+# The classes of all groups but "strategy", whose class depends on the strategy's name.
+GROUPS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "train": TrainSettings,
+    "one_shot": OneShotSettings,
+    "device": DeviceSettings,
+}
+# A new setting raises the version. A file of this version must have all settings. In a file of an
+# earlier version, missing settings have their defaults.
+VERSION = 3
 _OLDEST = 1
+_COMPLETE_SINCE = 2
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
-# What runs have that this version began.
+# Facts that runs have since version 2.
 _NEW_FACTS = {"mean": [float], "std": [float], "fingerprint": {"test": [int]}}
 _RUN_ID = re.compile("[0-9a-f]{32}")
 _LARGEST_IMAGE = 2**14  # costs of images of this size still fit into 64 bits
 
 
-def facts_of(dataset) -> dict:
-    """What config.json says of a `Dataset`: classes, image size, statistics, checksums."""
+def strategy_settings(name: str) -> type[Settings]:
+    """Returns the class of the settings of a sampler or learner.
+
+    Raises:
+        InputError: There is no strategy of this name.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"strategy must be one of {', '.join(STRATEGIES)}; got {short(name)}.")
+    return STRATEGIES[name].settings
+
+
+def facts_of(dataset: Any) -> dict[str, Any]:
+    """Returns what config.json keeps of a `Dataset`: classes, size, statistics, checksums."""
     return {
         "class_names": list(dataset.class_names),
         "image_size": dataset.image_size,
@@ -40,28 +62,29 @@ def facts_of(dataset) -> dict:
     }
 
 
-def new_config(groups: dict, facts: dict) -> dict:
-    """The contents of config.json for a run that begins, with a new run id.
+def new_config(groups: dict[str, Settings], facts: dict[str, Any]) -> dict[str, Any]:
+    """Returns the contents of config.json for a new run, with a new run id.
 
     Args:
-        groups: objects of `settings` by group name. A group that is missing has its defaults.
-        facts: as `facts_of`.
+        groups: Objects of settings by group name. A group that is missing has its defaults.
+        facts: As `facts_of`.
     """
-    values = {name: groups.get(name, kind()).to_dict() for name, kind in GROUPS.items()}
-    # Random, and no result depends on it.
+    kinds = {**GROUPS, "strategy": strategy_settings(DEFAULT_STRATEGY)}
+    values = {name: groups.get(name, kind()).to_dict() for name, kind in kinds.items()}
+    # The id is random, and no result depends on it.
     return {"version": VERSION, "run_id": uuid.uuid4().hex, **values, "facts": facts}
 
 
-def read_config(path) -> dict:
+def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Reads config.json.
 
     Returns:
-        As `new_config`. In a run that an earlier version began, settings that the file lacks
-        have their defaults, and "run_id" is None.
+        As `new_config`. In a run that version 1 began, settings that the file lacks have their
+        defaults, and "run_id" is None.
 
     Raises:
-        InputError: the file is of another version, a setting is unknown, out of range or, in a
-            file of this version, missing.
+        InputError: The file is of another version, or a setting is unknown, out of range or, in
+            a file since version 2, missing.
     """
     config = read_json(path)
     version = config.get("version")
@@ -70,38 +93,61 @@ def read_config(path) -> dict:
             f"{path} is of version {short(version)}; this package works with versions {_OLDEST} "
             f"to {VERSION}. Use the package that made it, or train anew in another --run_dir."
         )
-    complete = version == VERSION
+    complete = version >= _COMPLETE_SINCE
     run_id = config.setdefault("run_id", None)
     valid = isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)
     if not valid and (complete or run_id is not None):
         raise _damaged(path, f"`run_id` must be 32 hexadecimal digits; got {short(run_id)}")
+    if version < VERSION:
+        _upgrade(config)
     for name, kind in GROUPS.items():
         config[name] = stored_settings(path, config.get(name), name, kind, complete)
+    config["strategy"] = _stored_strategy(path, config.get("strategy"), complete)
     _check_facts(path, config, complete)
     return config
 
 
-def _damaged(path, what) -> InputError:
+def _upgrade(config: dict[str, Any]) -> None:
+    """Moves the settings of path dropout to where version 3 has them."""
+    one_shot = config.get("one_shot")
+    if isinstance(one_shot, dict) and "strategy" not in config:
+        names = [name for name in ("drop_rate", "drop_schedule") if name in one_shot]
+        moved = {name: one_shot.pop(name) for name in names}
+        config["strategy"] = {"strategy": DEFAULT_STRATEGY, **moved}
+
+
+def _stored_strategy(path: pathlib.Path, values: Any, complete: bool) -> dict[str, Any]:
+    name = values.get("strategy") if isinstance(values, dict) else None
+    try:
+        kind = strategy_settings(name if isinstance(name, str) else DEFAULT_STRATEGY)
+    except InputError as error:
+        raise _damaged(path, str(error).rstrip(".")) from None
+    return stored_settings(path, values, "strategy", kind, complete)
+
+
+def _damaged(path: pathlib.Path, what: str) -> InputError:
     return InputError(
         f"{path} is damaged: {what}. Restore the file, or train anew in another --run_dir."
     )
 
 
-def stored_settings(path, values, name: str, kind: type, complete: bool) -> dict:
-    """The settings of a group, all of them.
+def stored_settings(
+    path: pathlib.Path, values: Any, name: str, kind: type[Settings], complete: bool
+) -> dict[str, Any]:
+    """Returns all settings of a group that a file holds.
 
     Args:
-        path: the file that they are from.
-        values: what it holds.
-        name: of the group.
-        kind: class of `settings`.
-        complete: whether a missing setting is damage. Otherwise it has its default.
+        path: The file that they are from.
+        values: What the file holds.
+        name: The name of the group.
+        kind: The class of the settings.
+        complete: Whether a missing setting is damage. Otherwise it has its default.
 
     Raises:
-        InputError: `values` is no group of settings, or a setting is unknown, missing or out of
-            range.
+        InputError: `values` is not a group of settings, or a setting is unknown, missing or out
+            of range.
     """
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    types = {field.name: field.type for field in fields(kind)}
     if not isinstance(values, dict):
         raise _damaged(path, f"it has no group '{name}' of settings")
     for key, value in values.items():
@@ -118,8 +164,8 @@ def stored_settings(path, values, name: str, kind: type, complete: bool) -> dict
         raise _damaged(path, f"'{name}': {str(error).rstrip('.')}") from None
 
 
-def _check_facts(path, config, complete):
-    """Raises InputError unless the facts on the data set have their form and range."""
+def _check_facts(path: pathlib.Path, config: dict[str, Any], complete: bool) -> None:
+    """Raises InputError unless the facts about the data set have their form and range."""
     check_form(path, config, {"facts": _FACTS})
     facts = config["facts"]
     if complete:

@@ -9,6 +9,7 @@ from oneshot_tf.settings.groups import (
     OneShotSettings,
     RetrainSettings,
     RunSettings,
+    StrategySettings,
     TrainSettings,
 )
 from oneshot_tf.settings.setting import Settings, setting
@@ -23,6 +24,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "Settings",
+    "StrategySettings",
     "TrainSettings",
     "setting",
 ]

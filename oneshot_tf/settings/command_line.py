@@ -1,6 +1,6 @@
 """Command lines: settings become flags, flag files are found, errors become one line.
 
-The only file that knows absl. A program ends with `command_line.run(main, groups…)`.
+This is the only file that knows absl. A program ends with `command_line.run(main, groups…)`.
 """
 
 import dataclasses
@@ -8,10 +8,15 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
+from oneshot_tf.settings.setting import Settings, fields
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import read_text
 from oneshot_tf.system.interrupts import Interrupted, listen
@@ -22,6 +27,7 @@ _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 # As installed, and as in a checkout.
 FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
 _MOST_FLAGS = 2**20  # bytes of a flag file
+_NARROWEST, _WIDEST = 60, 100  # columns of --help
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -31,23 +37,84 @@ _DEFINE = {
 }
 
 
-def run(main, *groups, positional=(), files=False) -> None:
-    """Runs a program and exits.
-
-    Exit codes: 0 done; 1 what was given can't be used; 2 the command line can't be
-    read; 130 ended by Ctrl-C, 143 by SIGTERM (what was done is kept); 141 the reader of the
-    output is gone (only of programs without a run directory; the others go on).
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """A group of flags that depends on the value of another flag.
 
     Args:
-        main: takes one settings object for each of `groups`.
-        groups: settings classes, or objects whose values are the defaults.
-        positional: names of settings that may be given without their names, in this order.
-        files: whether everything else is a list of files, `main`'s last argument.
+        flag: The flag that chooses, for example "strategy". Each class has it as a field.
+        classes: The classes of settings by value of the flag.
+        default: The value of the flag if it is not given.
+    """
+
+    flag: str
+    classes: Mapping[str, type[Settings]]
+    default: str
+
+    def chosen(self, args: Sequence[str]) -> type[Settings]:
+        """Returns the class that the arguments choose.
+
+        Raises:
+            InputError: They name an unknown one, or have a flag of one that is not chosen.
+        """
+        value = self.default
+        for arg, after in zip(args, [*args[1:], ""]):
+            name, equals, given = arg.lstrip("-").partition("=")
+            if arg.startswith("-") and name == self.flag:
+                value = given if equals else after
+        if value not in self.classes:
+            raise InputError(
+                f"--{self.flag} must be one of {', '.join(self.classes)}; got {short(value)}."
+            )
+        chosen = self.classes[value]
+        known = {field.name for field in fields(chosen)}
+        for other, kind in self.classes.items():
+            foreign = {field.name for field in fields(kind)} - known
+            for arg in args:
+                name = arg.lstrip("-").partition("=")[0]
+                if arg.startswith("-") and {name, name.removeprefix("no")} & foreign:
+                    raise InputError(
+                        f"--{name} is a setting of --{self.flag}={other}. It does not apply to "
+                        f"--{self.flag}={value}; leave it out."
+                    )
+        return chosen
+
+
+def strategy(entries: Mapping[str, Any], default: str) -> OneOf:
+    """Returns the flags of `--strategy`.
+
+    Args:
+        entries: Strategies by name; their `settings` are the classes.
+        default: The name of the strategy if the flag is not given.
+    """
+    return OneOf("strategy", {name: entry.settings for name, entry in entries.items()}, default)
+
+
+Group = Settings | type[Settings] | OneOf
+
+
+def run(
+    main: Callable[..., None],
+    *groups: Group,
+    positional: Sequence[str] = (),
+    files: bool = False,
+) -> None:
+    """Runs a program and exits.
+
+    Exit codes: 0 done; 1 what was given cannot be used; 2 the command line cannot be read;
+    130 ended by Ctrl-C, 143 by SIGTERM (finished work is kept); 141 the reader of the output is
+    gone (only programs without a run directory; the others continue).
+
+    Args:
+        main: Takes one settings object for each of `groups`.
+        groups: Classes of settings, objects whose values are the defaults, or `OneOf`.
+        positional: Names of settings that may be given without their names, in this order.
+        files: Whether everything else is a list of files, the last argument of `main`.
     """
     program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
     with printing(program) as output:
         try:
-            doc = sys.modules["__main__"].__doc__
+            doc = sys.modules["__main__"].__doc__ or ""
             settings = parse(sys.argv, groups, program, doc, positional, files)
         except InputError as error:
             _fail(program, f"{error} See {program} --help.", 2)
@@ -56,68 +123,79 @@ def run(main, *groups, positional=(), files=False) -> None:
         _run(program, main, settings)
 
 
-def _run(program, main, settings):
-    """Calls `main`; errors that are the user's to mend become one line and an exit code."""
+def _run(program: str, main: Callable[..., None], settings: list) -> None:
+    """Calls `main`. Errors that the user can mend become one line and an exit code."""
     try:
         main(*settings)
     except InputError as error:
         _fail(program, str(error), 1)
     except Interrupted as interrupt:
-        again = f"What was done is kept; to go on, the same command: {shlex.join(sys.orig_argv)}"
+        again = f"Finished work is kept. To resume, repeat the command: {shlex.join(sys.orig_argv)}"
         _fail(program, f"{interrupt}. {again}", 128 + interrupt.number)
     except Exception as error:
-        # By name: TensorFlow's error, of which this file needn't know.
+        # By name: this file does not import TensorFlow.
         if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
             raise
         _fail(
             program,
-            "There is not enough memory; give smaller --filters, --image_size or "
-            "--device_batch_size.",
+            "There is not enough memory. Reduce --filters, --image_size or --device_batch_size.",
             1,
         )
 
 
-def _fail(program, message, code):
+def _fail(program: str, message: str, code: int) -> None:
     print(f"{program}: error: {printable(message)}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 
-def parse(argv, groups, program="", doc="", positional=(), files=False) -> list:
-    """Settings objects from a command line; with `files` last what is no flag.
+def parse(
+    argv: Sequence[str],
+    groups: Iterable[Group],
+    program: str = "",
+    doc: str = "",
+    positional: Sequence[str] = (),
+    files: bool = False,
+) -> list:
+    """Returns settings objects from a command line; with `files`, last what is not a flag.
 
     Raises:
-        InputError: an unknown flag, a value out of range, a flag file that is not there.
+        InputError: A flag is unknown, a value is out of range, or a flag file is not there.
     """
+    args = expand_flag_files(argv[1:])
+    given = [g.chosen(args) if isinstance(g, OneOf) else g for g in groups]
     values = flags.FlagValues()
-    values.set_gnu_getopt()  # flags may come after what is none
-    for group in groups:
-        for field in dataclasses.fields(group):
+    values.set_gnu_getopt()  # flags may come after what is not a flag
+    for group in given:
+        for field in fields(_kind(group)):
             default = getattr(group, field.name, field.default)
             _DEFINE[field.type](field.name, default, field.metadata["help"], flag_values=values)
-    if any(arg.lstrip("-") in ("help", "helpshort", "helpfull", "h") for arg in argv[1:]):
-        print(_help(groups, program, doc or ""))
+    if any(arg.lstrip("-") in ("help", "helpshort", "helpfull", "h") for arg in args):
+        print(_help(given, program, doc))
         sys.exit(0)
     try:
-        rest = values([argv[0]] + expand_flag_files(argv[1:]))
+        rest = values([argv[0], *args])
     except (flags.Error, ValueError) as error:  # absl raises both
-        raise InputError(_flag_error(str(error), groups)) from None
+        raise InputError(_flag_error(str(error), given)) from None
     if len(rest) > 1 + len(positional) and not files:
         extra = rest[1 + len(positional)]
-        raise InputError(f"'{extra}' is not a flag; flags are written --name=value.")
+        raise InputError(f"'{extra}' is not a flag. Write flags as --name=value.")
     for name, value in zip(positional, rest[1:]):
         values[name].value = value
     _check_locale(values)
-    chosen = []
-    for group in groups:
-        kind = group if isinstance(group, type) else type(group)
-        names = [field.name for field in dataclasses.fields(group)]
-        chosen.append(kind(**{name: values[name].value for name in names}))
+    chosen: list[Any] = []
+    for group in given:
+        names = [field.name for field in fields(_kind(group))]
+        chosen.append(_kind(group)(**{name: values[name].value for name in names}))
     return [*chosen, rest[1:]] if files else chosen
 
 
-def _flag_error(message, groups) -> str:
-    """What absl says of a flag, in words that name the kind of value."""
-    kinds = {field.name: field.type for group in groups for field in dataclasses.fields(group)}
+def _kind(group: Settings | type[Settings]) -> type[Settings]:
+    return group if isinstance(group, type) else type(group)
+
+
+def _flag_error(message: str, groups: Iterable[Settings | type[Settings]]) -> str:
+    """Returns absl's message in words that name the kind of value."""
+    kinds = {field.name: field.type for group in groups for field in fields(_kind(group))}
     match = re.match(r"flag --(?:no)?(\w+)=(.*?): ", message, re.DOTALL)
     if match is None or match[1] not in kinds:
         return message.rstrip(".") + "."
@@ -125,7 +203,7 @@ def _flag_error(message, groups) -> str:
     return f"--{match[1]} must be {words[kinds[match[1]]]}; got {short(match[2])}."
 
 
-def _check_locale(values) -> None:
+def _check_locale(values: flags.FlagValues) -> None:
     """Raises InputError for a text that file names cannot hold in this locale."""
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
@@ -136,18 +214,25 @@ def _check_locale(values) -> None:
             (text if isinstance(text, str) else "").encode(encoding)
         except UnicodeEncodeError:
             raise InputError(
-                f"--{name} has characters that this locale's encoding ({encoding}) lacks: "
+                f"--{name} has characters that the encoding of this locale ({encoding}) lacks: "
                 f"{ascii(text)[:80]}. Set the environment variable PYTHONUTF8=1."
             ) from None
 
 
-def expand_flag_files(args, inside=()) -> list[str]:
+def expand_flag_files(args: Iterable[str], inside: tuple[pathlib.Path, ...] = ()) -> list[str]:
     """Replaces each `--flagfile=NAME` by the flags in that file.
 
-    A file that is not found where the including file lies, or in the current
-    folder, is looked for among the flag files that come with the package.
+    A flag file is looked for in the folder of the file that includes it, then in the current
+    folder, then among the flag files of the package.
+
+    Args:
+        args: The arguments of a command line.
+        inside: The flag files that are being expanded.
+
+    Raises:
+        InputError: A flag file is not there, includes itself, or has a line that is not a flag.
     """
-    expanded = []
+    expanded: list[str] = []
     args = iter(args)
     for arg in args:
         name, equals, value = arg.lstrip("-").partition("=")
@@ -173,7 +258,7 @@ def expand_flag_files(args, inside=()) -> list[str]:
     return expanded
 
 
-def _find_flag_file(value, inside):
+def _find_flag_file(value: str, inside: tuple[pathlib.Path, ...]) -> pathlib.Path:
     places = [path.parent for path in inside[-1:]] + [pathlib.Path.cwd(), *FLAG_FILE_FOLDERS]
     for place in places:
         path = place / os.path.expanduser(value)
@@ -181,25 +266,38 @@ def _find_flag_file(value, inside):
             return path.resolve()
     known = sorted({p.name for folder in FLAG_FILE_FOLDERS for p in folder.glob("*.flags")})
     raise InputError(
-        f"--flagfile={value}: there is no such file here, nor among those of the package: "
+        f"--flagfile={value}: there is no such file here or in the package. The package has "
         f"{', '.join(known)}."
     )
 
 
-def _help(groups, program, doc) -> str:
+def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -> str:
+    """Returns the help text: the flags that people change first, then the rest by group."""
+    width = min(max(shutil.get_terminal_size((_WIDEST, 24)).columns, _NARROWEST), _WIDEST)
     lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value ...]"]
+    first, sections = [], []
     for group in groups:
-        kind = group if isinstance(group, type) else type(group)
-        lines += ["", (kind.__doc__ or "").strip().splitlines()[0]]
-        for field in dataclasses.fields(group):
-            default = getattr(group, field.name, field.default)
-            sign = "[no]" if field.type is bool else ""
-            lines += [f"  --{sign}{field.name}: {field.metadata['help']} (default: {default!r})"]
-    return "\n".join(lines)
+        kind, rest = _kind(group), []
+        for field in fields(kind):
+            entry = _help_entry(field, getattr(group, field.name, field.default), width)
+            (first if field.metadata["common"] else rest).extend(entry)
+        if rest:
+            heading = (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
+            sections += ["", f"{heading}:", *rest]
+    start = ["", "Most used flags:", *first] if first else []
+    return "\n".join([*lines, *start, *sections])
 
 
-def as_flag_lines(groups) -> list[str]:
-    """Lines of a flag file that say what settings objects hold."""
+def _help_entry(field: dataclasses.Field, default: Any, width: int) -> list[str]:
+    sign = "[no]" if field.type is bool else ""
+    text = f"{field.metadata['help']} (default: {default!r})"
+    entry = textwrap.wrap(f"--{sign}{field.name}: {text}", width - 2, subsequent_indent="    ",
+                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return [f"  {line}" for line in entry]
+
+
+def as_flag_lines(groups: Iterable[Settings]) -> list[str]:
+    """Returns the lines of a flag file with the values of settings objects."""
     lines = []
     for group in groups:
         for name, value in group.to_dict().items():

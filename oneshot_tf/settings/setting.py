@@ -1,55 +1,94 @@
-"""A setting: a dataclass field with its help text and range, checked on construction.
+"""A setting: a dataclass field with its help text and range.
 
-So a program and a line of Python get the same message. `command_line.py` turns fields into flags.
+Ranges are checked on construction, so a program and a line of Python give the same message.
+`command_line.py` turns fields into flags.
 """
 
 import dataclasses
 import math
+from typing import Any, TypeVar
 
 from oneshot_tf.system.errors import InputError
 
 _LARGEST = 2**31 - 1  # numbers of steps are int32 in the graph
 
+Kind = TypeVar("Kind", bound="Settings")
 
-def setting(default, help, *, least=None, most=None, above=None, below=None, choices=None):
-    """A dataclass field with its help text and range (bounds inclusive but `above` and `below`)."""
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple | None = None,
+    affects_results: bool = True,
+    common: bool = False,
+) -> Any:
+    """Returns a dataclass field for a setting.
+
+    Args:
+        default: The default value. Its type is the type of the flag.
+        help: The help text of the flag.
+        least, most: Inclusive bounds.
+        above, below: Exclusive bounds.
+        choices: The values that are allowed.
+        affects_results: False if the setting may differ when a run is resumed, because results
+            do not depend on it.
+        common: True for the few settings that people change first. `--help` shows them first.
+    """
     bounds = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
-    return dataclasses.field(default=default, metadata={"help": help, **bounds})
+    metadata = {"help": help, "affects_results": affects_results, "common": common, **bounds}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class Settings:
-    """Checks every field against its range. Subclasses are frozen dataclasses."""
+    """A group of settings. Subclasses are frozen dataclasses whose fields are `setting(…)`.
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields(type(self)):
             value = getattr(self, field.name)
-            self._check(field.name, value, field.metadata)
+            _check_range(field.name, value, field.metadata)
             if isinstance(value, str) and not value.isprintable():
-                raise InputError(f"--{field.name}={value!r}: needed are printable characters.")
+                raise InputError(
+                    f"--{field.name} must have only printable characters; got {value!r}."
+                )
             if isinstance(value, float) and not math.isfinite(value):
-                raise InputError(f"--{field.name}={value}: needed is a finite number.")
+                raise InputError(f"--{field.name} must be a finite number; got {value}.")
             if field.type is int and not isinstance(value, bool) and value > _LARGEST:
-                raise InputError(f"--{field.name}={value}: needed is at most {_LARGEST}.")
-
-    def _check(self, name, value, bounds):
-        tests = {
-            "least": (lambda bound: value >= bound, "at least {}"),
-            "most": (lambda bound: value <= bound, "at most {}"),
-            "above": (lambda bound: value > bound, "above {}"),
-            "below": (lambda bound: value < bound, "below {}"),
-            "choices": (lambda bound: value in bound, "one of {}"),
-        }
-        for kind, (holds, words) in tests.items():
-            bound = bounds.get(kind)
-            if bound is not None and not holds(bound):  # NaN fails every bound
-                shown = ", ".join(map(str, bound)) if kind == "choices" else bound
-                raise InputError(f"--{name}={value}: needed is {words.format(shown)}.")
+                raise InputError(f"--{field.name} must be at most {_LARGEST}; got {value}.")
 
     @classmethod
-    def from_stored(cls, values: dict):
-        """The settings of a file that a run keeps, an earlier version's too."""
+    def from_stored(cls: type[Kind], values: dict[str, Any]) -> Kind:
+        """Returns the settings in a run's file, which an earlier version may have written."""
         return cls(**values)
 
-    def to_dict(self) -> dict:
-        """Field names and values."""
-        return dataclasses.asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Returns field names and values."""
+        return {field.name: getattr(self, field.name) for field in fields(type(self))}
+
+
+def fields(kind: type) -> tuple[dataclasses.Field, ...]:
+    """Returns the dataclass fields of a class of settings."""
+    return dataclasses.fields(kind)
+
+
+def _check_range(name: str, value: Any, bounds: Any) -> None:
+    tests = {
+        "least": (lambda bound: value >= bound, "at least {}"),
+        "most": (lambda bound: value <= bound, "at most {}"),
+        "above": (lambda bound: value > bound, "above {}"),
+        "below": (lambda bound: value < bound, "below {}"),
+        "choices": (lambda bound: value in bound, "one of {}"),
+    }
+    for kind, (holds, words) in tests.items():
+        bound = bounds.get(kind)
+        if bound is not None and not holds(bound):  # NaN fails every bound
+            shown = ", ".join(map(str, bound)) if kind == "choices" else bound
+            raise InputError(f"--{name} must be {words.format(shown)}; got {value}.")

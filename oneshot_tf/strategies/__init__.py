@@ -1,6 +1,36 @@
-"""Who decides: which paths to train, which architectures to evaluate."""
+"""Who decides? Which paths to train, and which architectures to evaluate.
 
-from oneshot_tf.strategies.path_dropout import PathDropout
-from oneshot_tf.strategies.random_search import Listed, RandomSearch
+To add a strategy, write one file with its class and its settings, and one entry below.
+"""
 
-__all__ = ["Listed", "PathDropout", "RandomSearch"]
+from oneshot_tf.strategies.path_dropout import PathDropout, PathDropoutSettings
+from oneshot_tf.strategies.protocols import Proposer, Sampler, Strategy
+from oneshot_tf.strategies.random_search import Listed, RandomSearch, RandomSearchSettings
+
+# `train --strategy=NAME`: which paths each ghost batch trains.
+SAMPLERS = {"path_dropout": Strategy(PathDropoutSettings, PathDropout.from_settings)}
+
+# `train --strategy=NAME`: samplers whose own variables are trained on held-out images.
+LEARNERS: dict[str, Strategy] = {}
+
+STRATEGIES = {**SAMPLERS, **LEARNERS}
+DEFAULT_STRATEGY = "path_dropout"
+
+# `search --strategy=NAME`: which architectures are evaluated.
+PROPOSERS = {"random": Strategy(RandomSearchSettings, RandomSearch.from_settings)}
+
+__all__ = [
+    "DEFAULT_STRATEGY",
+    "LEARNERS",
+    "PROPOSERS",
+    "SAMPLERS",
+    "STRATEGIES",
+    "Listed",
+    "PathDropout",
+    "PathDropoutSettings",
+    "Proposer",
+    "RandomSearch",
+    "RandomSearchSettings",
+    "Sampler",
+    "Strategy",
+]

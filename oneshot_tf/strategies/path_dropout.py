@@ -1,60 +1,115 @@
 """Path dropout, the paper's way to train a one-shot model (section 3.2)."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.strategies.protocols import Sampler
 from oneshot_tf.system.errors import InputError
 
 SCHEDULES = ("linear", "constant")
-_ONE = 1 << 30  # rates are compared as integers: float draws differ between XLA and not
+_ONE = 1 << 30  # rates are compared as integers: float draws differ with and without XLA
 
 
-class PathDropout:
-    """Drops each path independently at rate r^(1/k), k the paths that meet at its node.
+@dataclasses.dataclass(frozen=True)
+class PathDropoutSettings(StrategySettings):
+    """Path dropout."""
 
-    So the chance that a node loses all its paths is r whatever its fan-in k: 7
-    for operations (they meet at the block's sum), 2 + j for the inputs of block
-    j. The same row of masks serves every cell; each ghost batch draws its own.
+    strategy: str = setting(
+        "path_dropout", "How training chooses paths.", choices=("path_dropout",)
+    )
+    drop_rate: float = setting(
+        0.1,
+        "The paper's r: the probability that a node loses all its paths. Each of the k paths that "
+        "meet at a node is dropped at rate r^(1/k).",
+        least=0.0,
+        most=1.0,
+        common=True,
+    )
+    drop_schedule: str = setting(
+        "linear",
+        "linear: rates rise from 0 over the training. constant: rates stay the same.",
+        choices=SCHEDULES,
+    )
+
+
+class PathDropout(Sampler):
+    """Drops each path independently at rate r^(1/k), where k paths meet at its node.
+
+    So the probability that a node loses all its paths is r, whatever its fan-in k: 7 for
+    operations, which meet at the block's sum, and 2 + j for the inputs of block j. All cells use
+    the same row of masks. Each ghost batch draws its own row.
+
+    Example:
+
+        >>> masks = PathDropout(space, 0.1, num_steps=100).sample(4, step=50, seed=0)
 
     Args:
-        space: its paths and nodes.
+        space: The search space, with its paths and nodes.
         final_rate: r, in [0, 1].
-        schedule: "linear": every path's rate rises linearly from 0 at step 0 to
-            r^(1/k) at `num_steps` (section 4.1); "constant": r^(1/k) all along.
-        num_steps: length of the training, at least 1; needed by "linear".
+        schedule: "linear": every rate rises linearly from 0 at step 0 to r^(1/k) at `num_steps`
+            (section 4.1). "constant": every rate is r^(1/k) throughout.
+        num_steps: Length of the training, at least 1. The linear schedule needs it.
+
+    Raises:
+        InputError: A value is out of its range.
     """
 
-    def __init__(self, space: CellSpace, final_rate=0.1, schedule="linear", num_steps=None):
+    def __init__(
+        self,
+        space: CellSpace,
+        final_rate: float = 0.1,
+        schedule: str = "linear",
+        num_steps: int | None = None,
+    ):
         if not 0.0 <= final_rate <= 1.0:
-            raise InputError(f"final_rate={final_rate}; a dropout rate lies in [0, 1].")
+            raise InputError(f"final_rate must be in [0, 1]; got {final_rate}.")
         if schedule not in SCHEDULES:
-            raise InputError(f"schedule={schedule!r}; known are {', '.join(SCHEDULES)}.")
+            raise InputError(f"schedule must be one of {', '.join(SCHEDULES)}; got {schedule!r}.")
         if schedule == "linear" and (num_steps is None or num_steps < 1):
-            raise InputError(f"num_steps={num_steps}; the linear schedule needs at least 1 step.")
+            raise InputError(
+                f"num_steps must be at least 1 for the linear schedule; got {num_steps}."
+            )
         self.num_steps = num_steps if schedule == "linear" else None
         self.final_rate = final_rate
         self.final_rates = np.zeros(space.num_paths, np.float32)
         for paths in space.nodes():
             self.final_rates[paths] = final_rate ** (1.0 / len(paths))
 
-    def progress(self, step) -> tf.Tensor:
-        """The share of the final rates in force at a step, in [0, 1]."""
+    @classmethod
+    def from_settings(
+        cls, space: CellSpace, settings: PathDropoutSettings, num_steps: int
+    ) -> "PathDropout":
+        """Returns the path dropout of a training of `num_steps` steps."""
+        return cls(space, settings.drop_rate, settings.drop_schedule, num_steps)
+
+    def progress(self, step: int | tf.Tensor) -> tf.Tensor:
+        """Returns the share of the final rates in force at a step, in [0, 1]."""
         if self.num_steps is None:
             return tf.constant(1.0)
         return tf.minimum(tf.cast(step, tf.float32) / float(self.num_steps), 1.0)
 
     def kept_share(self, step: int) -> float:
-        """The expected share of paths that are kept at a step."""
+        """Returns the expected share of paths that a step keeps, in [0, 1]."""
         progress = 1.0 if self.num_steps is None else min(step / self.num_steps, 1.0)
         return 1.0 - progress * float(self.final_rates.mean())
 
-    def rates(self, step) -> tf.Tensor:
-        """Each path's chance to be dropped at a step: float32 `[P]`."""
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns the progress of the schedule and the expected share of dropped paths."""
+        return {
+            "drop_progress": float(self.progress(step)),
+            "dropped_share": 1.0 - self.kept_share(step),
+        }
+
+    def rates(self, step: int | tf.Tensor) -> tf.Tensor:
+        """Returns the probability of each path to be dropped at a step: float32 `[P]`."""
         return self.final_rates * self.progress(step)
 
-    def sample(self, num_ghosts: int, step, seed: int) -> tf.Tensor:
-        """Masks float32 `[num_ghosts, P]` of 0 (dropped) and 1 (kept)."""
+    def sample(self, num_ghosts: int, step: int | tf.Tensor, seed: int) -> tf.Tensor:
+        """Returns masks float32 `[num_ghosts, P]`: 0 for a dropped path, 1 for a kept one."""
         draws = tf.random.stateless_uniform(
             [num_ghosts, len(self.final_rates)],
             seed=tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)]),

@@ -1,34 +1,82 @@
-"""The two seams of a search strategy. Anything with these methods will do."""
+"""The seams of a search strategy: who decides what is trained, and what is evaluated."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from oneshot_tf.settings import StrategySettings
 from oneshot_tf.space.architecture import Architecture
 
 
-class Sampler(Protocol):
+class Sampler(abc.ABC):
     """Decides which paths each ghost batch of a training step uses."""
 
+    @abc.abstractmethod
     def sample(self, num_ghosts: int, step: tf.Tensor, seed: int) -> tf.Tensor:
-        """Masks float32 `[num_ghosts, P]`: a pure function of its arguments.
+        """Returns masks float32 `[num_ghosts, P]`, a pure function of its arguments.
 
-        It is called on every replica for the ghost batches of the whole global
-        batch; each replica takes its rows. So results don't depend on how many
-        devices there are.
+        Every replica calls it for the ghost batches of the whole global batch and takes its own
+        rows. So results do not depend on the number of devices.
 
-        A sampler may also have `progress(step)`, a number in [0, 1] that is logged, and
-        `kept_share(step)`, the expected share of paths kept, from which a step decides
-        whether to skip the others or to mask them.
+        Args:
+            num_ghosts: Ghost batches in the global batch.
+            step: The number of the training step, int32, from 0.
+            seed: The seed of the training.
+        """
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns numbers to log with the metrics of a step. By default there are none."""
+        return {}
+
+    def kept_share(self, step: int) -> float:
+        """Returns the expected share of paths that a step keeps, in [0, 1].
+
+        A step with a small share skips the dropped paths, one with a large share masks them. The
+        result is the same. The default of 1 means that steps never skip.
+        """
+        return 1.0
+
+
+class Proposer(abc.ABC):
+    """Decides which architectures a search evaluates.
+
+    A proposer is a pure function of its seed and of what it has observed. A search that resumes
+    makes a new proposer and replays all observations, in their order.
+    """
+
+    @property
+    @abc.abstractmethod
+    def limit(self) -> int:
+        """How many architectures it can propose in total."""
+
+    @abc.abstractmethod
+    def propose(self, count: int) -> list[Architecture]:
+        """Returns up to `count` architectures not proposed before; fewer when none are left."""
+
+    @abc.abstractmethod
+    def observe(
+        self, architectures: Sequence[Architecture], accuracies: Sequence[float | None]
+    ) -> None:
+        """Receives the candidate accuracies of architectures that it proposed.
+
+        Args:
+            architectures: What the last `propose` returned, or its first ones.
+            accuracies: Of each, in [0, 1]. None if the search does not measure accuracies.
         """
 
 
-class Proposer(Protocol):
-    """Decides which architectures a search evaluates."""
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """An entry of SAMPLERS, LEARNERS or PROPOSERS.
 
-    def propose(self, count: int) -> list[Architecture]:
-        """Up to `count` architectures not proposed before; fewer when there are no more."""
+    Args:
+        settings: The class of its settings. They become flags when the strategy is chosen.
+        make: Builds the strategy: `make(space, settings, num_steps)` for a sampler or a learner,
+            `make(space, settings, seed)` for a proposer.
+    """
 
-    def observe(self, architectures: Sequence[Architecture], accuracies: Sequence[float]) -> None:
-        """Is told the candidate accuracies of architectures it proposed."""
+    settings: type[StrategySettings]
+    make: Callable[[Any, Any, int], Any]

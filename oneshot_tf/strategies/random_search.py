@@ -1,38 +1,71 @@
-"""Candidates that don't depend on how good others were: random ones, and given ones."""
+"""Proposers that do not learn: random search, and a given list."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from oneshot_tf.settings import StrategySettings, setting
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.twins import canonical
+from oneshot_tf.strategies.protocols import Proposer
 
-_MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is spent
+_MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is exhausted
 
 
-class RandomSearch:
-    """The paper's way (section 3.3): samples independently from a fixed distribution.
+@dataclasses.dataclass(frozen=True)
+class RandomSearchSettings(StrategySettings):
+    """Random search."""
 
-    Architectures drawn before are passed over. The sequence depends on the seed
-    alone, so a search that starts again proposes the same ones in the same order.
+    strategy: str = setting("random", "How the search chooses architectures.", choices=("random",))
+    skip_twins: bool = setting(
+        True,
+        "Evaluate only one of several architectures that are the same stand-alone model. They "
+        "differ in the order of blocks that do not read each other.",
+    )
+
+
+class RandomSearch(Proposer):
+    """Samples architectures independently from a fixed distribution (section 3.3).
+
+    It skips architectures that it has drawn before. The sequence depends on the seed alone, so a
+    search that starts again proposes the same architectures in the same order.
+
+    Example:
+
+        >>> RandomSearch(bender2018(), seed=0).propose(1)
 
     Args:
-        space: has the distribution, `space.sample`.
-        seed: of the sequence.
-        distinct: whether to pass over twins of architectures drawn before, which are the same
-            stand-alone net (`CellSpace.canonical`). The others keep their order.
+        space: The search space. `space.sample` is the distribution.
+        seed: The seed of the sequence.
+        distinct: Whether to skip twins of architectures drawn before: they are the same
+            stand-alone model (`space.twins.canonical`). The others keep their order.
     """
 
     def __init__(self, space: CellSpace, seed: int = 0, distinct: bool = False):
         self.space = space
         self.distinct = distinct
-        self._size = space.num_distinct if distinct else space.num_architectures
         self._rng = np.random.default_rng(seed)
-        self._seen = set()
+        self._seen: set[Architecture] = set()
 
-    def propose(self, count: int) -> list:
-        """Up to `count` new architectures; fewer only when the space has no more."""
-        proposed = []
+    @classmethod
+    def from_settings(
+        cls, space: CellSpace, settings: RandomSearchSettings, seed: int
+    ) -> "RandomSearch":
+        """Returns the random search of a program."""
+        return cls(space, seed, settings.skip_twins)
+
+    @property
+    def limit(self) -> int:
+        """The number of architectures in the space, without twins if they are skipped."""
+        return self.space.num_distinct if self.distinct else self.space.num_architectures
+
+    def propose(self, count: int) -> list[Architecture]:
+        """Returns up to `count` new architectures; fewer only when the space has no more."""
+        proposed: list[Architecture] = []
         repeats = 0
-        while len(proposed) < count and len(self._seen) < self._size:
+        while len(proposed) < count and len(self._seen) < self.limit:
             architecture = self.space.sample(self._rng)
             repeats += 1
             known_as = canonical(architecture) if self.distinct else architecture
@@ -44,24 +77,34 @@ class RandomSearch:
                 break
         return proposed
 
-    def observe(self, architectures, accuracies) -> None:
-        """Learns nothing: the distribution is fixed."""
+    def observe(
+        self, architectures: Sequence[Architecture], accuracies: Sequence[float | None]
+    ) -> None:
+        """Does nothing: the distribution is fixed."""
 
 
-class Listed:
+class Listed(Proposer):
     """Proposes given architectures, in their order.
 
     Args:
-        architectures: to propose, each once.
+        architectures: What to propose. Each is proposed once.
     """
 
-    def __init__(self, architectures):
+    def __init__(self, architectures: Iterable[Architecture]):
         self._left = list(dict.fromkeys(architectures))
+        self._limit = len(self._left)
 
-    def propose(self, count: int) -> list:
-        """The next `count`; fewer when there are no more."""
+    @property
+    def limit(self) -> int:
+        """The number of given architectures."""
+        return self._limit
+
+    def propose(self, count: int) -> list[Architecture]:
+        """Returns the next `count` architectures; fewer when none are left."""
         proposed, self._left = self._left[:count], self._left[count:]
         return proposed
 
-    def observe(self, architectures, accuracies) -> None:
-        """Learns nothing."""
+    def observe(
+        self, architectures: Sequence[Architecture], accuracies: Sequence[float | None]
+    ) -> None:
+        """Does nothing: the list is fixed."""

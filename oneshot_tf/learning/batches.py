@@ -1,0 +1,53 @@
+"""The batch of each step, and its learning rate: a function of the step and of rollbacks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from oneshot_tf.devices.distribution import local_batch, own_rows
+from oneshot_tf.learning.not_finite import Rollbacks
+from oneshot_tf.learning.schedules import Factored
+
+
+class Batches:
+    """Gives the training images of any step.
+
+    Args:
+        split: The training images.
+        batch_size: Images in the global batch.
+        seed: The seed of the data order and of augmentation.
+        distort: Whether images are cut and resized at random ("inception").
+        schedule: Its factor is set for each step.
+        rollbacks: After a rollback, other steps see the data in another order.
+    """
+
+    def __init__(
+        self,
+        split: Any,
+        batch_size: int,
+        seed: int,
+        distort: bool,
+        schedule: Factored,
+        rollbacks: Rollbacks,
+    ):
+        self._split, self._batch_size, self._seed, self._distort = split, batch_size, seed, distort
+        self._schedule, self._rollbacks = schedule, rollbacks
+        self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+        self._next: tuple[int, int] | None = None  # step and seed of the next in `_batches`
+
+    def own(self, number: int) -> tuple[Any, Any]:
+        """Returns this worker's part of the batch of a step, a slice for each of its replicas."""
+        seed, factor = self._rollbacks.at(number, self._seed)
+        self._schedule.factor.assign(factor)
+        if self._next != (number, seed):
+            size, rows = self._batch_size, own_rows(self._batch_size)
+            self._batches = self._split.batches(number, size, seed, rows, self._distort)
+        batch = next(self._batches)
+        self._next = number + 1, seed
+        return local_batch(*batch)
+
+    def whole(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the global batch of a step."""
+        seed, _ = self._rollbacks.at(number, self._seed)
+        return self._split.batch(number, self._batch_size, seed, self._distort)

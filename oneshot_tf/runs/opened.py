@@ -1,0 +1,40 @@
+"""What a program does before it works on a run: locks, devices, other workers."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from oneshot_tf.devices.distribution import is_chief, watching
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.system.files import remove_leftovers
+from oneshot_tf.system.locks import locked
+
+
+@contextlib.contextmanager
+def opened(
+    directory: RunDirectory, strategy: tf.distribute.Strategy, folder: Any = None
+) -> Iterator[None]:
+    """Holds a run for a program, and computes on the devices of a strategy inside the block.
+
+    Only the chief locks. When another worker stops, the error is one line.
+
+    Args:
+        directory: The run.
+        strategy: Of `make_strategy`.
+        folder: If the program only adds a folder of its own to the run, that folder. Other
+            programs may then work in the run too, but not in the folder.
+
+    Raises:
+        InputError: Another program works there, or another worker has stopped.
+    """
+    with contextlib.ExitStack() as held:
+        if is_chief(strategy):
+            held.enter_context(directory.locked(shared=folder is not None))
+            if folder is not None:
+                held.enter_context(locked(folder))
+                remove_leftovers(folder)
+        held.enter_context(watching(strategy))
+        held.enter_context(strategy.scope())
+        yield

@@ -1,0 +1,48 @@
+"""Whether work may resume: its settings must be those that it began with."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from oneshot_tf.settings import Settings
+from oneshot_tf.settings.setting import fields
+from oneshot_tf.system.errors import InputError
+
+
+def check_same(
+    what: str | pathlib.Path,
+    before: Mapping[str, Mapping[str, Any]],
+    now: Mapping[str, Settings],
+    way_out: str,
+    free: tuple[str, ...] = (),
+) -> None:
+    """Refuses to resume with settings that would change the result.
+
+    Args:
+        what: What was made with the settings before.
+        before: Values by name, by group.
+        now: Objects of settings by group.
+        way_out: The end of the message.
+        free: More settings that may differ, besides those that do not affect results.
+
+    Raises:
+        InputError: Names the first setting that differs.
+    """
+    for group, settings in now.items():
+        for field in fields(type(settings)):
+            value = getattr(settings, field.name)
+            old = before.get(group, {}).get(field.name)
+            if field.metadata["affects_results"] and field.name not in free and old != value:
+                raise InputError(
+                    f"{what} was made with --{field.name}={old}; now --{field.name}={value}. "
+                    f"{way_out}"
+                )
+
+
+def affecting(settings: Settings) -> dict[str, Any]:
+    """Returns the settings that affect results, by name."""
+    return {
+        field.name: getattr(settings, field.name)
+        for field in fields(type(settings))
+        if field.metadata["affects_results"]
+    }

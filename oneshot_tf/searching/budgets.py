@@ -1,0 +1,109 @@
+"""The ways to spend a search's budget: full, a race, ranking by divergence."""
+
+import dataclasses
+import time
+
+from oneshot_tf.devices.distribution import is_chief
+from oneshot_tf.evaluation.racing import Race
+from oneshot_tf.searching.job import SearchJob
+from oneshot_tf.system.progress import Progress, pieces
+
+_RACE_IMAGES = 128  # smaller chunks are slower, larger ones stop later
+
+
+def evaluate_all(job: SearchJob) -> None:
+    """Scores every candidate on all validation images, as the paper does (section 3.3)."""
+    evaluator, divergence = job.evaluator(), job.divergence()
+    job.begin()
+    progress = Progress("search", job.wanted, "candidates")
+    images = evaluator.num_images
+    best = max((c.candidate_accuracy or 0.0 for c in job.candidates()), default=0.0)
+    for new in job.proposed():
+        for chunk in pieces(new, job.together):
+            scores = evaluator(chunk)
+            accuracies = [score.accuracy for score in scores]
+            entropies = [score.cross_entropy for score in scores]
+            divergences = divergence(chunk).tolist()
+            job.add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
+            best = max(best, *accuracies)
+            rate = progress.rate(len(job.done)) * images
+            speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
+            progress.update(len(job.done), f"{speed}best {best:.4f}")
+
+
+def rank_by_divergence(job: SearchJob) -> None:
+    """Ranks all candidates by divergence, without labels; then scores the best (section 5)."""
+    divergence = job.divergence()
+    job.begin()
+    progress = Progress("search by divergence", job.wanted, "candidates")
+    for new in job.proposed():
+        for chunk in pieces(new, job.together):
+            none = [None] * len(chunk)
+            job.add(chunk, none, none, [0] * len(chunk), divergence(chunk).tolist())
+            progress.update(len(job.done))
+    if job.settings.finalists:
+        _score_finalists(job)
+
+
+def _score_finalists(job: SearchJob) -> None:
+    order = sorted(job.candidates(), key=lambda c: (c.divergence, str(c.architecture)))
+    todo = [c for c in order[: job.settings.finalists] if not c.num_images]
+    evaluator = job.evaluator()
+    progress = Progress("finalists", len(todo), "candidates")
+    for chunk in pieces(todo, job.together):
+        for c, score in zip(chunk, evaluator([c.architecture for c in chunk])):
+            job.done[c.architecture] = dataclasses.replace(
+                c,
+                candidate_accuracy=score.accuracy,
+                cross_entropy=score.cross_entropy,
+                num_images=score.num_images,
+            )
+        job.file.write(job.candidates())
+        progress.update(progress.done + len(chunk))
+
+
+def race(job: SearchJob) -> None:
+    """Stops candidates early that can hardly be among the best `finalists`."""
+    evaluator = job.evaluator(largest_part=_RACE_IMAGES)
+    job.begin()
+    job.done.clear()  # race.npz knows all of them, in the order proposed
+    for new in job.proposed():
+        job.done |= dict.fromkeys(new)
+    architectures = list(job.done)
+    race = Race(
+        job.directory.path / "race.npz",
+        evaluator,
+        architectures,
+        job.settings.finalists,
+        job.settings.race_confidence,
+        is_chief(),
+        job.together,
+        job.directory.run_id(),
+    )
+    _run(race)
+    scored = job.described(
+        architectures,
+        (race.num_right / race.seen).tolist(),
+        (race.entropy / race.seen).tolist(),
+        race.seen.tolist(),
+    )
+    job.done.update((candidate.architecture, candidate) for candidate in scored)
+
+
+def _run(race: Race) -> None:
+    """Runs a race to its end and prints its progress and its cost."""
+    rounds: dict[int, Progress] = {}
+
+    def report(number: int, count: int, todo: int, done: int) -> None:
+        title = f"race, round {number + 1} of {count}, {int(race.running.sum()):,} running"
+        progress = rounds.setdefault(number, Progress(title, todo, "candidates"))
+        progress.update(done, f"{race.cost:.1%} of a full search")
+
+    started, before = time.monotonic(), int(race.seen.sum())
+    race.run(report)
+    images = int(race.seen.sum()) - before
+    print(
+        f"Race: {race.cost:.1%} of the image evaluations of a full search; now "
+        f"{images / max(time.monotonic() - started, 1e-9):,.0f} architecture-images/s.",
+        flush=True,
+    )

@@ -1,0 +1,180 @@
+"""What every way to search shares: proposals, the file of candidates, evaluators."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from oneshot_tf.cost import counts
+from oneshot_tf.data.dataset import Dataset
+from oneshot_tf.devices.distribution import is_chief, num_workers, of_all_workers
+from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator, divergence_evaluator
+from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.settings import TrainSettings
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.strategies import Proposer
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import read_json, write_json
+
+_TOGETHER = 4  # candidates per call and replica, if there are several workers
+_PROPOSALS = 64  # architectures that a proposer is asked for at a time
+
+
+class SearchJob:
+    """A search that adds candidates until there are enough.
+
+    Args:
+        directory: The run.
+        supernet: The trained one-shot model.
+        dataset: The data set of the run.
+        settings: `SearchSettings`.
+        file: Where candidates are written.
+        done: The candidates that the file has, by architecture. The job adds to it.
+        wanted: How many candidates there must be in the end.
+        proposer: Decides which architectures to evaluate.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: RunDirectory,
+        supernet: Supernet,
+        dataset: Dataset,
+        settings: Any,
+        file: CandidateFile,
+        done: dict[Architecture, Candidate | None],
+        wanted: int,
+        proposer: Proposer,
+    ):
+        self.directory, self.supernet, self.dataset = directory, supernet, dataset
+        self.settings, self.file, self.done, self.wanted = settings, file, done, wanted
+        self.space = supernet.space
+        self.ghost_batch_size = directory.group(TrainSettings, "train").ghost_batch_size
+        self.proposer = proposer
+        # All workers evaluate the same candidates at the same time.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self.together = _TOGETHER * replicas if num_workers() > 1 else None
+
+    def begin(self) -> None:
+        """Marks the start on disk. Call it when all checks have passed."""
+        if is_chief():
+            self.directory.note_provenance("search")
+        unranked = [dataclasses.replace(c, rank=0) if c.rank else c for c in self.candidates()]
+        if not self.file.holds(unranked):
+            self.file.write(unranked)
+
+    def candidates(self) -> list[Candidate]:
+        """Returns the candidates that are there."""
+        return [candidate for candidate in self.done.values() if candidate is not None]
+
+    def proposed(self) -> Iterator[list[Architecture]]:
+        """Yields new architectures until there are enough candidates.
+
+        The proposer observes every candidate, in the order in which it proposed them: those of
+        an earlier start too. So a search that resumes continues as if it had not stopped.
+        """
+        while len(self.done) < self.wanted:
+            proposed = self.proposer.propose(_PROPOSALS)
+            if not proposed:
+                return
+            new = [a for a in proposed if a not in self.done][: self.wanted - len(self.done)]
+            if new:
+                yield new
+            seen = [a for a in proposed if a in self.done]
+            candidates = [self.done[a] for a in seen]
+            self.proposer.observe(seen, [c.candidate_accuracy if c else None for c in candidates])
+
+    def add(self, architectures: Sequence[Architecture], *columns: Sequence[Any]) -> None:
+        """Writes new candidates to the file. Arguments as `described`."""
+        for candidate in self.described(architectures, *columns):
+            self.done[candidate.architecture] = candidate
+            self.file.append(candidate)
+
+    def described(
+        self,
+        architectures: Sequence[Architecture],
+        accuracies: Sequence[float | None],
+        entropies: Sequence[float | None],
+        images: Sequence[int],
+        divergences: Sequence[float] | None = None,
+    ) -> list[Candidate]:
+        """Returns candidates with their costs.
+
+        Args:
+            architectures: A of them.
+            accuracies: Candidate accuracies.
+            entropies: Mean cross-entropies.
+            images: How many validation images scored each.
+            divergences: From the references; None if not measured.
+        """
+        size, classes = self.dataset.image_size, self.supernet.num_classes
+        costs = counts.costs(self.space, architectures, self.supernet.stack, classes, size)
+        columns = zip(
+            architectures,
+            accuracies,
+            entropies,
+            images,
+            *(each.tolist() for each in costs),
+            divergences or [None] * len(architectures),
+        )
+        return [Candidate(*values, divergence=divergence) for *values, divergence in columns]  # type: ignore[misc]
+
+    def divergence(self) -> DivergenceEvaluator:
+        """Returns what measures divergences (section 5)."""
+        return divergence_evaluator(
+            self.supernet, self.dataset, self.ghost_batch_size, self.settings.seed
+        )
+
+    def evaluator(self, largest_part: int | None = None) -> CandidateEvaluator:
+        """Returns what scores candidates. Scores All On and writes that to search.json.
+
+        Args:
+            largest_part: The largest chunk of images per call; None for as large as memory allows.
+
+        Raises:
+            InputError: Memory does not allow the chunks that the search began with, or those of
+                the other workers.
+        """
+        path = self.directory.path / "search.json"
+        # Another worker may not have written it yet.
+        before = read_json(path) if is_chief() or path.exists() else {}
+        # Chunks of another size may round differently, and a race could not resume.
+        part_size = before.get("part_size")
+        evaluator = CandidateEvaluator(
+            self.supernet,
+            self.dataset.validation,
+            self.dataset.normalize,
+            self.ghost_batch_size,
+            self.settings.max_memory_gb or None,
+            part_size if type(part_size) is int and part_size > 0 else largest_part,
+        )
+        self._check_sizes(evaluator, part_size)
+        all_on = evaluator([self.space.all_on()])[0]
+        facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
+        if is_chief():
+            write_json(path, {**before, **facts, "part_size": evaluator.part_size})
+        print(
+            f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
+            "validation images.",
+            flush=True,
+        )
+        return evaluator
+
+    def _check_sizes(self, evaluator: CandidateEvaluator, part_size: int | None) -> None:
+        sizes = of_all_workers(evaluator.part_size)
+        if len(set(sizes)) > 1:
+            raise InputError(
+                f"The workers in TF_CONFIG have memory for {sizes} images per call. Give all of "
+                "them the same --max_memory_gb, small enough for each."
+            )
+        if self.done and part_size not in (None, evaluator.part_size):
+            raise InputError(
+                f"The search in {self.directory.path} began with {part_size} images per call; now "
+                f"{evaluator.part_size} fit into memory. Give a larger --max_memory_gb, or move "
+                "candidates.csv and race.npz away to start anew."
+            )

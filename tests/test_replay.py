@@ -1,0 +1,82 @@
+"""A search that learns resumes as if it had not stopped: observations are replayed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import oneshot_tf as ost
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
+from oneshot_tf.strategies import Proposer
+
+SPACE = ost.bender2018(num_blocks=2)
+
+
+class Climber(Proposer):
+    """Proposes neighbours of the best architecture that it has observed."""
+
+    limit = 1_000
+
+    def __init__(self, seed=0):
+        self.rng, self.seen, self.history = np.random.default_rng(seed), {}, []
+
+    def propose(self, count):
+        best = sorted(self.seen, key=lambda a: (-self.seen[a], str(a)))[:3]
+        self.rng = np.random.default_rng([len(self.seen), *map(len, map(str, best))])
+        new = dict.fromkeys(SPACE.sample(self.rng) for _ in range(4 * count))
+        return [a for a in new if a not in self.seen][:count]
+
+    def observe(self, architectures, accuracies):
+        self.history.append(list(map(str, architectures)))
+        self.seen.update(zip(architectures, accuracies))
+
+
+def accuracy(architecture):
+    return len(str(architecture)) % 17 / 17
+
+
+def search(done, wanted, stop_after=None):
+    """Runs a job's loop on made-up accuracies; returns its proposer."""
+    proposer = Climber()
+    job = SearchJob.__new__(SearchJob)
+    job.done, job.wanted, job.proposer = done, wanted, proposer
+    for new in job.proposed():
+        for architecture in new:
+            if stop_after is not None and len(done) >= stop_after:
+                return proposer
+            done[architecture] = Candidate(architecture, accuracy(architecture), 1.0, 10, 1, 1)
+    return proposer
+
+
+@pytest.mark.parametrize("stops", [[10], [64], [70, 71, 128]])
+def test_a_resumed_search_proposes_and_observes_the_same(stops):
+    whole, parts = {}, {}
+    expected = search(whole, 200)
+    for stop in stops:
+        search(parts, 200, stop)
+        assert len(parts) == stop
+    found = search(parts, 200)
+    assert list(parts) == list(whole)
+    assert found.history == expected.history
+
+
+def test_a_continued_search_proposes_what_a_longer_one_does():
+    whole, parts = {}, {}
+    search(whole, 150)
+    search(parts, 90)
+    search(parts, 150)
+    assert list(parts) == list(whole)
+
+
+def test_every_way_to_spend_a_budget_is_named():
+    assert set(BUDGETS) == {"full", "race"} and set(RANKINGS) == {"accuracy", "kl"}
+    called = []
+    job = SimpleNamespace(settings=SimpleNamespace(budget="full"))
+    budgets = dict(BUDGETS)
+    try:
+        BUDGETS["full"] = called.append
+        RANKINGS["accuracy"](job)
+    finally:
+        BUDGETS.update(budgets)
+    assert called == [job]
