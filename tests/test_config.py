@@ -223,10 +223,9 @@ def test_help_shows_common_flags_first_and_fits_the_terminal(capsys, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 70
     first = lines.index("Most used flags:")
-    order = [
-        i for i, line in enumerate(lines) if line.startswith(("  --filters:", "  --momentum:"))
-    ]
-    assert (
-        first < order[0] < lines.index("Training of the one-shot model and of stand-alone models:")
+    group = lines.index("Training of the one-shot model and of stand-alone models:")
+    filters, momentum = (
+        next(i for i, line in enumerate(lines) if line.startswith(f"  --{name}:"))
+        for name in ("filters", "momentum")
     )
-    assert order[1] > lines.index("Training of the one-shot model and of stand-alone models:")
+    assert first < filters < group < momentum

@@ -154,7 +154,7 @@ def test_rolling_back(digits, tmp_path, monkeypatch):
 
 def test_it_goes_back_to_the_start_and_not_for_ever(digits, tmp_path):
     net = make()
-    with pytest.raises(ost.InputError, match=r"at step 3\..*went back 2 times"):
+    with pytest.raises(ost.InputError, match=r"at step 3\..*rolled back 2 times"):
         fit(
             net, digits, tmp_path, sampler=Poisoned(net.space, 2),
             nan_policy="rollback", max_rollbacks=2,

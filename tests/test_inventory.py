@@ -205,7 +205,7 @@ def test_a_run_of_an_earlier_version_opens_and_says_what_is_not_covered(run, cap
 def test_images_that_moved(run, tmp_path):
     directory, images = run()
     images.rename(tmp_path / "elsewhere")
-    with pytest.raises(ost.InputError, match="not there any more.* give --data_dir"):
+    with pytest.raises(ost.InputError, match="does not exist any more.* give --data_dir"):
         directory.load_data(LocationSettings())
     moved = LocationSettings(data_dir=str(tmp_path / "elsewhere"))
     assert len(directory.load_data(moved, test=True).train) == 10

@@ -420,7 +420,7 @@ def test_training_that_is_stopped_saves_and_goes_on(tmp_path, number, code, word
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - started < 20  # preemptible machines give 30
     assert process.returncode == code and words in errors and "Traceback" not in errors
-    assert "to go on, the same command:" in errors and "--run_dir=run" in errors
+    assert "To resume, repeat the command:" in errors and "--run_dir=run" in errors
     stopped = int(errors.split("after step ")[1].split(" of")[0].replace(",", ""))
     assert (checkpoints / f"step_{stopped:09d}.npz").exists()
     assert not (tmp_path / "run" / ".lock").exists()

@@ -230,9 +230,9 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
     final.write_text(json.dumps(complete_result(RunDirectory(source), result_of_more)))
     assert [n.accuracies for n in nets()] == [tuple(n["accuracies"]) for n in result["nets"]]
     (source / "retrain" / "top" / "result.json").unlink()
-    with pytest.raises(ost.InputError, match="has 0 stand-alone nets judged on val") as error:
+    with pytest.raises(ost.InputError, match="has 0 stand-alone models scored on val") as error:
         nets()
-    assert "9 judged on test images, which don't count" in str(error.value)
+    assert "9 scored on test images, which do not count" in str(error.value)
     command = str(error.value).partition("python -m oneshot_tf.retrain")[2]
     assert "--evaluate_on=validation" in command and str(source) in command
 
@@ -255,15 +255,15 @@ def test_chief_and_two_workers(whole, tmp_path):
 @pytest.mark.parametrize(
     "flags, code, part",
     [
-        (["--tune=momentum"], 2, "--tune=momentum"),
-        (["--drop_rate_range=0.5"], 2, "--drop_rate_range=0.5"),
+        (["--tune=momentum"], 2, "--tune must name some of"),
+        (["--drop_rate_range=0.5"], 2, "--drop_rate_range must be two numbers"),
         (["--drop_rate_range=0.5,0.1"], 2, "FROM,TO"),
-        (["--top=7"], 2, "--top=7"),
+        (["--top=7"], 2, "--top must be at most --num_candidates=6; got 7"),
         (["--objective=rank"], 1, "--of_run"),
         (["--objective=stand_alone", "--tune=learning_rate", "--of_run=x"], 1, "holds no run"),
         (["--objective=stand_alone"], 2, "has no drop_rate"),
         (["--dataset=nothing_like_it"], 1, "nothing_like_it"),
-        (["--distribution=mirrored"], 1, "a trial takes one device"),
+        (["--distribution=mirrored"], 1, "a trial runs on one device"),
     ],
 )
 def test_mistakes(tmp_path, flags, code, part):
@@ -296,5 +296,5 @@ def test_equal_accuracies_rank_nothing():
 
 
 def test_other_settings_are_refused(whole):
-    with pytest.raises(ost.InputError, match="--train_steps=6, now it is --train_steps=7"):
+    with pytest.raises(ost.InputError, match="--train_steps=6; now --train_steps=7"):
         run(whole, one_shot={"train_steps": 7})
