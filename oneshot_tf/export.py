@@ -1,15 +1,16 @@
-"""Exports a retrained net as a SavedModel for serving.
+"""Exports a trained stand-alone model for serving.
 
-It takes uint8 images, or JPEG and PNG files as they are, does the preprocessing inside, and
-gives probabilities, class index and class name; nothing of this package is needed to load it,
-and none of the data set's images to write it. Before this program says done, a fresh process
-loads it and must agree with the net on images that are made for that.
+The SavedModel takes uint8 images, or JPEG and PNG files as they are. It does the preprocessing
+itself and returns probabilities, class index and class name. Loading it needs TensorFlow only,
+and writing it needs no images of the data set. At the end a fresh process loads it and compares
+its answers with the model's on test patterns.
 """
 
 import dataclasses
 import math
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.serving.check import check_in_fresh_process
-from oneshot_tf.serving.saved_model import Preprocessing, write_saved_model
+from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, plain
@@ -33,81 +35,84 @@ from oneshot_tf.system.printable import command
 
 @dataclasses.dataclass(frozen=True)
 class ExportSettings(Settings):
-    """What is exported, and where to."""
+    """Export."""
 
     net: str = setting(
         "",
-        "Folder of a trained net below RUN_DIR/retrain; empty: of those evaluated on test images "
-        "the one with the best rank among the candidates (of equals, the largest), else the one "
-        "with the best validation accuracy.",
+        "Folder of a trained model below RUN_DIR/retrain, for example top/net_00/run_0. Empty: "
+        "the model with the best rank among those scored on test images, or, if there are none, "
+        "the one with the best validation accuracy.",
+        common=True,
     )
-    export_dir: str = setting("", "Folder of the SavedModel; empty: RUN_DIR/export.")
+    format: str = setting(
+        "saved_model", "Format of the export.", choices=tuple(FORMATS), common=True
+    )
+    export_dir: str = setting("", "Folder to write to. Empty: RUN_DIR/export.", common=True)
     class_names: str = setting(
         "",
-        "File (UTF-8) with what to call the classes, a line each: its name in the data set, a "
-        "space or a tab, and what to call it, such as 'n01440764 tench'; empty: the data set's "
-        "names.",
+        "UTF-8 text file that renames the classes, one line per class: its name in the data set, "
+        "a space or a tab, and the new name, for example 'n01440764 tench'. Empty: keep the names "
+        "of the data set.",
     )
 
 
-def main(run, export, location) -> None:
-    """Exports; each argument is the object of `settings` of that kind.
-
-    `location` is taken as by the other programs, but nothing is read there.
-    """
+def main(
+    run: settings.RunSettings, export: ExportSettings, location: settings.LocationSettings
+) -> None:
+    """Exports. `location` is there for the flags that all programs take; no image is read."""
     directory = RunDirectory(run.run_dir)
-    check_one_shot(directory)  # says so where there is no run
+    check_one_shot(directory)  # refuses a folder without a run
     with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
         _export(directory, export)
 
 
-def _export(directory, export):
+def _export(directory: RunDirectory, export: ExportSettings) -> None:
     preprocessing = _preprocessing(directory, export.class_names)
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
 
-    def check(saved_model):
+    def check(saved_model: pathlib.Path) -> None:
         count, worst = check_in_fresh_process(saved_model, net, preprocessing)
         print(
-            f"A fresh process loads it: its probabilities of {count} made images (patterns "
-            f"and noise of several sizes, as pixels, JPEG and PNG) agree with the net's to "
-            f"{worst:.1e}, one by one and as a batch.",
+            f"A fresh process loads it. On {count} test patterns of several sizes, as pixels, JPEG "
+            f"and PNG, its probabilities agree with the model's to {worst:.1e}, one by one and as "
+            "a batch.",
             flush=True,
         )
 
     target = export.export_dir or directory.path / "export"
-    target = write_saved_model(net, preprocessing, target, facts, check)
+    target = FORMATS[export.format](net, preprocessing, target, facts, check)
     print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
 
 
-def _preprocessing(directory, class_names) -> Preprocessing:
-    """What the run's own files say of it."""
+def _preprocessing(directory: RunDirectory, class_names: str) -> Preprocessing:
+    """Returns the preprocessing of a run, from the run's own files."""
     facts = directory.facts()
     check_form(directory.path / "config.json", facts, {"mean": [float], "std": [float]})
     mean, std = (np.array(facts[name], np.float32) for name in ("mean", "std"))
     if not (len(mean) == len(std) == 3 and np.isfinite([mean, std]).all() and (std > 0).all()):
         raise InputError(
-            f"{directory.path / 'config.json'} is damaged: mean and std are 3 numbers each, and "
-            "std is above 0."
+            f"{directory.path / 'config.json'} is damaged: mean and std must be 3 numbers each, "
+            "and std must be above 0."
         )
     fit = directory.group(settings.DataSettings, "data").fit
     names = tuple(_class_names(class_names, facts["class_names"]))
     return Preprocessing(facts["image_size"], mean, std, fit, names)
 
 
-def _class_names(path, known) -> list[str]:
-    """What to call the classes that the data set calls `known`.
+def _class_names(path: str, known: list[str]) -> list[str]:
+    """Returns the new names of the classes that the data set calls `known`.
 
-    A line of the file is a class's name, a blank or a tab, and what to call it. Both may hold
-    blanks: of the beginnings of the line that are names of classes the longest one counts,
-    unless a tab ends one.
+    A line of the file is the name of a class, a space or a tab, and its new name. Both names may
+    contain spaces. If several classes match the beginning of a line, a tab decides, then the
+    longest name.
     """
     if not path:
         return known
     try:
         lines = user_path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
-        raise InputError(f"--class_names={path} can't be read: {plain(error)}") from None
+        raise InputError(f"--class_names={path} cannot be read: {plain(error)}") from None
     classes, called = set(known), {}
     for line in map(str.strip, lines):
         gaps = [(gap.group() == "\t", gap.start(), gap.end()) for gap in re.finditer(r"\s+", line)]
@@ -119,16 +124,16 @@ def _class_names(path, known) -> list[str]:
     if missing:
         raise InputError(
             f"--class_names={path} has no line for {len(missing)} of the {len(known)} classes, "
-            f"such as {missing[0]}. Each class needs a line: its name in the data set, a space or "
-            "a tab, and what to call it."
+            f"for example {missing[0]}. Each class needs a line: its name in the data set, a "
+            "space or a tab, and the new name."
         )
     names = [called[name] for name in known]
     # ImageNet has two cranes.
     return [f"{n} ({k})" if names.count(n) > 1 else n for n, k in zip(names, known)]
 
 
-def _chosen_folder(directory, net) -> pathlib.Path:
-    """The folder of the net to export, below RUN_DIR/retrain."""
+def _chosen_folder(directory: RunDirectory, net: str) -> pathlib.Path:
+    """Returns the folder of the model to export, below RUN_DIR/retrain."""
     root = (directory.path / "retrain").resolve()
     if net:
         for start in (root, pathlib.Path.cwd()):
@@ -136,20 +141,21 @@ def _chosen_folder(directory, net) -> pathlib.Path:
             if (folder / "checkpoints").is_dir() and folder.is_relative_to(root):
                 return folder
         raise InputError(
-            f"--net={net} is not the folder of a trained net below {root}; top/net_00/run_0 is."
+            f"--net must be the folder of a trained model below {root}, for example "
+            f"top/net_00/run_0; got {net}."
         )
     results = [r for r in read_results(directory) if r["retrain"]["select"] != "all_on"]
     if not results:
         raise InputError(
-            f"{directory.path} has no retrained net; first run "
+            f"{directory.path} has no stand-alone model. Train one first: "
             f"{command('retrain', f'--run_dir={directory.path}')}."
         )
-    # Nets of the final training go first; test accuracies choose nothing.
+    # Models of the final training go first. Test accuracies choose nothing.
     final = [r for r in results if r["evaluated_on"] == "test"]
     candidates = CandidateFile(directory).read()
     ranks = {str(c.architecture): c.rank for c in ranked(candidates)}
 
-    def order(result_and_net):
+    def order(result_and_net: tuple[dict, dict]) -> tuple:
         result, net = result_and_net
         text = str(Architecture.from_text(net["architecture"]))
         rank = ranks.get(text) or net["rank"] or math.inf
@@ -161,14 +167,14 @@ def _chosen_folder(directory, net) -> pathlib.Path:
     return root / best["folder"][0]
 
 
-def _restore(directory, folder):
-    """The trained net of a folder, and what is known of it."""
+def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone, dict[str, Any]]:
+    """Returns the trained model of a folder, and facts about it."""
     result_file = folder.parent.parent / "result.json"
     result = read_result(directory, result_file)
     place = str(folder.relative_to((directory.path / "retrain").resolve()))
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
-        raise InputError(f"{result_file} doesn't know {place}; run retrain to its end first.")
+        raise InputError(f"{result_file} does not list {place}. Let retrain finish first.")
     owner = owner_of(directory.run_id(), place)
     checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
     checkpoints.check_size(result["num_steps"], entry["parameters"])

@@ -62,9 +62,16 @@ def test_a_damaged_line_is_named(space, file, line):
 
 def test_a_file_without_lines_has_no_candidates(file):
     assert file.read() == []
-    for text in ("", ",".join([*COLUMNS, "run"]) + "\n", "half a header"):
+    for text in ("", ",".join([*COLUMNS, "run"]) + "\n", "rank,candidate_acc"):
         file.path.write_text(text)
         assert file.read() == []
+
+
+@pytest.mark.parametrize("text", ["\0" * 100, "half a header", "rank,other"])
+def test_what_does_not_begin_as_the_file_does_is_refused(file, text):
+    file.path.write_text(text)
+    with pytest.raises(ost.InputError, match="must have the columns rank, "):
+        file.read()
 
 
 def test_other_columns_are_refused(file):

@@ -118,7 +118,7 @@ class Place:
         else:
             path.symlink_to({"folder link": self.outside, "zero": "/dev/zero",
                              "link": self.outside / "thesis.txt",
-                             "dangling": self.outside / "new"}[kind])  # fmt: skip
+                             "loop": path, "dangling": self.outside / "new"}[kind])  # fmt: skip
 
     def refused(self, program, name):
         """Runs a program; returns what it says."""
@@ -158,11 +158,19 @@ def test_no_program_follows_a_folder_that_leads_out(place, name):
         assert "outside of" in place.refused(program, name)
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "zero"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "zero"])
 def test_the_lock_is_a_file_or_refused(place, kind):
     place.put(".lock", kind)
     for program in PROGRAMS.values():
         assert "must be a file; it is a " in place.refused(program, ".lock")
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling"])
+@pytest.mark.parametrize("name", [".lock", "candidates.csv", "metrics.jsonl", "config.json"])
+def test_a_link_that_leads_nowhere_is_not_a_file_that_is_missing(place, name, kind):
+    place.put(name, kind)
+    for program in PROGRAMS.values():
+        assert "is a link that leads nowhere" in place.refused(program, name)
 
 
 CASES = [

@@ -271,7 +271,7 @@ def test_classes_are_called_as_a_file_says(folder, tmp_path):
     names.write_bytes("\r\n".join(["", *lines]).encode("utf-8-sig"))
     flags = [f"--run_dir={folder / 'run'}", f"--class_names={names}"]
     out, _ = run("export", *flags, f"--export_dir={tmp_path / 'served'}", cwd=tmp_path)
-    assert "20 made images" in out and "agree with the net's" in out
+    assert "On 20 test patterns" in out and "agree with the model's" in out
     called = json.loads((tmp_path / "served" / "architecture.json").read_text())["class_names"]
     assert called[:2] == ["numéro 0, 数字 (0)", "numéro 1, 数字"]
     assert called[9] == "numéro 0, 数字 (9)"
@@ -280,7 +280,7 @@ def test_classes_are_called_as_a_file_says(folder, tmp_path):
     assert answer["class_name"][0].numpy().decode() == called[int(answer["class_index"][0])]
     names.write_text("\n".join(lines[:9]))
     _, error = run("export", *flags, cwd=folder, code=1)
-    assert "no line for 1 of the 10 classes, such as 9" in error
+    assert "no line for 1 of the 10 classes, for example 9" in error
 
 
 def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
@@ -364,7 +364,7 @@ def test_a_race_and_a_full_search_agree_on_what_was_measured(folder, unsearched)
     run("search", *flags, "--num_candidates=8", cwd=unsearched)
     assert (unsearched / "run" / "candidates.csv").read_bytes() == before
     line = error_of("search", "--run_dir=run", "--num_candidates=9", cwd=unsearched)
-    assert "budget=race, now" in line
+    assert "--budget=race; now --budget=full" in line
 
 
 def test_ranked_by_divergence_only_finalists_are_measured(folder, unsearched):
@@ -478,7 +478,11 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     "program, flags, part",
     [
-        ("train", ["--flagfile=small.flags", "--run_dir=run", "--filters=3"], "--filters=2, now"),
+        (
+            "train",
+            ["--flagfile=small.flags", "--run_dir=run", "--filters=3"],
+            "--filters=2; now",
+        ),
         (
             "train",
             ["--flagfile=small.flags", "--run_dir=new", "--batch_size=3200"],
@@ -486,17 +490,21 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         ),
         ("train", ["--run_dir=new", "--nodownload", "--data_dir=."], "not prepared"),
         ("search", ["--run_dir=nothing"], "holds no run"),
-        ("search", ["--run_dir=run", "--num_candidates=20", "--seed=1"], "seed=0, now"),
-        ("search", ["--run_dir=run", "--num_candidates=20", "--budget=race"], "budget=full, now"),
+        ("search", ["--run_dir=run", "--num_candidates=20", "--seed=1"], "--seed=0; now --seed=1"),
+        ("search", ["--run_dir=run", "--num_candidates=20", "--budget=race"], "--budget=full; now"),
         ("search", ["--run_dir=run", "--num_candidates=20", "--max_memory_gb=1e-6"], "more memory"),
-        ("search", ["--run_dir=unfinished"], "train it to the end"),
+        ("search", ["--run_dir=unfinished"], "Train it to the end"),
         ("search", ["--run_dir=damaged"], "can't be read"),
-        ("retrain", ["--run_dir=run", "--top=1000"], "--top=1000"),
+        ("retrain", ["--run_dir=run", "--top=1000"], "got 1000"),
         ("retrain", ["--run_dir=run", "--architecture=prev1"], "inputs:operations"),
         ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 blocks"),
-        ("retrain", ["--run_dir=run", "--top=2", "--count=2", "--epochs=9"], "--epochs=0.1, now"),
-        ("export", ["--run_dir=unfinished"], "no retrained net"),
-        ("export", ["--run_dir=run", "--net=../../.."], "not the folder"),
+        ("retrain", ["--run_dir=run", "--top=2", "--count=2", "--epochs=9"], "--epochs=0.1; now"),
+        ("export", ["--run_dir=unfinished"], "has no stand-alone model"),
+        (
+            "export",
+            ["--run_dir=run", "--net=../../.."],
+            "--net must be the folder of a trained model",
+        ),
         ("export", ["--run_dir=run", "--export_dir=run"], "something else"),
         ("export", ["--run_dir=run", "--export_dir=small.flags"], "is a file"),
     ],
@@ -522,7 +530,7 @@ def broken(folder):
 
 
 def test_a_bad_command_line_has_code_2(folder):
-    assert "--drop_rate=2.0" in error_of(
+    assert "--drop_rate must be at most 1.0; got 2.0." in error_of(
         "train", "--flagfile=small.flags", "--run_dir=new", "--drop_rate=2", cwd=folder, code=2
     )
     assert not (folder / "new").exists()

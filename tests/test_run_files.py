@@ -19,7 +19,8 @@ from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import owner_of, read_results
 from oneshot_tf.runs.sizes import check_one_shot, one_shot_parameters
-from oneshot_tf.strategies import RandomSearchSettings
+from oneshot_tf.searching import restored
+from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
 from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"
@@ -29,6 +30,7 @@ GROUPS = {
     "model": settings.ModelSettings(num_cells=1, filters=4, num_blocks=1),
     "train": settings.TrainSettings(),
     "one_shot": settings.OneShotSettings(train_steps=STEPS),
+    "strategy": PathDropoutSettings(),
     "device": settings.DeviceSettings(),
 }
 SEARCH = {"seed": 0, "step": STEPS, "rank_by": "accuracy", "skip_twins": True, "budget": "full",
@@ -136,7 +138,7 @@ def test_every_program_names_what_config_json_lacks(run, program, changes, part)
     "model", [{"num_cells": 64}, {"filters": 4096}, {"num_cells": 64, "filters": 4096}]
 )
 def test_a_size_that_no_checkpoint_has_builds_nothing(run, program, model, monkeypatch):
-    for module, name in ((train, "Supernet"), (search, "Supernet"), (export, "Standalone"),
+    for module, name in ((train, "Supernet"), (restored, "Supernet"), (export, "Standalone"),
                          (retrain, "Standalone"), (train, "load_data")):  # fmt: skip
         monkeypatch.setattr(module, name, None)  # a call would be a TypeError
     edit_json(run.path / "config.json", model={**GROUPS["model"].to_dict(), **model})

@@ -21,6 +21,7 @@ from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.strategies import PathDropoutSettings
+from oneshot_tf.tuning import trials as one_trial
 from oneshot_tf.tuning.worker import VARIABLES, tuner_worker
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -91,7 +92,7 @@ def test_it_ends_with_flags_that_train_takes(whole, tmp_path):
 
 def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     """Also with KerasTuner's own file cut off, and with more trials afterwards."""
-    original, calls = tune.fit_supernet, []
+    original, calls = one_trial.fit_supernet, []
 
     def killed(*arguments):
         calls.append(1)
@@ -100,13 +101,13 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tune, "fit_supernet", killed)
+        patch.setattr(one_trial, "fit_supernet", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run")
     oracle = tmp_path / "run" / "keras_tuner" / "oracle.json"
     oracle.write_text(oracle.read_text()[:50] if oracle.exists() else "{")
     calls.clear()
-    monkeypatch.setattr(tune, "fit_supernet", lambda *a: calls.append(1) or original(*a))
+    monkeypatch.setattr(one_trial, "fit_supernet", lambda *a: calls.append(1) or original(*a))
     run(tmp_path / "run")
     assert trials(tmp_path / "run") == trials(whole) and len(calls) == 2  # the first one was done
     run(tmp_path / "run", tune={"max_trials": 4})
@@ -115,7 +116,8 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
 def test_other_tuners(tmp_path, tuner, monkeypatch):
-    monkeypatch.setattr(tune, "_LONGEST", 3)  # or Hyperband takes some fifty trials
+    for module in (tune, one_trial):  # or Hyperband takes some fifty trials
+        monkeypatch.setattr(module, "LONGEST", 3)
     changes = {"tuner": tuner, "tune": "drop_rate,learning_rate_schedule", "max_trials": 4}
     if tuner == "hyperband":
         changes["num_candidates"] = changes["top"] = 1
@@ -139,7 +141,7 @@ def test_a_full_disk_is_not_taken_for_divergence(tmp_path, monkeypatch):
         (folder / "diverged.json").write_text("{}")  # of a rollback
         raise ost.InputError("Can't write: no space left.")
 
-    monkeypatch.setattr(tune, "fit_supernet", fails)
+    monkeypatch.setattr(one_trial, "fit_supernet", fails)
     with pytest.raises(ost.InputError, match="no space left"):
         run(tmp_path / "run")
     assert not list((tmp_path / "run" / "trials").glob("*/result.json"))
@@ -215,7 +217,9 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
 
     def nets():
         made = {group: g for group, g in zip(("tune", *GROUPS), groups(tune=changes))}
-        return tune._Trials(RunDirectory(tmp_path / "run"), made, settings.DeviceSettings()).nets
+        return one_trial.Trials(
+            RunDirectory(tmp_path / "run"), made, settings.DeviceSettings()
+        ).nets
 
     final = source / "retrain" / "final" / "result.json"
     final.parent.mkdir()

@@ -52,6 +52,8 @@ class CandidateFile:
 
     def _read(self):
         whole, newline, half = read_text(self.path).rpartition("\n")
+        if not newline and not ",".join(self._columns).startswith(half):
+            self._check_header(next(csv.reader([half]), []))
         if half:
             print(
                 f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True

@@ -47,7 +47,7 @@ from oneshot_tf.system.files import (
     write_json,
 )
 from oneshot_tf.system.locks import locked
-from oneshot_tf.system.opening import check_folder
+from oneshot_tf.system.opening import check_folder, check_link
 from oneshot_tf.system.printable import command
 
 # Folders of a run, and of what tunes runs. A new one must be added: see `RunDirectory`.
@@ -66,13 +66,17 @@ class RunDirectory:
         path: The folder. `begin` makes it. It may be a link itself.
 
     Raises:
-        InputError: A folder leads out of the run, or holds something that is not a file.
+        InputError: A folder leads out of the run or holds something that is not a file, or a
+            link leads nowhere.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = user_path(path)
         for name in FOLDERS:
             check_folder(self.path / name, self.path)
+        with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+            for name in os.listdir(self.path):
+                check_link(self.path / name)
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False) -> Iterator[None]:

@@ -135,8 +135,22 @@ def _check_entry(path, root):
                     f"{path} is a link to {target}, outside of {root}. A run directory must hold "
                     "its own files: put a copy of them there, or remove the link."
                 )
+            check_link(path)
             mode = os.stat(path).st_mode
-    except OSError:  # it isn't there any more, or the link leads nowhere
+    except OSError:  # it is not there any more
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} must be a file or a folder; it is {_kind(mode)}. Remove it.")
+
+
+def check_link(path: str | os.PathLike) -> None:
+    """Refuses a link that leads nowhere: the programs would take it for a file that is missing.
+
+    Raises:
+        InputError: `path` is such a link.
+    """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise InputError(
+            f"{path} is a link that leads nowhere. Put a copy of the file there, or remove the "
+            "link."
+        )
