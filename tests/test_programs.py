@@ -503,7 +503,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         (
             "export",
             ["--run_dir=run", "--net=../../.."],
-            "--net must be the folder of a trained model",
+            "--net must be the folder of a",
         ),
         ("export", ["--run_dir=run", "--export_dir=run"], "something else"),
         ("export", ["--run_dir=run", "--export_dir=small.flags"], "is a file"),
