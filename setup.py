@@ -16,7 +16,7 @@ TENSORFLOW = {
 
 setup(
     name="oneshot_tf",
-    version="0.1.0",
+    version="0.2.0",
     description="One-shot neural architecture search in TensorFlow and Keras 3",
     long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -24,7 +24,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=[*find_packages(include=["oneshot_tf", "oneshot_tf.*"]), "oneshot_tf.flags"],
     package_dir={"oneshot_tf.flags": "flags"},
-    package_data={"oneshot_tf.flags": ["*.flags"]},
+    package_data={"oneshot_tf": ["py.typed"], "oneshot_tf.flags": ["*.flags"]},
     install_requires=[
         "absl-py>=2.1",
         # Without this, older pips search for minutes: later ones need a dependency that 3.10 lacks.
@@ -47,6 +47,16 @@ setup(
         **TENSORFLOW,
         # The TPU's compiler, for a machine without TPU.
         "plan": ["jax>=0.7; python_version >= '3.11'", "libtpu>=0.0.23; sys_platform == 'linux'"],
-        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+        "test": [
+            "hypothesis>=6.100",
+            "mkdocs-material>=9.5",
+            "mkdocstrings-python>=1.10",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.9",
+            "types-psutil>=5.9",
+            "types-requests>=2.31",
+        ],
     },
 )
