@@ -1,6 +1,7 @@
 """Packaging of oneshot_tf. TensorFlow comes with one of the extras: cpu, gpu or tpu."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
@@ -14,11 +15,14 @@ TENSORFLOW = {
     "tpu": ["tensorflow-tpu==2.20.0", "libtpu>=0.0.14,<0.0.30"],
 }  # fmt: skip
 
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "oneshot_tf" / "__init__.py").read_text())[1]
+
 setup(
     name="oneshot_tf",
-    version="0.2.0",
+    version=VERSION,
     description="One-shot neural architecture search in TensorFlow and Keras 3",
-    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",

@@ -2,63 +2,80 @@
 
     import oneshot_tf as ost
 
-One model with shared weights holds every architecture of a search space;
-candidates are ranked by those weights, and the best are trained alone. README.md
-has the workflow, the programs and the glossary.
+One model with shared weights, the one-shot model, contains every architecture of a search space.
+Candidates are ranked with those weights. The best are trained alone, from scratch, and served.
 """
 
 from oneshot_tf.system import start as _start  # noqa: F401  # before TensorFlow is imported
 
 # isort: split
-from oneshot_tf.cost.counts import multiply_adds, parameters
-from oneshot_tf.data.dataset import Dataset, Split, make_dataset
+# ruff: isort: off
+# Data.
 from oneshot_tf.data.sources import load_data
-from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator
+from oneshot_tf.data.dataset import Dataset, Split, make_dataset
+
+# What can be searched, and what it costs.
+from oneshot_tf.space.cell_space import CellSpace, bender2018
+from oneshot_tf.space.architecture import Architecture, Choice
+from oneshot_tf.space.stacking import Stack
+from oneshot_tf.cost.counts import multiply_adds, parameters
+
+# The one-shot model and its training.
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.strategies import PathDropout, Sampler
+from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.learning.loop import fit_standalone, fit_supernet
+
+# Search: who proposes, and how good is it.
+from oneshot_tf.strategies import Proposer, RandomSearch
 from oneshot_tf.evaluation.shared_weights import (
     CandidateEvaluator,
     Score,
     evaluate,
     evaluate_standalone,
 )
-from oneshot_tf.learning.loop import fit_standalone, fit_supernet
-from oneshot_tf.learning.losses import masked_l2
-from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
+from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator
+
+# Stand-alone models, and serving them.
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.serving.saved_model import write_saved_model
-from oneshot_tf.settings import TrainSettings
-from oneshot_tf.space.architecture import Architecture, Choice
-from oneshot_tf.space.cell_space import CellSpace, bender2018
-from oneshot_tf.space.stacking import Stack
-from oneshot_tf.strategies import PathDropout, RandomSearch
+
+# Parts, for nets of your own.
+from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
+from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.system.errors import InputError
 
+__version__ = "0.2.0"
+
 __all__ = [
-    "Architecture",
-    "CandidateEvaluator",
-    "CellSpace",
-    "Choice",
-    "Dataset",
-    "DivergenceEvaluator",
-    "GhostBatchNorm",
-    "InputError",
-    "PathDropout",
-    "RandomSearch",
-    "Score",
-    "Split",
-    "Stack",
-    "Standalone",
-    "Supernet",
-    "TrainSettings",
-    "bender2018",
-    "evaluate",
-    "evaluate_standalone",
-    "fit_standalone",
-    "fit_supernet",
     "load_data",
+    "Dataset",
+    "Split",
     "make_dataset",
-    "masked_l2",
-    "multiply_adds",
+    "bender2018",
+    "CellSpace",
+    "Architecture",
+    "Choice",
+    "Stack",
     "parameters",
+    "multiply_adds",
+    "Supernet",
+    "Sampler",
+    "PathDropout",
+    "TrainSettings",
+    "DeviceSettings",
+    "fit_supernet",
+    "Proposer",
+    "RandomSearch",
+    "evaluate",
+    "Score",
+    "CandidateEvaluator",
+    "DivergenceEvaluator",
+    "Standalone",
+    "fit_standalone",
+    "evaluate_standalone",
     "write_saved_model",
+    "GhostBatchNorm",
+    "masked_l2",
+    "InputError",
 ]

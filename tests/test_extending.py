@@ -1,0 +1,97 @@
+"""Every code block of docs/extending.md and docs/examples/ runs, and what it adds can be used."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_conformance import check_proposer, check_sampler
+
+import oneshot_tf as ost
+from oneshot_tf import search, settings
+from oneshot_tf.runs.selection import SELECTIONS, select
+from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.settings import RetrainSettings, command_line
+from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, SAMPLERS
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "extending.md").read_text()
+BLOCKS = dict(re.findall(r"## An? ([\w ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL))
+REGISTRIES = {"sampler": SAMPLERS, "proposer": PROPOSERS, "selection": SELECTIONS,
+              "export format": FORMATS}  # fmt: skip
+
+
+@pytest.fixture
+def added(request):
+    """Runs a block; yields the name that it adds, and takes it away again."""
+    registry = REGISTRIES[request.param]
+    before = dict(registry)
+    exec(compile(BLOCKS[request.param], request.param, "exec"), {"__name__": "example"})
+    (name,) = registry.keys() - before.keys()
+    yield name
+    del registry[name]
+
+
+def test_there_is_an_example_of_each_dict():
+    assert set(BLOCKS) == set(REGISTRIES)
+
+
+@pytest.mark.parametrize("added", ["sampler"], indirect=True)
+def test_the_sampler(added, space, digits):
+    check_sampler(SAMPLERS[added])
+    group = command_line.strategy(SAMPLERS, DEFAULT_STRATEGY)
+    (chosen,) = command_line.parse(["train", f"--strategy={added}"], [group])
+    sampler = SAMPLERS[added].make(space, chosen, 2)
+    masks = sampler.sample(3, 0, 1).numpy()
+    for paths in space.nodes():
+        np.testing.assert_array_equal(masks[:, paths].sum(axis=1), 1.0)
+    small = ost.bender2018(num_blocks=1)
+    net = ost.Supernet(small, ost.Stack(1, 4), num_classes=10)
+    sampler = SAMPLERS[added].make(small, chosen, 2)
+    line = ost.fit_supernet(net, digits, sampler, 2, ost.TrainSettings(batch_size=64))
+    assert np.isfinite(line["loss"])
+
+
+@pytest.mark.parametrize("added", ["proposer"], indirect=True)
+def test_the_proposer(added):
+    check_proposer(PROPOSERS[added])
+    groups = [settings.RunSettings, search.SearchSettings,
+              command_line.strategy(PROPOSERS, "random")]  # fmt: skip
+    line = ["search", "--run_dir=x", f"--strategy={added}", "--share=0.9"]
+    assert command_line.parse(line, groups)[2].share == 0.9
+
+
+@pytest.mark.parametrize("added", ["selection"], indirect=True)
+def test_the_selection(added, space):
+    from candidate_runs import candidates
+
+    rows = candidates(space, 10)
+    chosen = SELECTIONS[added](rows, RetrainSettings(count=3), np.random.default_rng(0))
+    assert chosen == rows[-3:] and select(rows, RetrainSettings(count=3, top=10))
+
+
+@pytest.mark.parametrize("added", ["export format"], indirect=True)
+def test_the_export_format(added, tmp_path):
+    net = ost.Standalone(
+        ost.bender2018(1), ost.Architecture.from_text("prev1:sep3x3"), ost.Stack(1, 4), 3
+    )
+    net(tf.zeros([2, 8, 8, 3]))
+    folder = FORMATS[added](net, None, tmp_path / "out")
+    assert (folder / "net.weights.h5").exists()
+
+
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_each_example_is_short_and_runs(path, tmp_path):
+    assert len(path.read_text().splitlines()) < 40
+    done = subprocess.run(
+        [sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
