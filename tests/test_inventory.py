@@ -97,14 +97,14 @@ def test_the_table_as_text():
             "  c1         6           2     2",
             "  all 2     12           4     4",
             "So.",
-            "Passed over, files: .tif 1, without a suffix 1.",
-            "Passed over, by folder: mine/a 1, mine 1.",
-            "Passed over, hidden files and folders: 2.",
-            "Read as images of the class, from folders inside its folder: 3.",
+            "Ignored files by suffix: .tif 1, no suffix 1.",
+            "Ignored files by folder: mine/a 1, mine 1.",
+            "Ignored hidden files and folders: 2.",
+            "Images in folders inside class folders, which are used: 3.",
             "Converted: 2 palette.",
         ]
     )
-    assert "Conversions are not known" in format_table(inventory(passed=passed))
+    assert "Conversions are unknown" in format_table(inventory(passed=passed))
 
 
 def test_of_many_classes_the_smallest_and_largest_are_shown():

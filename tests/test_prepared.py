@@ -170,8 +170,8 @@ def test_classes_and_modules_in_dataset_info_are_not_imported(copy, payload, cha
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"name": "../evil"}, "it must be of 'evil'"),
-    ({"fileFormat": "../../x"}, "can be used"),
+    ({"name": "../evil"}, "must describe 'evil'"),
+    ({"fileFormat": "../../x"}, "cannot be used"),
     ({"version": "2.0.0"}, "do not match"),
     ({"filepathTemplate": "../../{SPLIT}.tfrecord"}, "plain names"),
     ({"filepathTemplate": "{DATASET.__class__}"}, "plain names"),
