@@ -1,4 +1,4 @@
-"""Data: fixed splits, batches that follow from (step, seed), real files, clear errors."""
+"""Tests data sets: fixed splits, batches determined by (step, seed), real files, clear errors."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_augmentation_shifts_and_mirrors(flip):
 
 
 def _window(padded, dy, dx, mirror):
-    """The 16x16 window at (dy, dx) of the padded image; mirrored, the same window of the mirror."""
+    """Returns the 16x16 window at (dy, dx) of a padded image, optionally mirrored."""
     window = padded[dy : dy + 16]
     if not mirror:
         return window[:, dx : dx + 16]
@@ -122,7 +122,7 @@ def test_a_folder_with_train_and_test(folder, tmp_path_factory):
 def test_a_corrupt_image_is_named(folder):
     (folder / "dog" / "3.png").write_bytes(b"\x89PNG not one")
     with pytest.raises(ost.InputError, match=r"1 of \d+ images .*dog/3.png"):
-        ost.load_data(f"folder:{folder}").inventory()  # whichever split it is in
+        ost.load_data(f"folder:{folder}").inventory()  # the file may be in any split
 
 
 def test_bad_images_are_left_out_when_asked(folder, capsys):
@@ -262,7 +262,7 @@ def test_a_prepared_set_is_read_without_a_network(prepared):
 
 
 def damaged(prepared, tmp_path, split, change):
-    """A copy of the prepared set, one file of it changed."""
+    """Copies the prepared data set and changes one file. Returns the path of the copy."""
     root = tmp_path / "data"
     shutil.copytree(prepared, root)
     (file,) = root.rglob(f"cifar10-{split}.tfrecord*")
@@ -294,7 +294,7 @@ def test_changed_records_are_noticed_without_reading_test_images(
             "cifar10", place, num_validation=20, download=False, storage=storage
         ).fingerprint()
 
-    def exchange(content):  # the first and the last record, if they are as long
+    def exchange(content):  # moves the first record to the end
         records = list(tf.data.TFRecordDataset(str(source)).as_numpy_iterator())
         swapped = [*records[1:], records[0]]
         with tf.io.TFRecordWriter(str(tmp_path / "new")) as writer:
@@ -312,12 +312,12 @@ def test_changed_records_are_noticed_without_reading_test_images(
 
 @pytest.mark.parametrize("name", ["folder:", "folder", "npz:", "npz"])
 def test_own_data_must_have_a_path(name):
-    """The current folder is not meant."""
+    """An empty path must not mean the current folder."""
     with pytest.raises(ost.InputError, match=f"--dataset={name} must name a path"):
         ost.load_data(name)
 
 
-# Ways to write a class into features.json. "payload.X" stands for it.
+# Ways to name a class, "payload.X", in features.json.
 SPELLINGS = [
     '{"pythonClassName": "payload.X", "tensor": {}}',
     '{"python_class_name": "payload.X"}',
@@ -339,7 +339,7 @@ SPELLINGS = [
 @pytest.mark.parametrize("text", SPELLINGS)
 @pytest.mark.parametrize("name, folder", [("evil", "evil"), ("Evil", "evil"), ("cifar10",) * 2])
 def test_a_prepared_set_runs_no_code(tmp_path, monkeypatch, text, name, folder):
-    """Not even from a folder whose name has the characters of a pattern."""
+    """No code runs, even if the name of the folder contains characters of a glob pattern."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "payload.py").write_text("open('ran', 'w').close()\nclass X: pass")
