@@ -1,4 +1,4 @@
-"""Data: fixed splits, batches that follow from (step, seed), real files, clear errors."""
+"""Tests data sets: fixed splits, batches determined by (step, seed), real files, clear errors."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_augmentation_shifts_and_mirrors(flip):
 
 
 def _window(padded, dy, dx, mirror):
-    """The 16x16 window at (dy, dx) of the padded image; mirrored, the same window of the mirror."""
+    """Returns the 16x16 window at (dy, dx) of a padded image, optionally mirrored."""
     window = padded[dy : dy + 16]
     if not mirror:
         return window[:, dx : dx + 16]
@@ -122,7 +122,7 @@ def test_a_folder_with_train_and_test(folder, tmp_path_factory):
 def test_a_corrupt_image_is_named(folder):
     (folder / "dog" / "3.png").write_bytes(b"\x89PNG not one")
     with pytest.raises(ost.InputError, match=r"1 of \d+ images .*dog/3.png"):
-        ost.load_data(f"folder:{folder}").inventory()  # whichever split it is in
+        ost.load_data(f"folder:{folder}").inventory()  # the file may be in any split
 
 
 def test_bad_images_are_left_out_when_asked(folder, capsys):
@@ -140,7 +140,7 @@ def test_bad_images_are_left_out_when_asked(folder, capsys):
 def test_a_class_without_a_usable_image_is_named(folder):
     for path in (folder / "dog").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(ost.InputError, match="class dog no image is left"):
+    with pytest.raises(ost.InputError, match="class dog has none"):
         ost.load_data(f"folder:{folder}", skip_bad_images=True)
 
 
@@ -160,7 +160,7 @@ def test_images_of_any_shape_and_number_of_channels(folder):
 
 def test_labels_out_of_range_are_named():
     images = np.zeros((20, 4, 4, 3), np.uint8)
-    with pytest.raises(ost.InputError, match=r"2 label\(s\) out of range, the first is 7"):
+    with pytest.raises(ost.InputError, match=r"2 label\(s\) out of range; the first is 7"):
         ost.make_dataset(
             "mine", ost.Split(images, np.array([0, 1] * 9 + [7, -1], np.int32)), None, ["a", "b"]
         )
@@ -168,7 +168,7 @@ def test_labels_out_of_range_are_named():
 
 def test_an_empty_class_folder_is_named(folder):
     (folder / "fish").mkdir()
-    with pytest.raises(ost.InputError, match="fish holds no image"):
+    with pytest.raises(ost.InputError, match="fish has no images"):
         ost.load_data(f"folder:{folder}")
 
 
@@ -179,7 +179,7 @@ def test_not_a_folder_of_classes(folder, make):
 
 
 def test_more_validation_images_than_there_are():
-    with pytest.raises(ost.InputError, match="--num_validation=2000"):
+    with pytest.raises(ost.InputError, match="--num_validation must be less .*; got 2000"):
         ost.load_data("digits", num_validation=2000)
 
 
@@ -205,10 +205,10 @@ def test_arrays_in_a_file(tmp_path):
     [
         ({"train_images": np.zeros((40, 8, 8, 3))}, "float64"),
         ({"train_labels": np.zeros(39, int)}, r"\[39\]"),
-        ({"test_images": np.zeros((10, 8, 9, 3), np.uint8)}, "8x9. Give --image_size"),
+        ({"test_images": np.zeros((10, 8, 9, 3), np.uint8)}, "8x9 pixels. Set --image_size"),
         ({"train_labels": np.arange(40) - 1}, "out of range"),
-        ({"class_names": ["one"]}, "1 class"),
-        ({"class_names": np.zeros(3)}, "must be a list of texts"),
+        ({"class_names": ["one"]}, "at least two classes; got 1"),
+        ({"class_names": np.zeros(3)}, "must be a list of strings"),
         ({"train_images": np.array([{}])}, "can't be read"),
         ({"test_labels": np.arange(10) % 5}, r"test_labels has 4 label\(s\) out of range.* 3"),
         ({"train_labels": np.arange(40) % 3 * 2}, "at least 2 images, .*; 1 has 0, 3 has 0"),
@@ -262,7 +262,7 @@ def test_a_prepared_set_is_read_without_a_network(prepared):
 
 
 def damaged(prepared, tmp_path, split, change):
-    """A copy of the prepared set, one file of it changed."""
+    """Copies the prepared data set and changes one file. Returns the path of the copy."""
     root = tmp_path / "data"
     shutil.copytree(prepared, root)
     (file,) = root.rglob(f"cifar10-{split}.tfrecord*")
@@ -274,7 +274,7 @@ def damaged(prepared, tmp_path, split, change):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_truncated_file_is_found_before_training(prepared, tmp_path, split, capsys):
     data = damaged(prepared, tmp_path, split, lambda content: content[: len(content) // 2])
-    with pytest.raises(ost.InputError, match=f"{split} split have .* bytes"):
+    with pytest.raises(ost.InputError, match=f"{split} split must have .* bytes"):
         ost.load_data("cifar10", data, num_validation=10, download=False)
     d = ost.load_data("cifar10", data, num_validation=10, download=False, skip_bad_images=True)
     left = {"train": len(d.train) + len(d.validation), "test": len(d.load_test())}
@@ -294,7 +294,7 @@ def test_changed_records_are_noticed_without_reading_test_images(
             "cifar10", place, num_validation=20, download=False, storage=storage
         ).fingerprint()
 
-    def exchange(content):  # the first and the last record, if they are as long
+    def exchange(content):  # moves the first record to the end
         records = list(tf.data.TFRecordDataset(str(source)).as_numpy_iterator())
         swapped = [*records[1:], records[0]]
         with tf.io.TFRecordWriter(str(tmp_path / "new")) as writer:
@@ -312,12 +312,12 @@ def test_changed_records_are_noticed_without_reading_test_images(
 
 @pytest.mark.parametrize("name", ["folder:", "folder", "npz:", "npz"])
 def test_own_data_must_have_a_path(name):
-    """The current folder is not meant."""
+    """An empty path must not mean the current folder."""
     with pytest.raises(ost.InputError, match=f"--dataset={name} must name a path"):
         ost.load_data(name)
 
 
-# Ways to write a class into features.json. "payload.X" stands for it.
+# Ways to name a class, "payload.X", in features.json.
 SPELLINGS = [
     '{"pythonClassName": "payload.X", "tensor": {}}',
     '{"python_class_name": "payload.X"}',
@@ -339,7 +339,7 @@ SPELLINGS = [
 @pytest.mark.parametrize("text", SPELLINGS)
 @pytest.mark.parametrize("name, folder", [("evil", "evil"), ("Evil", "evil"), ("cifar10",) * 2])
 def test_a_prepared_set_runs_no_code(tmp_path, monkeypatch, text, name, folder):
-    """Not even from a folder whose name has the characters of a pattern."""
+    """No code runs, even if the name of the folder contains characters of a glob pattern."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "payload.py").write_text("open('ran', 'w').close()\nclass X: pass")
@@ -359,7 +359,7 @@ def test_a_prepared_set_that_names_other_classes_is_refused(prepared, tmp_path):
     shutil.copytree(prepared, root)
     (file,) = root.rglob("features.json")
     file.write_text(file.read_text().replace("tensorflow_datasets.core.features.image", "mine"))
-    with pytest.raises(ost.InputError, match="the class 'mine_feature.Image', which must be"):
+    with pytest.raises(ost.InputError, match="the class 'mine_feature.Image' instead of"):
         ost.load_data("cifar10:3.*.*", str(root), num_validation=10, download=False)
 
 
@@ -394,7 +394,7 @@ def test_a_missing_set_is_named_at_once(tmp_path):
 
 @pytest.mark.filterwarnings("default")
 def test_files_to_be_fetched_by_hand_are_named(tmp_path):
-    with pytest.raises(ost.InputError, match=r"downloads/manual, .*ILSVRC2012_img_train.tar"):
+    with pytest.raises(ost.InputError, match=r"downloads/manual .*ILSVRC2012_img_train.tar"):
         ost.load_data("imagenet2012", str(tmp_path), storage="files")
 
 
@@ -403,7 +403,7 @@ def test_an_unreachable_host_is_named_at_once(tmp_path):
 
     with (
         mock.patch.object(requests, "head", side_effect=requests.ConnectionError("no route")),
-        pytest.raises(ost.InputError, match="host can't be reached"),
+        pytest.raises(ost.InputError, match="host cannot be reached"),
     ):
         ost.load_data("cifar10", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""One decoder: training, `predict` and a server see a picture as viewers show it."""
+"""Tests that training, `predict` and a server decode images to what image viewers show."""
 
 import io
 import random
@@ -22,7 +22,7 @@ def encoded(image, kind, **options):
 
 
 def picture(width=35, height=23, seed=0):
-    """Smooth, so that JPEG hardly changes it."""
+    """Returns a smooth image, which JPEG hardly changes."""
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3)).astype(np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -42,7 +42,7 @@ def transparent():
 
 
 def as_viewers_show(file):
-    """By Pillow alone: turned, on white."""
+    """Decodes an image with Pillow only, turned upright and on white."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image)
@@ -53,7 +53,7 @@ PALETTE = picture().quantize(16)
 GREY = picture().convert("L")
 MANY = [Image.fromarray(np.full((24, 32, 3), value, np.uint8)) for value in (250, 120, 10)]
 FIRST_OF_SEVERAL = {"save_all": True, "append_images": MANY[1:]}
-FILES = {  # name: file, what is converted
+FILES = {  # name: (file, conversions)
     "jpeg 4:2:0": (encoded(picture(), "JPEG"), []),
     "jpeg progressive": (encoded(picture(41, 17), "JPEG", progressive=True), []),
     "jpeg grey": (encoded(GREY, "JPEG"), [pixels.GREY]),
@@ -101,13 +101,13 @@ FILES = {  # name: file, what is converted
 
 @pytest.fixture(scope="module")
 def pipeline():
-    """Pixels as an input pipeline makes them."""
+    """Decodes an image as an input pipeline does."""
     return tf.function(images.decode_tensor, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 @pytest.fixture(scope="module")
 def server():
-    """Pixels as an exported model makes them."""
+    """Decodes an image as an exported model does."""
     return tf.function(graph_decoder.decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
@@ -116,7 +116,7 @@ def test_pixels_are_those_that_viewers_show_wherever_they_are_decoded(name, pipe
     file, conversions = FILES[name]
     decoded = decode(file)
     assert decoded.pixels.dtype == np.uint8 and decoded.pixels.flags.c_contiguous
-    # Pillow and TensorFlow have different JPEG libraries.
+    # Pillow and TensorFlow use different JPEG libraries.
     difference = np.abs(decoded.pixels - as_viewers_show(file)).max()
     assert difference <= (4 if "jpeg" in name else 0)
     assert list(decoded.conversions) == conversions
@@ -143,7 +143,7 @@ def test_pictures_are_turned_upright(kind, orientation, pipeline, server):
 
 
 def test_damaged_exif_is_passed_over_alike(server):
-    """By both that read it: 300 files, of whose headers some bytes are others."""
+    """Both decoders ignore damaged EXIF in the same way, in 300 files with changed header bytes."""
     draw = random.Random(0)
     whole = [encoded(picture(), kind, exif=exif(6)) for kind in ("JPEG", "PNG")]
     seen = set()
@@ -168,14 +168,17 @@ def test_damaged_exif_is_passed_over_alike(server):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_crops_are_of_the_picture_as_it_is_shown(orientation):
-    """The left half is red, the right one blue; stored turned or not, crops have all of both."""
+    """Crops of an image with a red left and a blue right half have columns of one colour.
+
+    This holds whether the file stores the image upright or turned.
+    """
     shown = np.zeros((64, 96, 3), np.uint8)
     shown[:, :48, 0], shown[:, 48:, 2] = 255, 255
     stored = Image.fromarray(shown).rotate(90 if orientation == 6 else 0, expand=True)
     file = encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif(orientation))
     for i in range(20):
         crop = streaming._random_crop(tf.constant(file), 12, tf.constant([1, i], tf.int64)).numpy()
-        assert np.ptp(crop[..., 0].astype(int), axis=0).max() < 40  # columns are of one colour
+        assert np.ptp(crop[..., 0].astype(int), axis=0).max() < 40
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -258,7 +261,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_too_many_pixels_are_refused_before_they_are_decoded(name, pipeline, server):
     with warnings.catch_warnings(), pytest.raises(BadImage, match="more than 67,108,864 pixels"):
-        warnings.simplefilter("error")  # Pillow warns of large pictures
+        warnings.simplefilter("error")  # turns Pillow's warning about large images into an error
         decode(TOO_LARGE[name])
     with pytest.raises(tf.errors.InvalidArgumentError, match="67,108,864"):
         pipeline(TOO_LARGE[name])

@@ -1,4 +1,4 @@
-"""What is counted before training and printed, and how a run notices changed images."""
+"""Tests the counts of a data set before training, and how a run detects changed images."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import DataSettings, LocationSettings
 
-# ---------------------------------------------------------------------------- what is counted
+# ---------------------------------------------------------------------------- counts
 
 
 def test_doubles_within_and_across_splits_and_classes():
@@ -65,8 +65,8 @@ def test_conversions_are_counted_where_images_are_decoded(tmp_path):
         put(tmp_path / name, 4, 100 * value)
     grey = tf.io.encode_png(np.full((4, 4, 1), 7, np.uint8)).numpy()
     (tmp_path / "a" / "000.png").write_bytes(grey)
-    (tmp_path / "b" / "001.png").write_bytes(grey + b" ")  # not a double of it
-    counts = load(tmp_path).inventory().conversions  # whichever split they are in
+    (tmp_path / "b" / "001.png").write_bytes(grey + b" ")  # not a duplicate of 000.png
+    counts = load(tmp_path).inventory().conversions  # of all splits
     assert sum(counts.values()) == 2 and len(counts) == 1
     found = load(tmp_path, storage="files").inventory()
     assert found.conversions is None and found.totals == {"train": 4, "validation": 2, "test": 2}
@@ -97,14 +97,14 @@ def test_the_table_as_text():
             "  c1         6           2     2",
             "  all 2     12           4     4",
             "So.",
-            "Passed over, files: .tif 1, without a suffix 1.",
-            "Passed over, by folder: mine/a 1, mine 1.",
-            "Passed over, hidden files and folders: 2.",
-            "Read as images of the class, from folders inside its folder: 3.",
+            "Ignored files by suffix: .tif 1, no suffix 1.",
+            "Ignored files by folder: mine/a 1, mine 1.",
+            "Ignored hidden files and folders: 2.",
+            "Images in folders inside class folders, which are used: 3.",
             "Converted: 2 palette.",
         ]
     )
-    assert "Conversions are not known" in format_table(inventory(passed=passed))
+    assert "Conversions are unknown" in format_table(inventory(passed=passed))
 
 
 def test_of_many_classes_the_smallest_and_largest_are_shown():
@@ -134,18 +134,18 @@ def test_an_inventory_of_images_in_memory(digits):
 
 
 def test_the_splits_of_published_results_stay_as_they_were(digits):
-    """Runs that were begun refuse other splits, and published results are of these."""
+    """Existing runs refuse other splits, and published results use these splits."""
     found = digits.fingerprint()
     assert found["train"] == [1397, 1723647372, 852816484]
     assert found["validation"] == [100, 4200689906, 697221343]
 
 
-# ---------------------------------------------------------------------------- what changed
+# ---------------------------------------------------------------------------- changed images
 
 
 @pytest.fixture
 def run(tmp_path, space):
-    """A run directory that was begun with a folder of images."""
+    """Returns a function that begins a run directory with a folder of images."""
     for part in ("train", "test"):
         put(tmp_path / "images" / part / "a", 6, 0)
         put(tmp_path / "images" / part / "b", 6, 100)
@@ -165,7 +165,7 @@ def run(tmp_path, space):
 def test_changed_pixels_are_noticed_and_of_test_images_where_they_are_used(run, storage):
     directory, images = run(storage=storage)
     assert len(directory.load_data(LocationSettings(), test=True).train) == 10
-    put(images / "test" / "a", 1, value=1)  # the same name and, but for luck, size
+    put(images / "test" / "a", 1, value=1)  # same name, and usually same size
     directory.load_data(LocationSettings())
     with pytest.raises(ost.InputError, match=r"The test images .* changed .*\(12 then, 12 now\)"):
         directory.load_data(LocationSettings(), test=True)

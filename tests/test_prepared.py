@@ -1,4 +1,4 @@
-"""Folders that tensorflow-datasets prepared are data: nothing in them runs code or leads out."""
+"""Tests that folders of tensorflow-datasets neither run code nor lead to files outside."""
 
 import json
 import os
@@ -31,7 +31,7 @@ LABEL = {
 
 @pytest.fixture(scope="module")
 def own_set(prepared, tmp_path_factory):
-    """The prepared CIFAR-10 under a name that tensorflow-datasets has no code for."""
+    """Copies the prepared CIFAR-10 to a name for which tensorflow-datasets has no code."""
     root = tmp_path_factory.mktemp("own")
     (source,) = prepared.glob("cifar10/*")
     shutil.copytree(source, root / "evil" / "1.0.0")
@@ -51,7 +51,7 @@ def copy(own_set, tmp_path):
 
 @pytest.fixture
 def payload(tmp_path, monkeypatch):
-    """A module that can be imported, and leaves a file when it is; returns that file."""
+    """Creates a module that writes a file when it is imported. Returns the path of this file."""
     package, mark = tmp_path / "evil_package", tmp_path / "PWNED"
     package.mkdir()
     (package / "payload.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
@@ -75,7 +75,7 @@ def unicode_escaped(text):
 
 
 def hostile_descriptions():
-    """Contents of features.json by name; each names the payload where a class can stand."""
+    """Yields names and contents of features.json that name the payload as a class."""
     plain = json.dumps({"type": EVIL, "content": {}})
     inner = {"feature": {"pythonClassName": EVIL, "text": {}}, "length": "-1"}
     nested = {"pythonClassName": FEATURES + "sequence_feature.Sequence", "sequence": inner}
@@ -137,7 +137,7 @@ def test_no_spelling_of_a_class_is_imported(copy, payload, name):
 
 
 def test_the_payload_is_one(payload):
-    """What tensorflow-datasets itself does; so that the tests here could fail."""
+    """tensorflow-datasets itself imports the payload, so the other tests here can fail."""
     import tensorflow_datasets as tfds
 
     with pytest.raises(ValueError, match="Unrecognized"):
@@ -146,7 +146,7 @@ def test_the_payload_is_one(payload):
 
 
 def test_other_features_are_left_out_whatever_their_class(copy, payload):
-    """A user's own class is no reason to refuse images and classes; nor is it imported."""
+    """A feature of a user's class is ignored. Its class is not imported."""
     other = {"python\\u0043lassName": EVIL, "text": {}}
     text = json.dumps(table({"image": IMAGE, "label": LABEL, "more": other})).replace("\\\\", "\\")
     (copy / "evil" / "1.0.0" / "features.json").write_text(text)
@@ -170,8 +170,8 @@ def test_classes_and_modules_in_dataset_info_are_not_imported(copy, payload, cha
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"name": "../evil"}, "it must be of 'evil'"),
-    ({"fileFormat": "../../x"}, "can be used"),
+    ({"name": "../evil"}, "must describe 'evil'"),
+    ({"fileFormat": "../../x"}, "cannot be used"),
     ({"version": "2.0.0"}, "do not match"),
     ({"filepathTemplate": "../../{SPLIT}.tfrecord"}, "plain names"),
     ({"filepathTemplate": "{DATASET.__class__}"}, "plain names"),
@@ -205,10 +205,10 @@ def test_what_is_not_a_plain_file_of_fitting_length(copy, file, kind):
     elif kind == "endless":
         path.symlink_to("/dev/zero")
     elif "tfrecord" in file:
-        return  # records may be long
+        return  # record files may be long
     else:
         path.touch()
-        os.truncate(path, 2**40)  # of holes
+        os.truncate(path, 2**40)  # a sparse file
     with pytest.raises(ost.InputError, match="plain file|bytes"):
         load(copy)
 
@@ -223,7 +223,7 @@ def test_a_default_config_is_a_name(copy, default):
 
 
 def test_configs_and_versions_are_found(copy):
-    """The newest that fits, of the config that is named, or else of the default one."""
+    """The newest matching version of the given or default config is used."""
     (copy / "evil" / "1.0.0").rename(copy / "1.0.0")
     for config in ("one", "two"):
         for version in ("1.0.0", "1.9.0", "1.10.0"):
@@ -253,7 +253,10 @@ def test_names_that_would_fetch_code_or_lead_elsewhere(copy, payload, name):
 
 
 def test_programs_import_nothing_from_the_current_folder(tmp_path):
-    """ "python -m" would: a file there that is called like a package, or run directories."""
+    """Files with the names of packages in the current folder are not imported.
+
+    `python -m` would import them.
+    """
     for name in ("numpy", "tempfile", "absl", "keras", "runs"):
         (tmp_path / f"{name}.py").write_text("open('PWNED', 'w').close()\nraise SystemExit(3)\n")
     root = str(pathlib.Path(__file__).parent.parent)
@@ -266,7 +269,7 @@ def test_programs_import_nothing_from_the_current_folder(tmp_path):
 
 
 def test_every_way_in_which_tensorflow_datasets_wrote_features(tmp_path):
-    """Sets with the features of mnist, cifar10 and imagenet2012, and with others beside."""
+    """Reads the features of mnist, cifar10 and imagenet2012, also next to other features."""
     import tensorflow_datasets as tfds
     from etils import epath
 
@@ -310,7 +313,7 @@ def test_every_way_in_which_tensorflow_datasets_wrote_features(tmp_path):
 @hostile(600)
 @given(data=st.data())
 def test_changed_descriptions(tmp_path_factory, data):
-    """Each is refused, or gives two features of numbers that can be."""
+    """Each changed description is refused, or gives two features with valid numbers."""
     from etils import epath
 
     from oneshot_tf.data.prepared import read_features

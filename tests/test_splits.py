@@ -1,4 +1,4 @@
-"""Splits of own data: every class in every split, and folders as people have them."""
+"""Tests splits of user data: every class in every split, and common folder layouts."""
 
 import os
 import shutil
@@ -23,10 +23,11 @@ def per_class(dataset):
 
 
 def test_shares_are_those_of_the_largest_remainder():
-    # Quotas of 10 of 50, 30, 20: exact. Of 7: 3.5, 2.1, 1.4, so the first has the largest rest.
+    # 10 of 50, 30, 20 divide exactly. The quotas of 7 are 3.5, 2.1 and 1.4, so the first class
+    # has the largest remainder.
     assert splits.shares(np.array([50, 30, 20]), 10).tolist() == [5, 3, 2]
     assert splits.shares(np.array([50, 30, 20]), 7).tolist() == [4, 2, 1]
-    # A class whose quota is below one gives one; the others share the rest.
+    # A class with a quota below one gives one image, and the others share the rest.
     assert splits.shares(np.array([97, 97, 2]), 11).tolist() == [5, 5, 1]
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -40,7 +41,7 @@ def test_images_are_held_out_by_class_and_not_in_order():
     labels = np.repeat([0, 1, 2], [40, 30, 3])
     held = splits.hold_out(labels, np.array([10, 5, 1]), seed=0)
     assert np.bincount(labels[held]).tolist() == [10, 5, 1]
-    assert not held[:10].all()  # a draw, not the first ones
+    assert not held[:10].all()  # the images are drawn at random, not taken from the front
     np.testing.assert_array_equal(held, splits.hold_out(labels, np.array([10, 5, 1]), seed=0))
     assert (held != splits.hold_out(labels, np.array([10, 5, 1]), seed=1)).any()
 
@@ -57,8 +58,8 @@ def test_each_class_is_in_each_split_of_a_folder(tmp_path, storage):
     for split in whole:
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], 100 * split.labels)
     images = np.concatenate([split.images for split in whole])
-    assert len(np.unique(checksums.of_images(images))) == 45  # each image once
-    # Consecutive images share batch statistics: the classes are mixed.
+    assert len(np.unique(checksums.of_images(images))) == 45  # each image appears once
+    # The classes must be mixed, because consecutive images share batch statistics.
     assert (np.diff(d.train.labels) != 0).sum() > 5
 
 
@@ -67,8 +68,8 @@ def test_each_class_is_in_each_split_of_a_folder(tmp_path, storage):
     [
         ((9, 2), {}, r"at least 3 images, .*; b has 2. Add images"),
         ((9, 1), {}, "b has 1"),
-        ((9, 9), {"num_validation": 1}, "choose 2 to 14"),
-        ((9, 9), {"num_validation": 15}, "--num_validation=15"),
+        ((9, 9), {"num_validation": 1}, "must be 2 to 14"),
+        ((9, 9), {"num_validation": 15}, "got 15"),
     ],
 )
 def test_a_class_that_is_too_small_is_named(tmp_path, counts, options, part):
@@ -87,7 +88,7 @@ def test_train_val_and_test_are_understood(tmp_path):
         put(tmp_path / part / "b", count, 100)
     d = load(tmp_path)
     assert per_class(d) == [[12, 12], [5, 5], [3, 3]] and d.inventory().notes == ()
-    with pytest.raises(ost.InputError, match="--num_validation=4.* 10 validation images"):
+    with pytest.raises(ost.InputError, match="--num_validation .* got 4, and 10 validation images"):
         load(tmp_path, num_validation=4)
     shutil.rmtree(tmp_path / "test")
     d = load(tmp_path)
@@ -121,10 +122,13 @@ def test_a_class_may_be_called_train(tmp_path):
     [
         (["test/a", "test/b"], "folder.s. test, but no folder train"),
         (["train", "test"], "/train must have one folder of images per class"),
-        (["train/a", "train/b", "val/a", "validation/b"], "both for validation"),
+        (
+            ["train/a", "train/b", "val/a", "validation/b"],
+            "at most one folder of validation",
+        ),
         (["train/a", "train/b", "cat"], "the folder cat with 3 image"),
         (["train/a", "train/b", "test"], "/test must have a folder of images .* 3 image"),
-        (["train/a"], "the class folder a only"),
+        (["train/a"], "only the class folder a"),
     ],
 )
 def test_folders_that_mean_more_than_one_thing_or_nothing(tmp_path, places, part):
@@ -155,7 +159,7 @@ def test_names_that_are_no_text_and_names_that_look_alike(tmp_path):
     put(tmp_path / "b", 3)
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     put(odd, 3)
-    with pytest.raises(ost.InputError, match=r"caf\\xe9 is not UTF-8. Rename it"):
+    with pytest.raises(ost.InputError, match=r"must be UTF-8; .*caf\\xe9 is not. Rename"):
         load(tmp_path)
     shutil.rmtree(odd)
     put(tmp_path / "caf\u00e9", 3)
@@ -168,7 +172,7 @@ def test_many_files_are_planned_without_reading_any(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(500):
             (tmp_path / name / f"{i}.png").touch()
-    plan = folders._plan(tmp_path, 0)  # empty files can't be decoded
+    plan = folders._plan(tmp_path, 0)  # decoding would fail, because the files are empty
     assert {s: len(p) for s, p in plan.places.items()} == {
         "train": 752, "validation": 82, "test": 166,
     }  # fmt: skip

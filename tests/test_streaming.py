@@ -1,4 +1,4 @@
-"""Images that stay on disk give the batches that a step and a seed ask for, and no others."""
+"""Tests images on disk: the step and the seed determine each batch."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from oneshot_tf.learning.loop import check_batch_size
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two classes of 20 images, JPEG and PNG, of many shapes."""
+    """Creates two classes of 20 images, JPEG and PNG, of many shapes."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for name in ("a", "b"):
         (root / name).mkdir()
@@ -65,7 +65,7 @@ def test_crops_depend_on_step_and_seed_alone(folder):
 
 def test_the_middle_of_an_image():
     image = np.zeros((40, 80, 3), np.uint8)
-    image[2:38, 22:58] = 200  # the middle 35x35 lies within
+    image[2:38, 22:58] = 200  # the square of 35x35 in the middle is inside this region
     np.testing.assert_array_equal(data.resize(image, 7, "center"), np.full((7, 7, 3), 200))
     many = data.resize(np.stack([image] * 2), 7, "center")
     np.testing.assert_array_equal(many, np.full((2, 7, 7, 3), 200))
@@ -83,7 +83,7 @@ def test_stretched_images_of_that_size_are_left_as_they_are():
 
 @pytest.mark.parametrize("size", [32, 224])
 def test_the_middle_of_an_image_of_that_size_is_that_of_its_neighbours(size):
-    """A pixel more at the right and below changes nothing, since the middle begins where it did."""
+    """Another pixel at the right and the bottom does not change where the middle begins."""
     larger = np.random.default_rng(0).integers(0, 255, (size + 1, size + 1, 3), np.uint8)
     exact = data.resize(larger[:size, :size], size, "center").numpy()
     np.testing.assert_array_equal(exact, data.resize(larger, size, "center"))
@@ -107,7 +107,7 @@ def test_arrays_and_digits_are_cut_as_a_model_that_serves_them_cuts(tmp_path):
 
 
 def test_crops_are_as_small_as_inceptions():
-    """8 to 100 % of the area, of any place: seen on an image whose pixels say where they are."""
+    """Crops cover 8 to 100 % of an image. Each pixel of the image stores its own position."""
     rows, columns = np.meshgrid(np.arange(200), np.arange(200), indexing="ij")
     pixels = np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
     encoded, shares = tf.io.encode_png(pixels), []
@@ -125,7 +125,7 @@ def test_a_class_of_bad_images_alone(folder, tmp_path):
     for i in range(3):
         (root / "c" / f"{i}.jpg").write_bytes(b"not an image")
     for storage in ("memory", "files"):
-        with pytest.raises(ost.InputError, match="of class c no image is left"):
+        with pytest.raises(ost.InputError, match="class c has none"):
             load(root, storage=storage, skip_bad_images=True)
 
 
@@ -139,12 +139,12 @@ def test_a_file_name_that_is_no_text(folder, tmp_path):
 
 
 def test_a_damaged_example(tmp_path):
-    """A record whose checksum is right and whose content is nonsense: TensorFlow quotes it."""
+    """The record has a correct checksum and invalid content, which TensorFlow's error quotes."""
     with tf.io.TFRecordWriter(str(tmp_path / "bad.tfrecord")) as writer:
         writer.write(b"\xff\xfe\x80 nonsense")
     split = StreamedSplit(RecordReader([tmp_path / "bad.tfrecord"], 3), [0], 6, "stretch")
     for read in (split.in_memory, lambda: split.batch(0, 1, 0)):
-        with pytest.raises(ost.InputError, match=r"bad.tfrecord, example 0 can't be decoded"):
+        with pytest.raises(ost.InputError, match=r"bad.tfrecord, example 0 cannot be decoded"):
             read()
 
 
@@ -181,7 +181,7 @@ def test_examples_in_tfrecords(tmp_path):
     whole = split.in_memory()
     np.testing.assert_array_equal(whole.labels, [0, 0, 0])
     np.testing.assert_array_equal(whole.images[1], data.resize(pixels[0], 6).numpy())
-    with pytest.raises(ost.InputError, match="label out of range|can't be decoded"):
+    with pytest.raises(ost.InputError, match="label out of range|cannot be decoded"):
         StreamedSplit(RecordReader(paths, 2), [1, 2], 6, "stretch").in_memory()
     paths[1].write_bytes(paths[1].read_bytes()[:-5])
     assert len(RecordReader(paths, 3, skip=True)) == 6
@@ -197,7 +197,7 @@ def test_a_prepared_set_is_streamed(prepared):
 
 
 def photographs_of_tfds(root, files):
-    """A prepared set of tensorflow-datasets, of image files as they are."""
+    """Prepares a data set of tensorflow-datasets from image files, without changing the files."""
     import tensorflow_datasets as tfds
 
     class MadePhotographs(tfds.core.GeneratorBasedBuilder):
@@ -225,7 +225,7 @@ def photographs_of_tfds(root, files):
 
 @pytest.mark.filterwarnings("default")
 def test_photographs_of_a_prepared_set_are_decoded_as_files_are(tmp_path):
-    """Turned, of 16 bits, transparent: in memory, streamed, and as `decode` does."""
+    """Turned, 16-bit and transparent images in memory and streamed equal those of `decode`."""
     from PIL import Image
 
     rng, files = np.random.default_rng(0), []

@@ -1,1 +1,1 @@
-"""What is learnt from: images in memory or on disk."""
+"""Labelled images for training and evaluation, in memory or on disk."""

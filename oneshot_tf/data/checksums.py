@@ -1,42 +1,46 @@
-"""Checksums by which changed and doubled images are found, without decoding any."""
+"""Checksums that reveal changed and duplicate images without decoding them."""
 
 import concurrent.futures
 import hashlib
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
-_THREADS = 8  # most of the time goes into waiting for the disk
+_THREADS = 8  # reading mostly waits for the disk
 
 
-def checksum(content) -> int:
-    """64 bits of the SHA-1 of bytes or of a contiguous array.
+def checksum(content: bytes | memoryview) -> int:
+    """Returns the first 64 bits of the SHA-1 of contiguous bytes.
 
-    64 bits, because a million images have 5e11 pairs: of 32 bits, about 100 pairs would
-    seem equal by chance.
+    32 bits would be too few. A million images form 5e11 pairs, and about 100 pairs would have
+    equal checksums by chance.
     """
     return int.from_bytes(hashlib.sha1(content, usedforsecurity=False).digest()[:8], "little")
 
 
 def of_images(images: np.ndarray) -> np.ndarray:
-    """Checksums of the pixels of each image of `[N, …]`: uint64 `[N]`."""
-    return np.array([checksum(np.ascontiguousarray(image)) for image in images], np.uint64)
+    """Returns a checksum of the pixels of each image of `[N, …]`: uint64 `[N]`."""
+    return np.array([checksum(np.ascontiguousarray(image).data) for image in images], np.uint64)
 
 
-def of_files(paths, skip: bool = False) -> np.ndarray:
-    """Checksums of the contents of files: uint64 `[N]`. Reads all of them, several at a time.
+def of_files(paths: Sequence[str | os.PathLike], skip: bool = False) -> np.ndarray:
+    """Reads files, several at a time, and returns a checksum of the content of each.
 
     Args:
         paths: N paths.
-        skip: whether a file that can't be read has a checksum too, of its path.
+        skip: whether to use a checksum of the path for a file that cannot be read.
+
+    Returns:
+        uint64 `[N]`.
 
     Raises:
-        OSError: a file can't be read.
+        OSError: If a file cannot be read and `skip` is false.
     """
 
-    def one(path):
+    def one(path: str | os.PathLike) -> int:
         try:
             with open(path, "rb") as file:
                 return checksum(file.read())
@@ -49,18 +53,20 @@ def of_files(paths, skip: bool = False) -> np.ndarray:
         return np.fromiter(pool.map(one, paths), np.uint64, len(paths))
 
 
-def of_records(path) -> np.ndarray:
-    """What the frames of a TFRecord file say of its records: uint32 `[N, 2]`.
+def of_records(path: str | os.PathLike) -> np.ndarray:
+    """Reads the lengths and checksums that a TFRecord file stores next to its records.
 
-    The columns are the lower 32 bits of the length and the masked CRC-32C of the content. They
-    are stored beside each record, so the contents are not read. The last record of a file that
-    is cut off is left out.
+    The records themselves are not read. If the file is cut off, its last record is left out.
 
     Args:
-        path: a local path, or an object with `open`, such as `epath.Path`.
+        path: a local path, or an object with an `open` method, for example an `epath.Path`.
+
+    Returns:
+        uint32 `[N, 2]`. The columns are the lower 32 bits of a record's length and the masked
+        CRC-32C of its content.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: If the file cannot be read.
     """
     found = []
     with path.open("rb") if hasattr(path, "open") else open(path, "rb") as file:
@@ -80,5 +86,5 @@ def of_records(path) -> np.ndarray:
 
 
 def summary(values: np.ndarray) -> int:
-    """One checksum of checksums, in their order: the CRC-32 of their bytes."""
-    return zlib.crc32(np.ascontiguousarray(values))
+    """Returns one checksum of an array: the CRC-32 of its bytes, which depends on the order."""
+    return zlib.crc32(np.ascontiguousarray(values).data)

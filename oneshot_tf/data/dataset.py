@@ -1,99 +1,21 @@
-"""Labelled images in memory, in fixed order: what is in a batch follows from (step, seed).
+"""Data sets of training, validation and test images.
 
-Every data set ends as uint8 images of one size with three channels. Which
-images are held out never depends on a user's seed.
+Every data set consists of uint8 images of one size with three channels. A user's seed never
+changes which images are held out.
 """
 
 import dataclasses
-import functools
-import itertools
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
 from oneshot_tf.data import checksums
+from oneshot_tf.data.augmentation import augment, normalize
+from oneshot_tf.data.in_memory import AnySplit, Split
 from oneshot_tf.data.inventory import Inventory, Part, count_up
 from oneshot_tf.system.errors import InputError
-
-_AUGMENTATION_STREAM = 1  # folded into the seed: draws other than path dropout's
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Images of one purpose.
-
-    Args:
-        images: uint8 `[N, H, W, 3]`.
-        labels: int32 `[N]`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    on_disk = False
-
-    def __len__(self):
-        return len(self.images)
-
-    def take(self, indices) -> "Split":
-        """The images at `indices`."""
-        return Split(self.images[indices], self.labels[indices])
-
-    @property
-    def image_size(self) -> int:
-        """Height and width."""
-        return self.images.shape[1]
-
-    def join(self, other) -> "Split":
-        """These images and those of another split."""
-        return Split(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.labels, other.labels]),
-        )
-
-    def fingerprint(self) -> list[int]:
-        """Count and checksums."""
-        return [len(self), zlib.crc32(self.images), zlib.crc32(self.labels)]
-
-    def in_memory(self) -> "Split":
-        """Itself."""
-        return self
-
-    def batch(self, step, batch_size, seed, distort=False) -> tuple[np.ndarray, np.ndarray]:
-        """The global batch of a step, see `batches`."""
-        return next(self.batches(step, batch_size, seed, range(batch_size), distort))
-
-    def batches(self, first_step, batch_size, seed, rows, distort=False):
-        """Yields images and labels, step by step: an endless pass, each epoch in a new order.
-
-        Batches run across the end of an epoch, so each image comes once an
-        epoch and no image is left out.
-
-        Args:
-            first_step: to begin with.
-            batch_size: of the global batch.
-            seed: of the order.
-            rows: range of the rows of the global batch that are wanted.
-            distort: means nothing for images in memory, which have one size.
-        """
-        for step in itertools.count(first_step):
-            order = places(step * batch_size + np.arange(rows.start, rows.stop), len(self), seed)
-            yield self.images[order], self.labels[order]
-
-
-def places(positions, count: int, seed: int) -> np.ndarray:
-    """Which of `count` images are at positions of an endless pass, in a new order each epoch."""
-    epochs, within = np.divmod(positions, count)
-    return np.concatenate(
-        [_order(count, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)]
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,48 +23,50 @@ class Dataset:
     """A data set for search and final training.
 
     Args:
-        name: for messages.
-        train: images that weights are trained on.
-        validation: images held out of the training set, on which candidates are ranked.
-        load_test: reads and decodes the test images; only final evaluation calls it.
-        class_names: K names.
-        mean, std: of the training images in [0, 1], float32 `[3]`. About 10,000 images, evenly
-            spread over the training images, are measured where there are more; fewer where they
-            are larger than 32x32 pixels, so that the number of pixels stays the same.
-        fit: how images of another size are brought to theirs, see `resize`.
-        test_fingerprint: count and checksums of the test images, without decoding any; None: not
-            known.
-        inventory: counts what the data set holds. It decodes the test images of a folder once,
-            if images are held in memory, so that damage is found before training.
+        name: name of the data set, for messages.
+        train: images for training.
+        validation: images held out of the training set, for ranking candidates.
+        load_test: reads and decodes the test images. Only final evaluation calls it.
+        class_names: names of the K classes.
+        mean: mean of the training images in [0, 1], float32 `[3]`. It is measured on about
+            10,000 images, spread evenly over the training images, or on fewer if the images are
+            larger than 32x32 pixels, so that the number of pixels stays the same.
+        std: standard deviation of the same images, float32 `[3]`.
+        fit: how images of other sizes become squares; see `images.resize`.
+        test_fingerprint: returns the number and checksums of the test images without decoding
+            them. None if they are not known.
+        inventory: counts the contents of the data set. If images are held in memory, it also
+            decodes the test images of a folder, to find damaged images before training.
+            `inventory(decode_test=False)` does not.
     """
 
     name: str
-    train: Split
-    validation: Split
-    load_test: Callable[[], Split]
+    train: AnySplit
+    validation: AnySplit
+    load_test: Callable[[], AnySplit]
     class_names: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
     fit: str = "stretch"
     test_fingerprint: Callable[[], list[int]] | None = None
-    inventory: Callable[[], Inventory] | None = None
+    inventory: Callable[..., Inventory] | None = None
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
         return len(self.class_names)
 
     @property
     def image_size(self) -> int:
-        """Height and width of the images."""
+        """Height and width of the images in pixels."""
         return self.train.image_size
 
     def fingerprint(self, test: bool = True) -> dict[str, list[int]]:
-        """Counts and checksums by split, by which a run notices that its data changed.
+        """Returns counts and checksums by split, which change if the data changes.
 
         Args:
-            test: whether to include the test images, if they are known. The files of a folder are
-                read for it, but not decoded.
+            test: whether to include the test images if they are known. For a folder, this reads
+                the files but does not decode them.
         """
         splits = {"train": self.train, "validation": self.validation}
         found = {name: split.fingerprint() for name, split in splits.items()}
@@ -151,18 +75,26 @@ class Dataset:
         return found
 
     def with_validation_in_train(self) -> "Dataset":
-        """The full training set, for final training (section 3.4)."""
+        """Returns the data set with the full training set, for final training (section 3.4)."""
         return dataclasses.replace(self, train=self.train.join(self.validation))
 
-    def normalize(self, images):
-        """float32 of mean 0 and deviation 1 a channel, from uint8 `[B, H, W, 3]`."""
+    def normalize(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """Converts uint8 `[B, H, W, 3]` to float32 of mean 0 and deviation 1 per channel."""
         return normalize(images, self.mean, self.std)
 
-    def augmenter(self, augmentation: str, seed: int):
-        """The function `prepare(images, first, batch_size, step)` that `TrainStep` calls."""
+    def augmenter(self, augmentation: str, seed: int) -> Callable[..., tf.Tensor]:
+        """Returns the function `prepare(images, first, batch_size, step)` for `TrainStep`.
 
-        def prepare(images, first, batch_size, step):
-            if augmentation in ("crop", "crop_flip"):  # Inception's are made while decoding
+        Args:
+            augmentation: "crop" shifts images, and "crop_flip" mirrors them, too. Other values
+                only normalize.
+            seed: random seed of the augmentation.
+        """
+
+        def prepare(
+            images: tf.Tensor, first: int | tf.Tensor, batch_size: int, step: int | tf.Tensor
+        ) -> tf.Tensor:
+            if augmentation in ("crop", "crop_flip"):  # decoding makes the "inception" crops
                 flip = augmentation == "crop_flip"
                 images = augment(images, first, batch_size, flip=flip, seed=seed, step=step)
             return self.normalize(images)
@@ -170,99 +102,85 @@ class Dataset:
         return prepare
 
 
-def normalize(images, mean, std):
-    """(images / 255 - mean) / std: float32 from uint8 `[B, H, W, 3]`."""
-    return (tf.cast(images, tf.float32) / 255.0 - mean) / std
+def make_dataset(
+    name: str,
+    full: AnySplit,
+    load_test: Callable[[], AnySplit],
+    class_names: Sequence[str],
+    num_validation: int = 0,
+    fit: str = "stretch",
+) -> Dataset:
+    """Splits a training set into training and validation images, the same ones in every call.
 
-
-def augment(images, first, batch_size, *, flip, seed, step):
-    """Shifts each image by up to an eighth of its size, zeros coming in, and mirrors half of them.
-
-    Drawn for the whole global batch from (seed, step), so that it doesn't
-    matter how the batch is spread over devices.
-
-    Args:
-        images: `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
-        first: int or scalar tensor.
-        batch_size: B of the global batch.
-        flip: whether to mirror.
-        seed, step: of the draws.
-    """
-    count, height, width = images.shape[:3]
-    pad = max(1, height // 8)
-    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)])
-    key = tf.random.experimental.stateless_fold_in(key, _AUGMENTATION_STREAM)
-    draws = tf.random.stateless_uniform(
-        [batch_size, 3], seed=key, minval=0, maxval=2 * (2 * pad + 1), dtype=tf.int32
-    )
-    draws = tf.slice(draws, [first, 0], [count, 3])
-    shifts = draws % (2 * pad + 1)
-    rows = shifts[:, :1] + tf.range(height)
-    columns = tf.broadcast_to(tf.range(width), [count, width])
-    if flip:
-        mirrored = draws[:, 2:] > 2 * pad
-        columns = tf.where(mirrored, width - 1 - columns, columns)
-    columns = shifts[:, 1:2] + columns
-    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
-    padded = tf.gather(padded, rows, axis=1, batch_dims=1)
-    return tf.gather(padded, columns, axis=2, batch_dims=1)
-
-
-def make_dataset(name, full, load_test, class_names, num_validation=0, fit="stretch") -> Dataset:
-    """Splits a training set into training and validation images, the same at every call.
-
-    The split is random, not by class: `load_data` splits digits and tensorflow-datasets so. Small
-    classes may be missing in it; `splits.hold_out` draws by class.
+    The split is random and not by class, so small classes may be missing in the validation
+    images. `load_data` uses it for digits and tensorflow-datasets. `splits.hold_out` draws by
+    class.
 
     Args:
-        name: for messages.
-        full: the whole training set, a `Split` or a `StreamedSplit`.
-        load_test: gives the test `Split`.
-        class_names: K names.
-        num_validation, fit: as in `load_data`.
+        name: name of the data set, for messages.
+        full: the whole training set.
+        load_test: returns the test images.
+        class_names: names of the K classes.
+        num_validation: number of validation images. 0 uses 5,000 for CIFAR and a tenth otherwise.
+        fit: as in `load_data`.
+
+    Raises:
+        InputError: If there are too few images or classes, or a label is out of range.
     """
     count = num_validation or (5_000 if name.startswith("cifar") else max(1, len(full) // 10))
     check_classes(name, full.labels, class_names)
     if count >= len(full):
         raise InputError(
-            f"--num_validation={count}, but {name} has only {len(full)} training images to hold "
-            "them out of."
+            f"--num_validation must be less than the number of training images of {name}, "
+            f"{len(full):,}; got {count}."
         )
     order = np.random.default_rng(0).permutation(len(full))
     train, validation = full.take(order[count:]), full.take(order[:count])
     return from_splits(name, train, validation, load_test, class_names, fit)
 
 
-def check_classes(name: str, labels: np.ndarray | None, class_names) -> None:
-    """Raises InputError for fewer than two classes, or labels that none of them has.
+def check_classes(name: str, labels: np.ndarray | None, class_names: Sequence[str]) -> None:
+    """Checks that there are at least two classes and that all labels belong to one of them.
 
     Args:
-        name: for messages.
-        labels: int `[N]`; None: not known.
-        class_names: K names.
+        name: name of the labels, for messages.
+        labels: int `[N]`, or None if they are not known.
+        class_names: names of the K classes.
+
+    Raises:
+        InputError: If there are fewer than two classes, or a label is not 0 to K - 1.
     """
     if len(class_names) < 2:
         raise InputError(
-            f"{name} has {len(class_names)} class(es); classification needs two or more."
+            f"{name} must have at least two classes; got {len(class_names)}. Add images of "
+            "another class."
         )
     if labels is None:
         return
     wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
     if len(wrong):
         raise InputError(
-            f"{name} has {len(wrong)} label(s) out of range, the first is {labels[wrong[0]]}. "
-            f"Labels must be 0 to {len(class_names) - 1}."
+            f"{name} has {len(wrong)} label(s) out of range; the first is {labels[wrong[0]]}. "
+            f"Labels must be integers from 0 to {len(class_names) - 1}."
         )
 
 
-def from_splits(name, train, validation, load_test, class_names, fit="stretch") -> Dataset:
-    """A data set of splits that are already made; measures mean and deviation.
+def from_splits(
+    name: str,
+    train: AnySplit,
+    validation: AnySplit,
+    load_test: Callable[[], AnySplit],
+    class_names: Sequence[str],
+    fit: str = "stretch",
+) -> Dataset:
+    """Creates a data set from existing splits, and measures mean and standard deviation.
 
     Args:
-        name: for messages.
-        train, validation: each a `Split` or a `StreamedSplit`.
-        load_test: gives the test split.
-        class_names: K names.
+        name: name of the data set, for messages.
+        train: images for training.
+        validation: images for ranking candidates.
+        load_test: returns the test images.
+        class_names: names of the K classes.
         fit: as in `load_data`.
     """
     most = 10_000 * 32 * 32 // train.image_size**2 if train.image_size > 32 else 10_000
@@ -276,38 +194,48 @@ def from_splits(name, train, validation, load_test, class_names, fit="stretch") 
 def with_inventory(
     dataset: Dataset, test_fingerprint: Callable[[], list[int]], test: Split | None = None
 ) -> Dataset:
-    """Adds `test_fingerprint` and `inventory` to a data set; compares images by their pixels.
+    """Adds `test_fingerprint` and an `inventory` that compares images by their pixels.
 
     Args:
-        dataset: to add to.
+        dataset: the data set without them.
         test_fingerprint: as in `Dataset`.
-        test: the test images, if they are in memory anyway.
+        test: the test images, if they are in memory already.
     """
 
-    def inventory(decode_test=True):
-        parts = {"train": dataset.train, "validation": dataset.validation}
-        if test is not None:
-            parts["test"] = test
-        parts = {name: _part(name, split) for name, split in parts.items()}
-        parts.setdefault("test", Part(test_fingerprint()[0]))
+    def inventory(decode_test: bool = True) -> Inventory:
+        parts = {
+            "train": _part("train", dataset.train),
+            "validation": _part("validation", dataset.validation),
+            "test": Part(test_fingerprint()[0]) if test is None else _part("test", test),
+        }
         return count_up(dataset.name, dataset.class_names, dataset.image_size, parts)
 
     return dataclasses.replace(dataset, test_fingerprint=test_fingerprint, inventory=inventory)
 
 
-def _part(name, split):
-    if split.on_disk:
+def _part(name: str, split: AnySplit) -> Part:
+    if not isinstance(split, Split):
         return Part(len(split))
     sums = checksums.of_images(split.images)
     return Part(len(split), split.labels, sums, lambda index: f"{name} image {index}")
 
 
 def check_memory(count: int, size: int, name: str) -> None:
-    """Raises InputError if that many images would not leave half of the memory free."""
+    """Checks that images fit in half of the free memory.
+
+    Args:
+        count: number of images.
+        size: height and width in pixels.
+        name: name of the images, for the message.
+
+    Raises:
+        InputError: If they do not fit.
+    """
     need, free = count * size * size * 3, psutil.virtual_memory().available
     if need > free / 2:
         raise InputError(
-            f"{name}: {count:,} images of {size}x{size} take {need / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB of memory are free; give a smaller "
-            "--image_size, or leave the training images on disk: --storage=files."
+            f"{name}: the images must fit in half of the free memory. {count:,} images of "
+            f"{size}x{size} pixels need {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+            "free. Set a smaller --image_size, or set --storage=files to leave the training "
+            "images on disk."
         )

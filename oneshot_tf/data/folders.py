@@ -1,48 +1,63 @@
-"""A folder of image files: it assigns files to splits, and reads them or leaves them on disk.
+"""Reads a folder of image files: assigns the files to splits, and decodes them or leaves them.
 
-PATH has one folder of images per class, or folders `train` and, optionally, `val` and `test`
-with such folders, see `listing.find_parts`. A split that PATH doesn't have is held out of the
-training images, class by class and with a fixed seed: a sixth of each class as test images, then
-a tenth of the rest as validation images.
+PATH has one folder of images per class, or folders `train` and, optionally, `val` and `test` that
+contain such class folders; see `listing.find_parts`. A split that is missing is held out of the
+training images, class by class and with a fixed seed: first a sixth of each class as test images,
+then a tenth of the rest as validation images.
 """
 
 import collections
 import dataclasses
 import functools
 import os
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.data import checksums, splits
-from oneshot_tf.data.dataset import Dataset, Split, check_memory, from_splits
+from oneshot_tf.data.dataset import Dataset, check_memory, from_splits
 from oneshot_tf.data.images import BadImages, decode, resize
+from oneshot_tf.data.in_memory import AnySplit, Split
 from oneshot_tf.data.inventory import Inventory, Part, count_up
-from oneshot_tf.data.listing import PassedOver, find_parts, list_classes, printable
-from oneshot_tf.data.streaming import FileReader, StreamedSplit
+from oneshot_tf.data.listing import Listing, PassedOver, find_parts, list_classes, printable
+from oneshot_tf.data.readers import FileReader
+from oneshot_tf.data.streaming import StreamedSplit
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
 
-_TEST_PART = 6  # one image of so many is held out as a test image
+_TEST_PART = 6  # one of this many images is held out as a test image
 _TEST_SEED, _VALIDATION_SEED, _ORDER_SEED = 1, 0, 2
 
 
 def load(
     path: str, size: int, skip: bool, streamed: bool, fit: str, num_validation: int = 0
 ) -> Dataset:
-    """The data set of a folder; the arguments are those of `load_data`.
+    """Loads the data set of a folder.
+
+    Args:
+        path: path of the folder.
+        size: height and width in pixels to resize to.
+        skip: the `skip_bad_images` of `load_data`.
+        streamed: whether to leave the images on disk.
+        fit: as in `load_data`.
+        num_validation: as in `load_data`.
 
     Raises:
-        InputError: it can't be used; the message says why and the way out.
+        InputError: If the folder cannot be used. The message gives the reason and the fix.
     """
     root = user_path(path)
     if not root.is_dir():
-        raise InputError(f"--dataset=folder:{path}: there is no folder {root}.")
+        raise InputError(
+            f"--dataset=folder:{path} must name a folder; there is no folder {root}. Check the "
+            "path."
+        )
     plan = _plan(root, num_validation)
     source = (_Streamed if streamed else _InMemory)(f"folder:{path}", plan, size, skip, fit)
     train, validation = source.read("train", "validation")
 
-    def load_test():
+    def load_test() -> AnySplit:
         return source.read("test")[0]
 
     dataset = from_splits(source.name, train, validation, load_test, plan.class_names, fit)
@@ -53,9 +68,19 @@ def load(
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """All files, int32 labels `[N]`, class names; by split which of them, in mixed order."""
+    """The files of a folder and their splits.
 
-    root: os.PathLike
+    Args:
+        root: the folder.
+        files: N paths.
+        labels: int32 `[N]`.
+        class_names: names of the K classes.
+        places: indices of files by split, in random order.
+        passed: counts of ignored files.
+        notes: sentences that describe the origin of the splits.
+    """
+
+    root: pathlib.Path
     files: list[str]
     labels: np.ndarray
     class_names: tuple[str, ...]
@@ -64,8 +89,8 @@ class _Plan:
     notes: tuple[str, ...]
 
 
-def _plan(root, num_validation):
-    """Assigns each file to a split; reads no file."""
+def _plan(root: pathlib.Path, num_validation: int) -> _Plan:
+    """Assigns each file to a split without reading any file."""
     passed = PassedOver()
     parts = find_parts(root, passed)
     folders = {"train": parts.get("train", root), **{s: p for s, p in parts.items() if s}}
@@ -78,14 +103,15 @@ def _plan(root, num_validation):
         starts += len(listing.files)
     labels = np.concatenate([listing.labels for listing in listed.values()])
     notes = _hold_out(places, labels, names, num_validation, printable(folders["train"]))
-    # Consecutive images share batch statistics when candidates are evaluated: classes are mixed.
+    # Classes must be mixed, because evaluation computes batch statistics of consecutive images.
     mix = np.random.default_rng(_ORDER_SEED).permutation
     places = {split: mix(places[split]) for split in ("train", "validation", "test")}
     files = [file for listing in listed.values() for file in listing.files]
     return _Plan(root, files, labels, names, places, passed, notes)
 
 
-def _check_same_classes(listed):
+def _check_same_classes(listed: Mapping[str, Listing]) -> None:
+    """Raises InputError unless all splits have the same classes."""
     names = set(listed["train"].class_names)
     for listing in listed.values():
         for extra, lacking in (
@@ -96,20 +122,38 @@ def _check_same_classes(listed):
                 shown = ", ".join(map(printable, sorted(extra)[:3]))
                 more = f" and {len(extra) - 3:,} more" if len(extra) > 3 else ""
                 raise InputError(
-                    f"{printable(lacking.root)} has no folder for the class {shown}{more}, which "
-                    f"{printable(listed['train'].root.parent)} has in another split. All splits "
-                    "must have the same classes: add the folder, or remove the class."
+                    f"All splits must have the same classes; {printable(lacking.root)} has no "
+                    f"folder for the class {shown}{more}, which another split in "
+                    f"{printable(listed['train'].root.parent)} has. Add the folder or remove the "
+                    "class from all splits."
                 )
 
 
-def _hold_out(places, labels, names, num_validation, train_name):
-    """Takes the splits that `places` lacks out of its "train"; returns sentences that say so."""
+def _hold_out(
+    places: dict[str, np.ndarray],
+    labels: np.ndarray,
+    names: Sequence[str],
+    num_validation: int,
+    train_name: str,
+) -> tuple[str, ...]:
+    """Moves images from the training split to the splits that are missing.
+
+    Args:
+        places: indices of files by split. This function changes it.
+        labels: int32 `[N]`.
+        names: names of the K classes.
+        num_validation: as in `load_data`.
+        train_name: name of the training images, for messages.
+
+    Returns:
+        Sentences that describe the split.
+    """
     missing = [split for split in ("test", "validation") if split not in places]
     if num_validation and "validation" not in missing:
         raise InputError(
-            f"--num_validation={num_validation}, but {train_name} has a folder of "
-            f"{len(places['validation']):,} validation images beside it. Leave --num_validation "
-            "out, or remove that folder."
+            f"--num_validation must be 0 if there is a folder of validation images; got "
+            f"{num_validation}, and {len(places['validation']):,} validation images are next to "
+            f"{train_name}. Omit --num_validation or remove their folder."
         )
     why = "one for training, and one to hold out for " + " and ".join(reversed(missing))
     train = places["train"]
@@ -134,53 +178,69 @@ def _hold_out(places, labels, names, num_validation, train_name):
 
 
 class _Source:
-    """The files of a plan, and what was found out about them.
+    """The files of a plan, with their checksums and counts.
 
     Args:
-        name: of the data set.
-        plan: which files there are.
-        size, skip, fit: as `image_size`, `skip_bad_images` and `fit` of `load_data`.
+        name: name of the data set.
+        plan: the files and their splits.
+        size: height and width in pixels to resize to.
+        skip: the `skip_bad_images` of `load_data`.
+        fit: as in `load_data`.
     """
 
-    def __init__(self, name, plan, size, skip, fit):
+    def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
         self.name, self.plan, self.size, self.skip, self.fit = name, plan, size, skip, fit
-        self.used = dict(plan.places)  # by split; without those that can't be decoded
-        self.conversions = {}  # by split
+        self.used = dict(plan.places)  # by split, without the files that cannot be decoded
+        self.conversions: dict[str, collections.Counter[str]] = {}  # by split
         self._checksums = np.zeros(len(plan.files), np.uint64)
         self._known = np.zeros(len(plan.files), bool)
 
-    def checksums(self, indices):
-        """Of the contents of files: uint64 `[n]`; reads those that were not read yet."""
+    def read(self, *names: str) -> Sequence[AnySplit]:
+        """Returns the images of each of the named splits."""
+        raise NotImplementedError
+
+    def checksums(self, indices: np.ndarray) -> np.ndarray:
+        """Returns checksums of the contents of files, reading each file at most once.
+
+        Args:
+            indices: int64 `[n]`.
+
+        Returns:
+            uint64 `[n]`.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
         new = indices[~self._known[indices]]
         try:
             found = checksums.of_files([self.plan.files[i] for i in new], self.skip)
         except OSError as error:
             raise InputError(
-                f"{printable(error.filename)} can't be read ({error.strerror}). Repair or remove "
-                "it, or leave out what can't be used: --skip_bad_images."
+                f"{printable(error.filename)} cannot be read ({error.strerror}). Repair or remove "
+                "it, or set --skip_bad_images to leave bad images out."
             ) from None
         self._checksums[new], self._known[new] = found, True
         return self._checksums[indices]
 
-    def test_fingerprint(self):
-        """As `Split.fingerprint`, of the files of all test images; decodes none."""
+    def test_fingerprint(self) -> list[int]:
+        """Returns the number and checksums of all test files, without decoding them."""
         places = self.plan.places["test"]
         found = checksums.summary(self.checksums(places))
         return [len(places), found, checksums.summary(self.plan.labels[places])]
 
-    def check_classes(self, split):
-        """Raises InputError if a class has no image left in a split."""
+    def check_classes(self, split: str) -> None:
+        """Raises InputError if a class has lost all its images in a split."""
         labels = self.plan.labels
         lost = np.setdiff1d(labels[self.plan.places[split]], labels[self.used[split]])
         if lost.size:
             name = printable(self.plan.class_names[lost[0]])
             raise InputError(
-                f"{self.name}: of class {name} no image is left in the {split} images. Add images "
-                "of it, or remove the class."
+                f"{self.name}: every class must have a usable image in each split; class {name} "
+                f"has none in the {split} images. Add images or remove the class."
             )
 
     def inventory(self, decode_test: bool = True) -> Inventory:
-        """Counts everything; see `Dataset.inventory`."""
+        """Counts the contents of the data set; see `Dataset.inventory`."""
         if decode_test:
             self.read("test")
         parts = {
@@ -196,19 +256,20 @@ class _Source:
             conversions=conversions if self.conversions else None, notes=self.plan.notes,
         )  # fmt: skip
 
-    def _shown(self, used, index):
+    def _shown(self, used: np.ndarray, index: int) -> str:
         return printable(os.path.relpath(self.plan.files[used[index]], self.plan.root))
 
 
 class _InMemory(_Source):
-    """Reads and decodes files at once."""
+    """Reads and decodes files immediately."""
 
-    def read(self, *names):
-        """A `Split` for each of some splits; all files are tried before an error is raised."""
+    def read(self, *names: str) -> list[Split]:
+        """Reads the named splits; tries all files before it raises an error."""
         places = np.concatenate([self.plan.places[name] for name in names])
         check_memory(len(places), self.size, self.name)
         images = np.zeros((len(places), self.size, self.size, 3), np.uint8)
-        kept, counts = np.ones(len(places), bool), collections.Counter()
+        kept = np.ones(len(places), bool)
+        counts: collections.Counter[str] = collections.Counter()
         bad = BadImages(self.name, self.skip)
         for row, index in enumerate(places):
             try:
@@ -239,12 +300,12 @@ class _InMemory(_Source):
 class _Streamed(_Source):
     """Leaves files on disk."""
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
+        super().__init__(name, plan, size, skip, fit)
         self._reader = FileReader(self.plan.files, self.plan.labels, self.checksums)
 
-    def read(self, *names):
-        """A `StreamedSplit` for each of some splits; with `skip`, all files are tried."""
+    def read(self, *names: str) -> list[StreamedSplit]:
+        """Returns the named splits; with `skip`, decodes all files once to find bad ones."""
         found = []
         for name in names:
             split = StreamedSplit(self._reader, self.plan.places[name], self.size, self.fit)

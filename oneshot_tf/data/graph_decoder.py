@@ -1,7 +1,7 @@
-"""JPEG and PNG become pixels by TensorFlow's operations alone: an exported model has no Python.
+"""Decodes JPEG and PNG files with TensorFlow operations only, for exported models without Python.
 
-The pixels are those of `images.decode`: the kernels and the arithmetic are the same, and the
-tests hold the two against each other.
+The pixels equal those of `images.decode`. Both use the same kernels and the same arithmetic, and
+the tests compare them.
 """
 
 import tensorflow as tf
@@ -29,46 +29,53 @@ from oneshot_tf.data.pixels import (
 )
 
 
-def decode(encoded):
-    """The pixels of a JPEG or PNG file as `images.decode` gives them: uint8 `[h, w, 3]`.
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes a JPEG or PNG file to the same pixels as `images.decode`.
 
     Args:
         encoded: string `[]`.
 
+    Returns:
+        uint8 `[h, w, 3]`.
+
     Raises:
-        tf.errors.InvalidArgumentError: it is damaged, too large or of another format.
+        tf.errors.InvalidArgumentError: If the file is damaged, too large or of another format.
     """
-    with tf.device("/cpu:0"):  # where the kernels are
+    with tf.device("/cpu:0"):  # the decoding kernels exist on the CPU only
         jpeg = tf.strings.substr(encoded, 0, len(JPEG)) == JPEG
         pixels = tf.cond(jpeg, lambda: _jpeg(encoded), lambda: _png(encoded))
         return tf.ensure_shape(pixels, [None, None, 3])
 
 
-def with_alpha_on_white(pixels):
-    """uint8 `[…, 3]` on white from uint8 `[…, 4]`: red, green, blue and opacity."""
+def with_alpha_on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Blends uint8 `[…, 4]` (red, green, blue, opacity) with white: uint8 `[…, 3]`."""
     pixels = tf.cast(pixels, tf.uint16)
-    # The last, not the fourth: a branch for four channels must hold up where a graph has three.
+    # Take the last channel, not channel 3: a graph also traces this branch for three channels.
     return tf.cast(on_white(pixels[..., :3], pixels[..., -1:]), tf.uint8)
 
 
-def _check_size(height, width):
-    """An operation that fails for too many pixels."""
+def _check_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation | None:
+    """Returns an operation that fails for too many pixels."""
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     return tf.debugging.Assert(pixels <= MAX_PIXELS, [TOO_LARGE])
 
 
-def _jpeg(encoded):
+def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(encoded)
     with tf.control_dependencies([_check_size(shape[0], shape[1])]):
         pixels = tf.io.decode_jpeg(encoded, channels=3)
     return _upright(pixels, _orientation_at(encoded, _exif_of_jpeg(encoded)))
 
 
-def _exif_of_jpeg(encoded):
-    """Start and length of the EXIF block before a JPEG's frame: int32 `[2]`, 0 without one."""
+def _exif_of_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    """Finds the EXIF block before a JPEG's frame.
+
+    Returns:
+        The start and the length of the block, int32 `[2]`. Both are 0 if there is none.
+    """
     end = tf.strings.length(encoded)
 
-    def step(place, found, _):
+    def step(place: tf.Tensor, found: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
         head = tf.io.decode_raw(tf.strings.substr(encoded, place, 4), tf.uint8)
         marker = head[1]
         length = tf.cast(head[2], tf.int32) * 256 + tf.cast(head[3], tf.int32)
@@ -87,14 +94,14 @@ def _exif_of_jpeg(encoded):
     )[1]
 
 
-def _png(encoded):
+def _png(encoded: tf.Tensor) -> tf.Tensor:
     magic = tf.strings.substr(encoded, 0, len(PNG)) == PNG
     whole = tf.logical_and(magic, tf.strings.length(encoded) >= 33)
     is_png = tf.debugging.Assert(whole, ["it is neither a JPEG nor a PNG, or it is cut off"])
     with tf.control_dependencies([is_png]):
         size = tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.int32, little_endian=False)
         kind = tf.io.decode_raw(tf.strings.substr(encoded, 24, 2), tf.uint8)
-    # A negative one is beyond what PNG allows: its kernel says so.
+    # A negative size exceeds the PNG limit. The PNG kernel reports it.
     with tf.control_dependencies([_check_size(size[1], size[0])]):
         encoded = tf.identity(encoded)
     exif, transparent = _png_chunks(encoded)
@@ -108,8 +115,8 @@ def _png(encoded):
     return _upright(pixels, _orientation_at(encoded, exif))
 
 
-def _deep(encoded, alpha):
-    """Of 16 bits a colour. Cameras of 12 bits leave the upper four empty."""
+def _deep(encoded: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Decodes a PNG with 16 bits per channel; 12-bit cameras leave the upper four bits empty."""
     pixels = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.int32)
     most = tf.where(tf.reduce_max(pixels[..., :3]) <= 4095, 4095, 65535)
     pixels = tf.concat(
@@ -119,17 +126,24 @@ def _deep(encoded, alpha):
     return tf.cond(alpha, lambda: with_alpha_on_white(pixels), lambda: pixels[..., :3])
 
 
-def _png_chunks(encoded):
-    """Start and length of the EXIF block before the pixels, and whether tRNS is there."""
+def _png_chunks(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads the chunks of a PNG before its pixels.
+
+    Returns:
+        The start and the length of the EXIF block, int32 `[2]`, both 0 if there is none, and
+        whether a tRNS chunk exists, bool `[]`.
+    """
     end = tf.strings.length(encoded)
 
-    def step(place, exif, transparent, _):
+    def step(
+        place: tf.Tensor, exif: tf.Tensor, transparent: tf.Tensor, _: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         length = tf.strings.substr(encoded, place, 4)
         length = tf.io.decode_raw(length, tf.int32, little_endian=False)[0]
         name = tf.strings.substr(encoded, place + 4, 4)
         exif = tf.where(name == b"eXIf", tf.stack([place + 8, length]), exif)
         transparent = tf.logical_or(transparent, name == b"tRNS")
-        # Each chunk has a length, a name and a checksum of four bytes each.
+        # Besides its content, a chunk has a length, a name and a checksum of four bytes each.
         fits = tf.logical_and(length >= 0, length <= end - place - 12)
         going = tf.logical_and(fits, name != b"IDAT")
         return tf.where(going, place + 12 + length, place), exif, transparent, going
@@ -144,30 +158,31 @@ def _png_chunks(encoded):
     return exif, transparent
 
 
-def _orientation_at(encoded, place):
-    """The orientation in the EXIF block at `[start, length]` of a file: 1 to 8."""
+def _orientation_at(encoded: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation, 1 to 8, in the EXIF block of a file at `place` (start, length)."""
     start = tf.clip_by_value(place[0], 0, tf.strings.length(encoded))
     exif = tf.strings.substr(encoded, start, tf.maximum(place[1], 0))
     whole = tf.strings.length(exif) >= EXIF_LEAST
     return tf.cond(whole, lambda: _orientation(exif), lambda: tf.constant(1))
 
 
-def _orientation(exif):
-    """As `headers.orientation`."""
+def _orientation(exif: tf.Tensor) -> tf.Tensor:
+    """Returns the orientation in an EXIF block; see `headers.orientation`."""
     big = tf.strings.substr(exif, 0, 4) == b"MM\0*"
     little = tf.strings.substr(exif, 0, 4) == b"II*\0"
     end = tf.strings.length(exif)
 
-    def numbers(place, count):  # of two bytes
+    def numbers(place: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
+        """Reads `count` 16-bit integers."""
         part = tf.strings.substr(exif, place, 2 * count)
-        order = [tf.io.decode_raw(part, tf.uint16, little_endian=end) for end in (True, False)]
+        order = [tf.io.decode_raw(part, tf.uint16, little_endian=low) for low in (True, False)]
         return tf.cast(tf.where(big, order[1], order[0]), tf.int32)
 
     halves = numbers(4, 2)
     place, upper = tf.where(big, halves[1], halves[0]), tf.where(big, halves[0], halves[1])
     place = tf.where(upper < 2**15, upper * 2**16 + place, end)
     place = tf.minimum(place, end - 2)
-    # A directory is a count and entries of 12 bytes: tag, type, count (4), value (4).
+    # A directory has a count and entries of 12 bytes: tag (2), type (2), count (4), value (4).
     count = tf.minimum(numbers(place, 1)[0], (end - place - 2) // 12)
     entries = tf.reshape(numbers(place + 2, 6 * count), [-1, 6])
     is_it = tf.logical_and(entries[:, 0] == ORIENTATION_TAG, entries[:, 1] == WHOLE_NUMBER)
@@ -176,10 +191,10 @@ def _orientation(exif):
     return tf.where(good, value, 1)
 
 
-def _upright(pixels, orientation):
-    """As `pixels.upright`."""
+def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns and mirrors an image as its EXIF orientation requires; see `pixels.upright`."""
 
-    def turned():
+    def turned() -> tf.Tensor:
         among = lambda kinds: tf.reduce_any(orientation == tf.constant(kinds))  # noqa: E731
         out = tf.cond(among(TRANSPOSED), lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
         out = tf.cond(among(LEFT_RIGHT), lambda: tf.reverse(out, [1]), lambda: out)

@@ -1,7 +1,7 @@
-"""What an image file says before its pixels: format, size, orientation, transparency.
+"""Reads the parts of an image file before the pixels: format, size, orientation, transparency.
 
-`graph_decoder` reads the same by TensorFlow's operations, for graphs without Python. Here
-it costs an input pipeline some microseconds an image, there some milliseconds.
+`graph_decoder` reads the same with TensorFlow operations, for graphs without Python. In an input
+pipeline, this module takes microseconds per image and `graph_decoder` takes milliseconds.
 """
 
 import dataclasses
@@ -19,28 +19,28 @@ from oneshot_tf.data.pixels import (
 )
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-# Kinds of files. Of the first two a kernel makes the pixels, which are then turned.
+# Kinds of files. For the first two, one TensorFlow kernel decodes the pixels.
 JPEG_KIND, OPAQUE_PNG, OTHER_PNG, OTHER = range(4)
 
 EXIF_HEAD = b"Exif\0\0"
-EXIF_LEAST = 14  # bytes of an EXIF block: a TIFF header, and a directory with nothing in it
-ORIENTATION_TAG, WHOLE_NUMBER = 0x0112, 3  # the tag, and TIFF's type of 16 bits
-MOST_PARTS = 256  # segments or chunks that are looked at, so that no file takes long
+EXIF_LEAST = 14  # bytes of the smallest EXIF block: a TIFF header and an empty directory
+ORIENTATION_TAG, WHOLE_NUMBER = 0x0112, 3  # the tag, and TIFF's type of 16-bit integers
+MOST_PARTS = 256  # segments or chunks to read, so that no file takes long
 APP1, START_OF_SCAN = 0xE1, 0xDA
 FRAME_MARKERS = tuple(m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC))
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What the file says.
+    """Facts that a file states before its pixels.
 
     Args:
-        kind: one of the four constants.
-        orientation: 1 to 8, as in EXIF; 1 is upright.
-        conversions: of `pixels.CONVERSIONS`, those that are known without the pixels.
-        deep: of a PNG, whether it has 16 bits a colour.
-        alpha: of a PNG, whether it has transparency.
-        sized: whether the number of pixels is known, and not too large.
+        kind: `JPEG_KIND`, `OPAQUE_PNG`, `OTHER_PNG` or `OTHER`.
+        orientation: 1 to 8, as in EXIF. 1 is upright.
+        conversions: entries of `pixels.CONVERSIONS` that are known without the pixels.
+        deep: whether a PNG has 16 bits per channel.
+        alpha: whether a PNG has transparency.
+        sized: whether the number of pixels is known and small enough.
     """
 
     kind: int
@@ -52,10 +52,10 @@ class Header:
 
 
 def read_header(encoded: bytes) -> Header:
-    """Reads what comes before the pixels.
+    """Reads the parts of a file before the pixels.
 
     Raises:
-        BadImage: too many pixels, or a PNG that is cut off within its header.
+        BadImage: If the image has too many pixels or a PNG is cut off within its header.
     """
     if encoded.startswith(JPEG):
         return _jpeg(encoded)
@@ -65,7 +65,7 @@ def read_header(encoded: bytes) -> Header:
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation of an EXIF block: 1 to 8; 1 where it has none or is damaged."""
+    """Returns the orientation in an EXIF block, 1 to 8, or 1 if it is missing or damaged."""
     order = {b"MM\0*": ">", b"II*\0": "<"}.get(exif[:4])
     if order is None or len(exif) < EXIF_LEAST:
         return 1
@@ -79,12 +79,12 @@ def orientation(exif: bytes) -> int:
     return 1
 
 
-def _check_size(height, width):
+def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise BadImage(TOO_LARGE)
 
 
-def _jpeg(encoded):
+def _jpeg(encoded: bytes) -> Header:
     place, turned = 2, 1
     size = None
     for _ in range(MOST_PARTS):
@@ -99,18 +99,21 @@ def _jpeg(encoded):
         if turned == 1 and marker == APP1 and encoded.startswith(EXIF_HEAD, place + 4):
             turned = orientation(encoded[place + 10 : place + 2 + length])
         place += 1 if marker == 0xFF else 2 + length
+    channels = 0
     if size:
-        _check_size(*size[:2])
-    made = [ORIENTATION] * (turned > 1) + {1: [GREY], 4: [CMYK]}.get(size and size[2], [])
+        height, width, channels = size
+        _check_size(height, width)
+    made = [ORIENTATION] * (turned > 1) + {1: [GREY], 4: [CMYK]}.get(channels, [])
     return Header(JPEG_KIND, turned, tuple(made), sized=size is not None)
 
 
-def _png(encoded):
+def _png(encoded: bytes) -> Header:
     if len(encoded) < 33:
         raise BadImage("it is cut off")
     width, height, depth, colour = struct.unpack_from(">IIBB", encoded, 16)
     _check_size(height, width)
-    found, place = {}, 8
+    found: dict[bytes, bytes] = {}
+    place = 8
     for _ in range(MOST_PARTS):
         if place + 8 > len(encoded):
             break

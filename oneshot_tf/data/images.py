@@ -1,4 +1,4 @@
-"""Encoded images become pixels: the decoder, resizing, and what is said of images that are bad."""
+"""Decodes and resizes images, and reports images that cannot be used."""
 
 import dataclasses
 
@@ -21,11 +21,11 @@ from oneshot_tf.data.pixels import (
 )
 from oneshot_tf.system.errors import InputError, plain
 
-# Lower-case suffixes of files that are looked at; what a file is, its first bytes say.
+# Lower-case suffixes of files that are read. The first bytes of a file decide its format.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 _UPRIGHT_JPEG, _UPRIGHT_PNG, _UNUSUAL = range(3)
-_BAND = 256  # rows that are converted at once
+_BAND = 256  # rows to convert at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Decoded:
 
     Args:
         pixels: uint8 `[h, w, 3]`.
-        conversions: what was converted, of `pixels.CONVERSIONS`, in their order.
+        conversions: entries of `pixels.CONVERSIONS` that were applied, in the same order.
     """
 
     pixels: np.ndarray
@@ -42,14 +42,14 @@ class Decoded:
 
 
 def decode(encoded: bytes) -> Decoded:
-    """Decodes a JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name says.
+    """Decodes a JPEG, PNG, BMP, GIF, WebP or TIFF file, whatever its name.
 
-    EXIF orientation is applied, transparency is put on white, grey is repeated, and 16 bits
-    are scaled to 8. Where no value of 16 bits is above 4,095 they are taken for 12 bits.
-    Of several frames or pages the first one counts.
+    The decoder applies the EXIF orientation, blends transparent pixels with white, repeats grey
+    for three channels and scales 16 bits to 8. If no 16-bit value exceeds 4,095, the values
+    count as 12 bits. If a file has several frames or pages, the decoder reads the first one.
 
     Raises:
-        BadImage: it can't be decoded, or has more than `pixels.MAX_PIXELS` pixels.
+        BadImage: If the file cannot be decoded or has more than `pixels.MAX_PIXELS` pixels.
     """
     if not encoded:
         raise BadImage("it is empty")
@@ -70,14 +70,14 @@ def decode(encoded: bytes) -> Decoded:
     return Decoded(pixels, tuple(name for name in CONVERSIONS if name in made))
 
 
-def _jpeg(encoded, header):
+def _jpeg(encoded: bytes, header: headers.Header) -> np.ndarray:
     if not header.sized and np.prod(tf.io.extract_jpeg_shape(encoded)[:2], dtype=int) > MAX_PIXELS:
         raise BadImage(TOO_LARGE)
     return tf.io.decode_jpeg(encoded, channels=3).numpy()
 
 
-def _deep_or_transparent(encoded, header, made):
-    """Pixels of a PNG with 16 bits a colour, or transparency."""
+def _deep_or_transparent(encoded: bytes, header: headers.Header, made: set[str]) -> np.ndarray:
+    """Decodes a PNG with 16 bits per channel or transparency; adds the conversions to `made`."""
     kind = tf.uint16 if header.deep else tf.uint8
     encoded_pixels = tf.io.decode_png(encoded, channels=4, dtype=kind).numpy()
     twelve = header.deep and encoded_pixels[..., :3].max() <= 4095
@@ -85,7 +85,7 @@ def _deep_or_transparent(encoded, header, made):
     if header.deep:
         made.add(TWELVE_BITS if twelve else SIXTEEN_BITS)
     pixels = np.empty((*encoded_pixels.shape[:2], 3), np.uint8)
-    for first in range(0, len(pixels), _BAND):  # whole, they would take gigabytes
+    for first in range(0, len(pixels), _BAND):  # the whole image at once could take gigabytes
         band = encoded_pixels[first : first + _BAND]
         colours, alpha = _in_eight_bits(band[..., :3], most), _in_eight_bits(band[..., 3:], 65535)
         if header.alpha and (alpha < 255).any():
@@ -95,21 +95,24 @@ def _deep_or_transparent(encoded, header, made):
     return pixels
 
 
-def _in_eight_bits(values, most):
-    """uint16, 0 to 255, of uint8, or of uint16 up to `most`."""
+def _in_eight_bits(values: np.ndarray, most: int) -> np.ndarray:
+    """Scales uint16 values, 0 to `most`, to 0 to 255; keeps uint8 values. Returns uint16."""
     if values.dtype == np.uint16:
         values = eight_bits(values.astype(np.int32), most)
     return values.astype(np.uint16)
 
 
-def decode_tensor(encoded, case=None):
-    """The pixels that `decode` gives, for TensorFlow's input pipelines: uint8 `[h, w, 3]`.
+def decode_tensor(encoded: tf.Tensor, case: tf.Tensor | None = None) -> tf.Tensor:
+    """Decodes an image to the same pixels as `decode`, in a TensorFlow input pipeline.
 
-    Most files need nothing but their kernel; what it makes isn't copied, as by way of Python.
+    Most files need only a TensorFlow kernel, which avoids the copies that a call of Python needs.
 
     Args:
         encoded: string `[]`.
-        case: its `case_of`, where it is known.
+        case: the result of `case_of` for the same image, if it is known.
+
+    Returns:
+        uint8 `[h, w, 3]`.
     """
     kernels = [
         lambda: tf.io.decode_jpeg(encoded, channels=3),
@@ -120,82 +123,83 @@ def decode_tensor(encoded, case=None):
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
-def case_of(encoded):
-    """Which kernel makes an encoded image's pixels: int32 `[]`."""
+def case_of(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns a number for the way to decode an image, for `decode_tensor`: int32 `[]`."""
     return tf.ensure_shape(tf.numpy_function(_case, [encoded], tf.int32, stateful=False), [])
 
 
-def _pixels(encoded):
+def _pixels(encoded: bytes | np.ndarray) -> np.ndarray:
     return decode(_bytes(encoded)).pixels
 
 
-def _bytes(encoded):
-    """What TensorFlow hands to Python: bytes from a graph, an array of them otherwise."""
+def _bytes(encoded: bytes | np.ndarray) -> bytes:
+    """Unwraps an argument of a `tf.numpy_function`: bytes in a graph, an array otherwise."""
     return encoded if isinstance(encoded, bytes) else encoded.item()
 
 
-def _case(encoded):
+def _case(encoded: bytes | np.ndarray) -> np.int32:
     header = headers.read_header(_bytes(encoded))
     if header.orientation > 1 or not header.sized:
         return np.int32(_UNUSUAL)
-    upright = {headers.JPEG_KIND: _UPRIGHT_JPEG, headers.OPAQUE_PNG: _UPRIGHT_PNG}
-    return np.int32(upright.get(header.kind, _UNUSUAL))
+    cases = {headers.JPEG_KIND: _UPRIGHT_JPEG, headers.OPAQUE_PNG: _UPRIGHT_PNG}
+    return np.int32(cases.get(header.kind, _UNUSUAL))
 
 
-def is_upright_jpeg(case):
-    """Whether a JPEG need not be turned: bool `[]` from what `case_of` says."""
+def is_upright_jpeg(case: tf.Tensor) -> tf.Tensor:
+    """Returns whether a result of `case_of` means a JPEG that is upright: bool `[]`."""
     return case == _UPRIGHT_JPEG
 
 
 class BadImages:
-    """Collects what can't be used of a set of images.
+    """Collects the images of a data set that cannot be used.
 
     Args:
-        name: of the set, for messages.
-        skip: whether to leave them out; otherwise `report` raises.
+        name: name of the data set, for messages.
+        skip: whether to leave bad images out. If false, `report` raises an error.
     """
 
-    def __init__(self, name: str, skip: bool):
-        self.name, self.skip, self.found = name, skip, []
+    def __init__(self, name: str, skip: bool) -> None:
+        self.name, self.skip = name, skip
+        self.found: list[str] = []
 
     def add(self, image: str, error: Exception | str) -> None:
-        """One that can't be used."""
+        """Adds an image that cannot be used, with the reason."""
         self.found.append(f"{image} ({plain(error)})")
 
     def report(self, total: int) -> None:
-        """Says how many of `total`, and which.
+        """Prints or raises how many of `total` images are bad, and which.
 
         Raises:
-            InputError: there are some, and they aren't to be skipped, or none is left.
+            InputError: If there are bad images and `skip` is false, or if all images are bad.
         """
         count = len(self.found)
         if not count:
             return
         more = f" and {count - 3:,} more" if count > 3 else ""
         what = (
-            f"{self.name}: {count:,} of {total:,} images can't be used: "
+            f"{self.name}: {count:,} of {total:,} images cannot be used: "
             f"{', '.join(self.found[:3])}{more}"
         )
         if not self.skip:
             raise InputError(
-                f"{what}. Repair or remove them, or leave them out: --skip_bad_images."
+                f"{what}. Repair or remove them, or set --skip_bad_images to leave them out."
             )
         if count == total:
-            raise InputError(f"{what}. None is left.")
+            raise InputError(f"{what}. No image is left. Repair or replace them.")
         print(f"{what}. They are left out.", flush=True)
 
 
-def three_channels(images):
-    """Pixels as `decode` gives them, of images that somebody else decoded.
+def three_channels(images: tf.Tensor | np.ndarray) -> tf.Tensor:
+    """Converts images that another program decoded to the pixels that `decode` would return.
 
     Args:
         images: uint8 or uint16 `[…, h, w, c]`, c = 1 (grey), 3 or 4 (with opacity).
 
     Returns:
-        uint8 `[…, h, w, 3]`: grey is repeated, opacity is put on white.
+        uint8 `[…, h, w, 3]`. Grey is repeated, and transparent pixels are blended with white.
 
     Raises:
-        tf.errors.InvalidArgumentError: another number of channels.
+        tf.errors.InvalidArgumentError: If c is another number.
     """
     if images.dtype == tf.uint16:
         images = tf.cast(images, tf.int32)
@@ -204,7 +208,7 @@ def three_channels(images):
         images = tf.cast(tf.concat([colours, alpha], axis=-1), tf.uint8)
     channels = tf.shape(images)[-1]
     good = tf.reduce_any(channels == tf.constant([1, 3, 4]))
-    check = tf.debugging.Assert(good, ["images need 1, 3 or 4 channels; their number is", channels])
+    check = tf.debugging.Assert(good, ["images must have 1, 3 or 4 channels; got", channels])
     with tf.control_dependencies([check] if check is not None else []):
         images = tf.cond(
             channels == 4,
@@ -216,25 +220,28 @@ def three_channels(images):
     return tf.ensure_shape(images, [*images.shape[:-1], 3])
 
 
-def resize(images, size: int, fit: str = "stretch"):
-    """uint8 `[…, size, size, 3]` from uint8 images of any height and width.
+def resize(images: tf.Tensor | np.ndarray, size: int, fit: str = "stretch") -> tf.Tensor:
+    """Resizes images of any height and width to squares.
 
     Args:
-        images: `[h, w, 3]` or `[N, h, w, 3]`.
-        size: height and width.
-        fit: "stretch" the whole image, or of it the square in the middle: "center", whose side
-            is 7/8 of the shorter one, whatever the size.
+        images: uint8 `[h, w, 3]` or `[N, h, w, 3]`.
+        size: height and width of the result in pixels.
+        fit: "stretch" resizes the whole image. "center" first crops the square in the middle.
+            Its side is 7/8 of the shorter side of the image, whatever `size` is.
+
+    Returns:
+        uint8 `[size, size, 3]` or `[N, size, size, 3]`.
     """
     if fit == "center":
         shape = tf.shape(images)[-3:-1]
         side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
         top, left = tf.unstack((shape - side) // 2)
         images = images[..., top : top + side, left : left + side, :]
-    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # then there is nothing to do
+    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # resizing changes nothing then
     resized = tf.cond(fits, lambda: images, lambda: _resized(images, size))
     return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
 
 
-def _resized(images, size):
+def _resized(images: tf.Tensor | np.ndarray, size: int) -> tf.Tensor:
     resized = tf.image.resize(images, (size, size), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)

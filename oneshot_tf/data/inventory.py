@@ -1,29 +1,30 @@
-"""What a data set holds, counted before training: images, conversions, doubles; and its text."""
+"""Counts the contents of a data set before training, and formats the counts as text."""
 
 import collections
 import dataclasses
 import math
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from oneshot_tf.data.listing import PassedOver, printable
 
-_MANY_CLASSES = 20  # of more, only the smallest and the largest are shown
-_FEW = 3  # how many of them, and of the suffixes and folders
-_LARGEST_ERROR = 0.02  # a standard error above it can hardly tell candidates apart
+_MANY_CLASSES = 20  # with more classes, the table shows the smallest and the largest only
+_FEW = 3  # how many of each to show, and how many suffixes and folders
+_LARGEST_ERROR = 0.02  # a larger standard error can hardly distinguish candidates
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What is known of the images of one split.
+    """Known facts about the images of one split.
 
     Args:
-        count: N, how many.
-        labels: int32 `[N]`; None: not known before the images are read.
-        checksums: uint64 `[N]`, equal for equal images; None: not computed.
-        name: a name for the image at an index, for messages.
+        count: number of images, N.
+        labels: int32 `[N]`, or None if they are not known before the images are read.
+        checksums: uint64 `[N]`, equal for equal images, or None if they are not computed.
+        name: returns the name of the image at an index, for messages.
     """
 
     count: int
@@ -34,13 +35,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Doubles:
-    """How many images are exact doubles of others.
+    """Counts of exact duplicates.
 
     Args:
-        within: by split, images that repeat an earlier image of the same split.
-        across: by pair of splits, images of the second split that are in the first one, too.
-        contradicting: images that are in another class, too, in any split.
-        examples: names of two equal images: by pair of splits, and of two classes ("classes").
+        within: by split, the images that repeat an earlier image of the same split.
+        across: by pair of splits, the images of the second split that are also in the first.
+        contradicting: number of images that are also in another class, in any split.
+        examples: names of two equal images, by pair of splits. The key "classes" holds an example
+            from two classes.
     """
 
     within: Mapping[str, int]
@@ -54,15 +56,16 @@ class Inventory:
     """Counts of a data set.
 
     Args:
-        name: of the data set.
-        class_names: K names.
+        name: name of the data set.
+        class_names: names of the K classes.
         image_size: height and width of the images in pixels.
-        totals: images by split.
-        per_class: images of each class, int `[K]`, by split; only splits with known labels.
-        doubles: exact doubles; None: not looked for.
-        passed: what was passed over in folders; None: there are no folders.
-        conversions: decoded images by kind of conversion; None: not known before decoding.
-        notes: sentences on how the splits came about.
+        totals: number of images by split.
+        per_class: number of images of each class, int `[K]`, by split. It has only the splits
+            with known labels.
+        doubles: exact duplicates, or None if no images were compared.
+        passed: ignored files and folders, or None if the data set is not a folder.
+        conversions: number of images by conversion, or None if it is not known before decoding.
+        notes: sentences that describe the origin of the splits.
     """
 
     name: str
@@ -76,8 +79,18 @@ class Inventory:
     notes: tuple[str, ...] = ()
 
 
-def count_up(name: str, class_names, image_size: int, parts: Mapping[str, Part], **found):
-    """The `Inventory` of the parts of a data set; `found` are its other fields."""
+def count_up(
+    name: str, class_names: Sequence[str], image_size: int, parts: Mapping[str, Part], **found: Any
+) -> Inventory:
+    """Counts the parts of a data set.
+
+    Args:
+        name: name of the data set.
+        class_names: names of the K classes.
+        image_size: height and width of the images in pixels.
+        parts: the images by split.
+        **found: other fields of the `Inventory`.
+    """
     per_class = {
         split: np.bincount(part.labels, minlength=len(class_names))
         for split, part in parts.items()
@@ -90,64 +103,88 @@ def count_up(name: str, class_names, image_size: int, parts: Mapping[str, Part],
 
 
 def find_doubles(parts: Mapping[str, Part]) -> Doubles | None:
-    """Finds equal images by their checksums; None if no split has checksums and labels."""
-    parts = {s: p for s, p in parts.items() if p.checksums is not None and p.labels is not None}
-    if not parts:
-        return None
-    within, across, examples = {}, {}, {}
+    """Finds equal images by their checksums.
+
+    Returns:
+        The duplicates, or None if no split has checksums and labels.
+    """
+    sums: dict[str, np.ndarray] = {}
+    labels: list[np.ndarray] = []
     for split, part in parts.items():
-        within[split] = part.count - len(np.unique(part.checksums))
-    splits = list(parts)
+        if part.checksums is not None and part.labels is not None:
+            sums[split] = part.checksums
+            labels.append(part.labels)
+    if not sums:
+        return None
+    names = {split: parts[split].name for split in sums}
+    within = {split: parts[split].count - len(np.unique(sums[split])) for split in sums}
+    across: dict[tuple[str, str], int] = {}
+    examples: dict[tuple[str, str] | str, tuple[str, str]] = {}
+    splits = list(sums)
     for i, first in enumerate(splits):
         for second in splits[i + 1 :]:
-            one, other = parts[first], parts[second]
-            both = np.isin(other.checksums, one.checksums)
+            both = np.isin(sums[second], sums[first])
             across[first, second] = int(both.sum())
             if both.any():
                 at = int(np.argmax(both))
-                same = int(np.argmax(one.checksums == other.checksums[at]))
-                examples[first, second] = (one.name(same), other.name(at))
-    contradicting, example = _contradictions(parts)
+                same = int(np.argmax(sums[first] == sums[second][at]))
+                examples[first, second] = (names[first](same), names[second](at))
+    contradicting, example = _contradictions(list(sums.values()), labels, list(names.values()))
     if example:
         examples["classes"] = example
     return Doubles(within, across, contradicting, examples)
 
 
-def _contradictions(parts):
-    """How many images are equal to one of another class, and the names of two of them."""
-    checksums = np.concatenate([part.checksums for part in parts.values()])
-    labels = np.concatenate([part.labels for part in parts.values()])
-    _, group = np.unique(checksums, return_inverse=True)
+def _contradictions(
+    sums: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    names: Sequence[Callable[[int], str]],
+) -> tuple[int, tuple[str, str] | None]:
+    """Counts the images that equal an image of another class.
+
+    Args:
+        sums: checksums by split, each uint64 `[N]`.
+        labels: by split, each int `[N]`.
+        names: by split, a function that returns the name of the image at an index.
+
+    Returns:
+        The number of images, and the names of two of them or None.
+    """
+    classes = np.concatenate(labels)
+    _, group = np.unique(np.concatenate(sums), return_inverse=True)
     least = np.full(group.max(initial=0) + 1, np.iinfo(np.int64).max)
     most = np.full(group.max(initial=0) + 1, -1)
-    np.minimum.at(least, group, labels)
-    np.maximum.at(most, group, labels)
+    np.minimum.at(least, group, classes)
+    np.maximum.at(most, group, classes)
     wrong = (least < most)[group]
     if not wrong.any():
         return 0, None
     first = int(np.argmax(wrong))
-    second = int(np.argmax((group == group[first]) & (labels != labels[first])))
-    names = [lambda i, p=p: p.name(i) for p in parts.values()]
-    starts = np.cumsum([0, *(part.count for part in parts.values())])
+    second = int(np.argmax((group == group[first]) & (classes != classes[first])))
+    starts = np.cumsum([0, *(len(each) for each in sums)])
 
-    def name(index):
-        part = int(np.searchsorted(starts, index, side="right")) - 1
-        return names[part](index - int(starts[part]))
+    def name(index: int) -> str:
+        split = int(np.searchsorted(starts, index, side="right")) - 1
+        return names[split](index - int(starts[split]))
 
     return int(wrong.sum()), (name(first), name(second))
 
 
 def standard_error(count: int) -> float:
-    """The largest standard error of an accuracy on `count` images: sqrt(p (1 - p) / n), p = 1/2."""
+    """Returns the largest standard error of an accuracy on n images: sqrt(p (1 - p) / n), p = 1/2.
+
+    Args:
+        count: number of images, n.
+    """
     return math.sqrt(0.25 / count)
 
 
 def warnings(inventory: Inventory, ghost_batch_size: int = 0) -> list[str]:
-    """Sentences on what makes results of a data set doubtful.
+    """Returns sentences about properties of a data set that make results doubtful.
 
     Args:
-        inventory: of the data set.
-        ghost_batch_size: images that share batch statistics; 0: not known.
+        inventory: counts of the data set.
+        ghost_batch_size: number of images that share batch statistics, or 0 if it is not known.
     """
     found = _double_warnings(inventory) + _alike_names(inventory.class_names)
     for split, counts in inventory.per_class.items():
@@ -162,56 +199,57 @@ def warnings(inventory: Inventory, ghost_batch_size: int = 0) -> list[str]:
     if ghost_batch_size > count:
         found.append(
             f"The {count:,} validation images are fewer than a ghost batch of {ghost_batch_size}, "
-            "so each batch repeats images. Give more --num_validation images or a smaller "
+            "so each batch repeats images. Increase --num_validation or decrease "
             "--ghost_batch_size."
         )
     if standard_error(count) > _LARGEST_ERROR:
         found.append(
-            f"The validation set is small: with {count:,} images, a standard error of a "
-            f"candidate's accuracy is up to {standard_error(count):.3f}. Candidates that differ "
-            f"by less can't be told apart; {math.ceil(0.25 / _LARGEST_ERROR**2):,} images give "
-            f"{_LARGEST_ERROR}."
+            f"The validation set is small: with {count:,} images, the standard error of a "
+            f"candidate's accuracy is up to {standard_error(count):.3f}. It cannot distinguish "
+            f"candidates that differ by less. {math.ceil(0.25 / _LARGEST_ERROR**2):,} images "
+            f"reduce the standard error to {_LARGEST_ERROR}."
         )
     return found
 
 
-def _double_warnings(inventory):
-    """Sentences on images that two splits share, or two classes."""
-    found, doubles = [], inventory.doubles
+def _double_warnings(inventory: Inventory) -> list[str]:
+    """Returns sentences about images that two splits or two classes share."""
+    found: list[str] = []
+    doubles = inventory.doubles
     if doubles is None:
         return found
     for (first, second), count in doubles.across.items():
         if count:
             one, other = doubles.examples[first, second]
             found.append(
-                f"{count:,} of {inventory.totals[second]:,} {second} images are {first} images "
-                f"too, such as {one} and {other}. Accuracy on {second} images is too high: "
-                "remove them from one split."
+                f"{count:,} of {inventory.totals[second]:,} {second} images are also {first} "
+                f"images, for example {one} and {other}. This makes the accuracy on {second} "
+                "images too high. Remove the images from one split."
             )
     if doubles.contradicting:
         one, other = doubles.examples["classes"]
         found.append(
-            f"{doubles.contradicting:,} images are equal to an image of another class, such "
-            f"as {one} and {other}. Remove the wrong ones."
+            f"{doubles.contradicting:,} images equal an image of another class, for example "
+            f"{one} and {other}. Remove the wrong ones."
         )
     return found
 
 
-def _alike_names(names):
-    """Class names that look the same: composed and decomposed letters."""
+def _alike_names(names: Iterable[str]) -> list[str]:
+    """Returns sentences about class names that differ only in composed and decomposed letters."""
     alike = collections.defaultdict(list)
     for name in names:
         alike[unicodedata.normalize("NFC", name)].append(name)
     return [
-        f"{len(same)} classes look the same, {printable(shown)}: their names differ only in how "
-        "Unicode composes letters. Merge them, or rename one."
+        f"The names of {len(same)} classes look the same, {printable(shown)}. They differ only in "
+        "how Unicode composes letters. Merge the classes or rename one."
         for shown, same in alike.items()
         if len(same) > 1
     ]
 
 
 def format_short(inventory: Inventory) -> str:
-    """One line: images by split."""
+    """Returns the number of classes and the images by split, as one line."""
     counts = ", ".join(f"{count:,} {split}" for split, count in inventory.totals.items())
     size = inventory.image_size
     return (
@@ -221,13 +259,13 @@ def format_short(inventory: Inventory) -> str:
 
 
 def format_table(inventory: Inventory) -> str:
-    """All that was counted, as lines of text: images per class and split, then the rest."""
+    """Returns all counts as lines of text: first the images per class and split, then the rest."""
     lines = [format_short(inventory), *_class_lines(inventory), *inventory.notes]
     passed = inventory.passed
     if passed is not None:
         lines += _passed_lines(passed)
     if passed is not None and inventory.conversions is None:
-        lines.append("Conversions are not known: images on disk are decoded while training.")
+        lines.append("Conversions are unknown, because training decodes the images on disk.")
     elif inventory.conversions:
         kinds = sorted(inventory.conversions.items(), key=lambda item: (-item[1], item[0]))
         lines.append("Converted: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds) + ".")
@@ -236,17 +274,18 @@ def format_table(inventory: Inventory) -> str:
         counts = [(f"within {split}", count) for split, count in doubles.within.items()]
         counts += [(f"in {a} and {b}", count) for (a, b), count in doubles.across.items()]
         found = [f"{count:,} {where}" for where, count in counts if count]
-        lines.append(f"Exact doubles: {', '.join(found) or 'none'}.")
+        lines.append(f"Exact duplicates: {', '.join(found) or 'none'}.")
         unread = [split for split in inventory.totals if split not in doubles.within]
         if unread:
             lines.append(f"Not compared yet: {', '.join(unread)} images.")
     return "\n".join(lines)
 
 
-def _class_lines(inventory):
+def _class_lines(inventory: Inventory) -> list[str]:
+    """Returns the table of images per class and split, line by line."""
     splits, names = list(inventory.per_class), inventory.class_names
     if not splits:
-        return ["Images per class are not known: labels are read with the images."]
+        return ["Images per class are not known, because labels are read with the images."]
     counts = np.stack([inventory.per_class[split] for split in splits], axis=1)  # [K, splits]
     shown = list(range(len(names)))
     if len(names) > _MANY_CLASSES:
@@ -264,24 +303,22 @@ def _class_lines(inventory):
     ]
 
 
-def _passed_lines(passed):
+def _passed_lines(passed: PassedOver) -> list[str]:
     lines = []
     if passed.suffixes:
-        lines.append(f"Passed over, files: {_most(passed.suffixes)}.")
-        lines.append(f"Passed over, by folder: {_most(passed.folders)}.")
+        lines.append(f"Ignored files by suffix: {_most(passed.suffixes)}.")
+        lines.append(f"Ignored files by folder: {_most(passed.folders)}.")
     if passed.hidden:
-        lines.append(f"Passed over, hidden files and folders: {passed.hidden:,}.")
+        lines.append(f"Ignored hidden files and folders: {passed.hidden:,}.")
     if passed.loops:
-        lines.append(f"Passed over, links to folders that were read before: {passed.loops:,}.")
+        lines.append(f"Ignored links to folders that were already read: {passed.loops:,}.")
     if passed.nested:
-        lines.append(
-            f"Read as images of the class, from folders inside its folder: {passed.nested:,}."
-        )
+        lines.append(f"Images in folders inside class folders, which are used: {passed.nested:,}.")
     return lines
 
 
-def _most(counter):
-    """The largest counts, in words."""
+def _most(counter: collections.Counter[str]) -> str:
+    """Returns the largest counts and the sum of the others as text."""
     found = [f"{what} {count:,}" for what, count in counter.most_common(_FEW)]
     rest = counter.total() - sum(count for _, count in counter.most_common(_FEW))
     return ", ".join(found) + (f", others {rest:,}" if rest else "")

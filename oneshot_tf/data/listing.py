@@ -1,4 +1,4 @@
-"""Lists a folder of images: the files of each class, and what is passed over."""
+"""Lists a folder of images: the files of each class, and the files that are ignored."""
 
 import collections
 import dataclasses
@@ -12,45 +12,45 @@ from oneshot_tf.system.errors import InputError
 
 _ROLES = {"train": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "test": "test"}  # fmt: skip
-# Files and folders of operating systems, besides names that begin with ".".
+# Files and folders of operating systems. Names that begin with "." are hidden, too.
 _SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin",
            "system volume information"}  # fmt: skip
 
 
 @dataclasses.dataclass
 class PassedOver:
-    """Counts of what was seen in a folder and is not used, or lies where few expect it.
+    """Counts of ignored files and folders, and of images in unexpected places.
 
     Args:
-        suffixes: files that are no images, by suffix.
-        folders: the same files, by the folder that they lie in.
-        hidden: files and folders that begin with ".", and those of operating systems.
-        nested: images that are used, in folders inside class folders.
-        loops: links to a folder that was read before, which are not followed.
+        suffixes: files that are not images, by suffix.
+        folders: the same files, by the folder that contains them.
+        hidden: files and folders of operating systems, and those whose names begin with ".".
+        nested: images in folders inside class folders. They are used.
+        loops: links that are not followed, because their folder was already read.
     """
 
-    suffixes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    folders: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    suffixes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    folders: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     hidden: int = 0
     nested: int = 0
     loops: int = 0
 
     def add_file(self, name: str, folder: str) -> None:
-        """A file that is not used."""
+        """Counts a file that is not used."""
         suffix = os.path.splitext(name)[1].lower()
-        self.suffixes[suffix or "without a suffix"] += 1
+        self.suffixes[suffix or "no suffix"] += 1
         self.folders[folder] += 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Image files of one folder of class folders, in the order of their names.
+    """Image files of one folder of class folders, sorted by name.
 
     Args:
         root: the folder.
         files: N paths.
         labels: int32 `[N]`.
-        class_names: K names of folders.
+        class_names: names of the K class folders.
     """
 
     root: pathlib.Path
@@ -59,43 +59,43 @@ class Listing:
     class_names: tuple[str, ...]
 
 
-def printable(path) -> str:
-    """A path as text that any UTF-8 terminal shows: other bytes and control characters as codes."""
+def printable(path: str | bytes | os.PathLike) -> str:
+    """Returns a path as printable text, with escape codes for control characters and bad bytes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _is_hidden(name):
+def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def _folders(root):
-    """Names of the folders in a folder, without hidden ones, sorted."""
+def _folders(root: pathlib.Path) -> list[str]:
+    """Returns the sorted names of the folders in a folder, without hidden ones."""
     with os.scandir(root) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not _is_hidden(e.name))
 
 
-def _is_image(name):
+def _is_image(name: str) -> bool:
     return not _is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def find_parts(path, passed: PassedOver) -> dict[str, pathlib.Path]:
-    """The folders of class folders that make up a data set, by split.
+def find_parts(path: str | os.PathLike, passed: PassedOver) -> dict[str, pathlib.Path]:
+    """Finds the folders of class folders that make up a data set, by split.
 
-    A folder `train` (in any capitalisation) is the training split if it holds folders and no
-    image of its own. Then `val`, `valid` or `validation`, and `test`, are the other splits. A
-    folder of one of these names that holds images, beside folders of other names, is a class.
+    A folder `train` (in any capitalisation) is the training split if it contains folders but no
+    images of its own. In that case `val`, `valid` or `validation`, and `test`, are the other
+    splits. If `train` contains images and folders of other names are next to it, it is a class.
 
     Args:
-        path: the folder.
-        passed: takes folders beside the splits that hold no image.
+        path: the folder of the data set.
+        passed: counts the ignored files.
 
     Returns:
-        "train" and, where there are such folders, "validation" and "test"; {"": path} if the
-        folder holds the class folders itself.
+        "train" and, if such folders exist, "validation" and "test". If the folder itself
+        contains the class folders, {"": path}.
 
     Raises:
-        InputError: the folders mean more than one thing, or `train` is missing.
+        InputError: If the folders are ambiguous or `train` is missing.
     """
     root = pathlib.Path(path)
     parts, others = _by_role(root)
@@ -104,7 +104,7 @@ def find_parts(path, passed: PassedOver) -> dict[str, pathlib.Path]:
         if parts and not others:
             raise InputError(
                 f"{printable(root)} has the folder(s) {seen}, but no folder train. Add a folder "
-                "train with one folder of images per class."
+                "train that contains one folder of images per class."
             )
         return {"": root}
     loose, _ = _walk(parts["train"], set(), PassedOver(), deep=False)
@@ -112,70 +112,74 @@ def find_parts(path, passed: PassedOver) -> dict[str, pathlib.Path]:
         return {"": root}
     if not _folders(parts["train"]):
         raise InputError(
-            f"{printable(parts['train'])} must have one folder of images per class, because "
-            f"{printable(root)} has no class folder beside {seen}; it has none. Sort its images "
-            "into class folders."
+            f"{printable(parts['train'])} must have one folder of images per class; it has no "
+            f"folder. {printable(root)} has no class folder besides {seen}, either. Sort the "
+            "images into class folders."
         )
     for name in others:
         images, _ = _walk(root / name, set(), passed, deep=True)
         if images:
             raise InputError(
-                f"{printable(root)} has {seen} with class folders, and beside them the folder "
-                f"{printable(name)} with {len(images):,} image(s). It is unclear whether that is a "
-                "class. Move it into train, or out of the way."
+                f"{printable(root)} has {seen} with class folders, and next to them the folder "
+                f"{printable(name)} with {len(images):,} image(s). Only splits may be there. If "
+                f"{printable(name)} is a class, move it into train; otherwise, move it elsewhere."
             )
     _count_outside(root, passed)
     return parts
 
 
-def _by_role(root):
-    """The folders in a folder: by split those that are named like one, and names of others."""
-    parts, others = {}, []
+def _by_role(root: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
+    """Returns the folders with the name of a split, by split, and the names of other folders."""
+    parts: dict[str, pathlib.Path] = {}
+    others: list[str] = []
     for name in _folders(root):
         role = _ROLES.get(name.lower())
         if role is None:
             others.append(name)
         elif role in parts:
             raise InputError(
-                f"{printable(root)} has the folders {parts[role].name} and {name}, both for "
-                f"{role} images. Keep one of them."
+                f"{printable(root)} must have at most one folder of {role} images; it has "
+                f"{parts[role].name} and {name}. Keep one of them."
             )
         else:
             parts[role] = root / name
     return parts, others
 
 
-def list_classes(root, passed: PassedOver) -> Listing:
-    """Lists a folder of class folders; images in folders inside a class folder are of that class.
+def list_classes(path: str | os.PathLike, passed: PassedOver) -> Listing:
+    """Lists a folder of class folders.
 
-    Links are followed; each folder is read once per class.
+    Images in folders inside a class folder belong to its class. Links are followed, and each
+    folder is read once per class.
 
     Args:
-        root: the folder.
-        passed: counts what is not used.
+        path: the folder.
+        passed: counts the ignored files.
 
     Raises:
-        InputError: fewer than two classes, a class without images, or a name that isn't UTF-8.
+        InputError: If there are fewer than two classes, a class has no images, or the name of a
+            class is not UTF-8.
     """
-    root = pathlib.Path(root)
+    root = pathlib.Path(path)
     names = _folders(root)
     for name in names:
         _check_utf8(root, name)
     outside = _count_outside(root, passed)
     if len(names) < 2:
-        has = f"the class folder {printable(names[0])} only" if names else "no class folder"
+        has = f"only the class folder {printable(names[0])}" if names else "no class folder"
         raise InputError(
-            f"{printable(root)} must have a folder of images for each of two or more classes; it "
+            f"{printable(root)} must have a folder of images for each class, at least two; it "
             f"has {has}, and {outside:,} image(s) outside of class folders. Sort the images "
             "into class folders."
         )
-    files, labels = [], []
+    files: list[str] = []
+    labels: list[int] = []
     for label, name in enumerate(names):
         found, nested = _walk(root / name, _identities(root), passed, deep=True)
         if not found:
             raise InputError(
-                f"The class folder {printable(root / name)} holds no image "
-                f"({', '.join(sorted(SUFFIXES))}). Add some or remove the folder."
+                f"The class folder {printable(root / name)} has no images "
+                f"({', '.join(sorted(SUFFIXES))}). Add images or remove the folder."
             )
         passed.nested += nested
         files += found
@@ -183,34 +187,46 @@ def list_classes(root, passed: PassedOver) -> Listing:
     return Listing(root, files, np.array(labels, np.int32), tuple(names))
 
 
-def _check_utf8(root, name):
+def _check_utf8(root: pathlib.Path, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"The name of the class folder {printable(root / name)} is not UTF-8. Rename it."
+            f"The name of a class folder must be UTF-8; {printable(root / name)} is not. "
+            "Rename the folder."
         ) from None
 
 
-def _count_outside(root, passed):
-    """Counts what lies in a folder beside its class folders; returns how many are images."""
+def _count_outside(root: pathlib.Path, passed: PassedOver) -> int:
+    """Counts the files next to the class folders of a folder; returns the number of images."""
     outside, _ = _walk(root, set(), passed, deep=False)
     for path in outside:
         passed.add_file(path, printable(root.name))
     return len(outside)
 
 
-def _identities(root):
-    """Device and number of a folder and of the one above it: links to them lead in circles."""
+def _identities(root: pathlib.Path) -> set[tuple[int, int]]:
+    """Returns device and inode of a folder and of its parent, because links to them are loops."""
     return {(s.st_dev, s.st_ino) for s in (os.stat(root), os.stat(root / ".."))}
 
 
-def _walk(folder, seen, passed, deep):
-    """Images in a folder, sorted, and how many of them lie in folders inside it.
+def _walk(
+    folder: pathlib.Path, seen: set[tuple[int, int]], passed: PassedOver, deep: bool
+) -> tuple[list[str], int]:
+    """Finds the images in a folder.
 
-    `seen` has the identities of folders that were read; each is read once.
+    Args:
+        folder: the folder.
+        seen: device and inode of the folders that were already read. This function adds to it.
+        passed: counts the ignored files.
+        deep: whether to read the folders inside the folder, too.
+
+    Returns:
+        The sorted paths of the images, and the number of images in folders inside the folder.
     """
-    top, files, nested, waiting = os.fspath(folder), [], 0, [os.fspath(folder)]
+    top, waiting = os.fspath(folder), [os.fspath(folder)]
+    files: list[str] = []
+    nested = 0
     above = os.path.dirname(top)
     while waiting:
         here = waiting.pop()
@@ -227,7 +243,7 @@ def _walk(folder, seen, passed, deep):
                     if deep:
                         waiting.append(entry.path)
                 elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
-                    files.append(entry.path)  # a broken link too: it is named when it is read
+                    files.append(entry.path)  # broken links too: reading them reports their names
                     nested += here != top
                 else:
                     passed.add_file(entry.name, printable(os.path.relpath(here, above)))

@@ -1,15 +1,16 @@
-"""BMP, GIF, WebP and TIFF become pixels by Pillow.
+"""Decodes BMP, GIF, WebP and TIFF files with Pillow.
 
-Which format a file has, its first bytes say: names are often wrong, and TensorFlow's
-decoder of animated WebP writes past its memory. Pillow's classes of the four formats are
-called directly, so that none of its other decoders ever sees a file.
+The first bytes of a file decide its format, because file names are often wrong. TensorFlow's
+decoder is not used here, because it writes past its memory for animated WebP files. The module
+calls Pillow's classes of the four formats directly, so no other Pillow decoder sees a file.
 """
 
 import contextlib
 import io
+from collections.abc import Callable
 
 import numpy as np
-from PIL import BmpImagePlugin, GifImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, Image, TiffImagePlugin, WebPImagePlugin
 
 from oneshot_tf.data.headers import ORIENTATION_TAG
 from oneshot_tf.data.pixels import (
@@ -35,14 +36,17 @@ _BITS_TAG = 258
 
 
 def decode(encoded: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pixels, uint8 `[h, w, 3]`, and which of `pixels.CONVERSIONS` were made.
+    """Decodes a file of one of the four formats.
+
+    Returns:
+        The pixels, uint8 `[h, w, 3]`, and the entries of `pixels.CONVERSIONS` that were applied.
 
     Raises:
-        BadImage: it is damaged, too large or none of the four formats.
+        BadImage: If the file is damaged, too large or of another format.
     """
     kind = _kind(encoded)
     if kind is None:
-        raise BadImage("its content is not of a format that can be decoded")
+        raise BadImage("its content is not in a supported image format")
     try:
         with kind(io.BytesIO(encoded)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -50,12 +54,12 @@ def decode(encoded: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
             return _decode(image)
     except (BadImage, MemoryError):
         raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise BadImage(plain(error)) from None
 
 
-def _kind(encoded):
-    """Pillow's class for a file; None if there is none."""
+def _kind(encoded: bytes) -> Callable[[io.BytesIO], Image.Image] | None:
+    """Returns Pillow's class for a file, or None for another format."""
     if encoded[:2] == b"BM":
         return BmpImagePlugin.BmpImageFile
     if encoded[:6] in (b"GIF87a", b"GIF89a"):
@@ -67,9 +71,9 @@ def _kind(encoded):
     return None
 
 
-def _decode(image):
-    made = set()
-    if getattr(image, "is_animated", False):  # TIFF: of several pages
+def _decode(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
+    made: set[str] = set()
+    if getattr(image, "is_animated", False):  # also true for a TIFF of several pages
         made.add(FRAMES)
         image.seek(0)
     turned = _orientation(image)
@@ -80,28 +84,30 @@ def _decode(image):
         pixels = _sixteen_bits(image, made)
     else:
         pixels = _eight_bits(image, made)
-    # Some versions of Pillow turn a TIFF when they load it.
+    # Some versions of Pillow turn a TIFF when they load it, so the orientation is read again.
     pixels = upright(pixels, _orientation(image))
     return np.ascontiguousarray(pixels), tuple(name for name in CONVERSIONS if name in made)
 
 
-def _orientation(image):
-    with contextlib.suppress(Exception):  # damaged EXIF doesn't make a picture bad
+def _orientation(image: Image.Image) -> int:
+    with contextlib.suppress(Exception):  # an image with damaged EXIF is still usable
         value = image.getexif().get(ORIENTATION_TAG, 1)
         return value if value in range(1, 9) else 1
     return 1
 
 
-def _sixteen_bits(image, made):
+def _sixteen_bits(image: Image.Image, made: set[str]) -> np.ndarray:
+    """Scales a grey image to 8 bits, uint8 `[h, w, 3]`; adds the conversions to `made`."""
     values = np.array(image).astype(np.int32)
     most = 4095 if values.max() <= 4095 else 65535
     made |= {TWELVE_BITS if most == 4095 else SIXTEEN_BITS, GREY}
     return np.repeat(eight_bits(values, most).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _eight_bits(image, made):
+def _eight_bits(image: Image.Image, made: set[str]) -> np.ndarray:
+    """Converts an image to RGB, uint8 `[h, w, 3]`; adds the conversions to `made`."""
     if image.mode in ("I", "F"):
-        raise BadImage("its values have 32 bits, and nothing says which is white; save it with 8")
+        raise BadImage("it has 32 bits per value, and its white level is unknown; save it with 8")
     if image.mode in ("P", "PA"):
         made.add(PALETTE)
     if image.mode in ("1", "L", "LA", "La"):
@@ -119,8 +125,10 @@ def _eight_bits(image, made):
         pixels = on_white(colours, alpha).astype(np.uint8)
     else:
         pixels = np.array(image.convert("RGB"))
-    if deep:  # of colours Pillow keeps the upper 8 bits only
+    if deep:  # Pillow keeps the upper 8 of 16 bits per channel
         made.add(SIXTEEN_BITS)
         if pixels.max() <= 15:
-            raise BadImage("it has 12 bits in 16 a colour, which TIFF can't say; save it as PNG")
+            raise BadImage(
+                "it stores 12 bits per channel in 16, which TIFF cannot indicate; save it as PNG"
+            )
     return pixels

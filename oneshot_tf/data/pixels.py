@@ -1,7 +1,10 @@
-"""What every decoder does with decoded pixels, so that a picture looks as viewers show it.
+"""Operations on decoded pixels that all decoders share, so that images look as viewers show them.
 
-The arithmetic is on whole numbers and written once, for NumPy arrays and for tensors.
+The arithmetic uses whole numbers. It is written once, for NumPy arrays and for tensors.
 """
+
+import numpy as np
+import tensorflow as tf
 
 ORIENTATION, SIXTEEN_BITS, TWELVE_BITS, PALETTE, TRANSPARENCY, GREY, CMYK, FRAMES = CONVERSIONS = (
     "EXIF orientation applied",
@@ -13,26 +16,28 @@ ORIENTATION, SIXTEEN_BITS, TWELVE_BITS, PALETTE, TRANSPARENCY, GREY, CMYK, FRAME
     "CMYK",
     "first of several frames",
 )
-# Of a picture: a larger one is refused before it is decoded. 8192x8192, 192 MiB of colours.
+# Larger images are refused before they are decoded. 8192x8192 RGB pixels take 192 MiB.
 MAX_PIXELS = 2**26
 TOO_LARGE = f"it has more than {MAX_PIXELS:,} pixels"
 
-# How EXIF orientations are turned upright: transposed first, then mirrored.
+# EXIF orientations by the operation that turns them upright. Transposing comes before mirroring.
 TRANSPOSED = (5, 6, 7, 8)
 LEFT_RIGHT = (2, 3, 6, 7)
 UPSIDE_DOWN = (3, 4, 7, 8)
 
 
 class BadImage(ValueError):
-    """A file that isn't a picture that can be decoded; the message gives the reason."""
+    """Raised for a file that cannot be decoded as an image. The message gives the reason."""
 
 
-def on_white(colours, alpha):
-    """Colours as they look on a white background.
+def on_white(
+    colours: np.ndarray | tf.Tensor, alpha: np.ndarray | tf.Tensor
+) -> np.ndarray | tf.Tensor:
+    """Blends colours with a white background.
 
     Args:
         colours: uint16 `[…, 3]`, 0 to 255.
-        alpha: uint16 `[…, 1]`, 0 (transparent) to 255.
+        alpha: uint16 `[…, 1]`, 0 (transparent) to 255 (opaque).
 
     Returns:
         uint16 `[…, 3]`, 0 to 255, rounded.
@@ -40,13 +45,29 @@ def on_white(colours, alpha):
     return (colours * alpha + 255 * (255 - alpha) + 127) // 255
 
 
-def eight_bits(values, most):
-    """int32 0 to 255, rounded, from int32 0 to `most` (at most 65,535)."""
+def eight_bits(values: np.ndarray | tf.Tensor, most: int | tf.Tensor) -> np.ndarray | tf.Tensor:
+    """Scales values to 8 bits.
+
+    Args:
+        values: int32, 0 to `most`.
+        most: the value that becomes 255, at most 65,535.
+
+    Returns:
+        int32, 0 to 255, rounded.
+    """
     return (values * 255 + most // 2) // most
 
 
-def upright(pixels, orientation: int):
-    """A NumPy array `[h, w, 3]`, turned and mirrored as an EXIF orientation says."""
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and mirrors an image as its EXIF orientation requires.
+
+    Args:
+        pixels: `[h, w, 3]`.
+        orientation: 1 to 8, as in EXIF.
+
+    Returns:
+        A view of `pixels`, `[h, w, 3]` or `[w, h, 3]`.
+    """
     if orientation in TRANSPOSED:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in LEFT_RIGHT:

@@ -1,14 +1,17 @@
-"""Reads what a folder that tensorflow-datasets prepared says of itself, as data.
+"""Reads the description of a folder that tensorflow-datasets prepared, without running code.
 
-tensorflow-datasets imports the modules that `features.json` and `dataset_info.json` name. So
-this file parses `features.json`, and makes the two features that this package uses from the
-numbers it finds. No name of a class or of a module in these files reaches tensorflow-datasets.
+tensorflow-datasets imports the modules that `features.json` and `dataset_info.json` name. To
+avoid this, this module parses `features.json` and creates the two features that this package uses
+from the numbers in it. No name of a class or module reaches tensorflow-datasets.
 """
 
 import collections
 import json
+import os
 import pathlib
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -16,13 +19,13 @@ from etils import epath
 
 from oneshot_tf.system.errors import InputError, short
 
-_MOST_BYTES = 2**24  # of a description; ImageNet's have less than 2**17
+_MOST_BYTES = 2**24  # of a description file; those of ImageNet have less than 2**17
 _MOST_CLASSES, _MOST_PIXELS = 10**6, 2**16
 _VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){2}", re.ASCII)
 _CONFIG = re.compile(r"\w[\w.+-]*", re.ASCII)
-_DTYPES = ("uint8", "uint16", "float32")  # of the images of tensorflow-datasets
+_DTYPES = ("uint8", "uint16", "float32")  # that images of tensorflow-datasets can have
 _FORMATS = ("", "png", "jpeg")
-# A split's file names: no slash, and no other field that Python's format would look up.
+# Allows no slash in file names, and no other field that `str.format` would look up.
 _TEMPLATE = re.compile(
     r"([\w.-]|\{(DATASET|SPLIT|FILEFORMAT|SHARD_INDEX|NUM_SHARDS|SHARD_X_OF_Y)\})*", re.ASCII
 )
@@ -32,14 +35,17 @@ _IMAGE = _FEATURES + "image_feature.Image"
 _LABEL = _FEATURES + "class_label_feature.ClassLabel"
 
 
-def find_folder(root, name: str, config: str, version: str):
-    """The folder of the newest prepared version of a data set; None if there is none.
+def find_folder(root: str | os.PathLike, name: str, config: str, version: str) -> epath.Path | None:
+    """Finds the folder of the newest prepared version of a data set.
 
     Args:
         root: the folder of all data sets.
-        name: of the data set, in snake case.
-        config: of the data set; "" for the one that its own metadata calls the default.
-        version: such as "3.0.2" or "3.*.*"; "" for any.
+        name: name of the data set, in snake case.
+        config: configuration of the data set. "" uses the default in its metadata.
+        version: for example "3.0.2" or "3.*.*". "" allows any version.
+
+    Returns:
+        The folder, or None if no version is prepared.
     """
     above = epath.Path(root).expanduser() / name
     config = config or _default_config(above / ".config" / "metadata.json")
@@ -53,30 +59,34 @@ def find_folder(root, name: str, config: str, version: str):
     return next((path for path in newest_first if (path / "features.json").exists()), None)
 
 
-def _default_config(path) -> str:
+def _default_config(path: epath.Path) -> str:
+    """Returns the default configuration that a metadata file names, or ""."""
     if not path.exists():
         return ""
     config = _read_json(path).get("default_config_name") or ""
     if not isinstance(config, str) or not (config == "" or _CONFIG.fullmatch(config)):
-        raise InputError(f"{path} names the default config {short(config)}, which is not a name.")
+        raise InputError(
+            f"{path}: the default config must be a plain name; got {short(config)}. Prepare the "
+            "data set again."
+        )
     return config
 
 
-def make_builder(folder, name: str, dataset: str):
-    """The tensorflow-datasets builder of a prepared folder, with `image` and `label` only.
+def make_builder(folder: epath.Path, name: str, dataset: str) -> tfds.core.DatasetBuilder:
+    """Creates the builder of a prepared folder, with the features `image` and `label` only.
 
     Args:
-        folder: what `find_folder` found.
-        name: of the data set, in snake case.
-        dataset: what the user calls it, for messages.
+        folder: the result of `find_folder`.
+        name: name of the data set, in snake case.
+        dataset: the name that the user gave, for messages.
 
     Raises:
-        InputError: the folder has no description, a damaged one, or no image and class.
+        InputError: If the description is missing or damaged, or has no image and class.
     """
     for file in ("dataset_info.json", "label.labels.txt"):
         check_file(folder / file)
     if not (folder / "dataset_info.json").exists():
-        raise InputError(f"{folder / 'dataset_info.json'} is missing; prepare the data set anew.")
+        raise InputError(f"{folder / 'dataset_info.json'} is missing. Prepare the data set again.")
     config = folder.parent.name if folder.parent.name != name else ""
     proto = tfds.core.dataset_info.dataset_info_pb2.DatasetInfo(
         name=name, version=folder.name, config_name=config,
@@ -85,58 +95,66 @@ def make_builder(folder, name: str, dataset: str):
     return tfds.core.read_only_builder.builder_from_metadata(folder, proto)
 
 
-def check_file(path) -> None:
-    """Raises InputError for what is there and is not a plain file of a description's length."""
+def check_file(path: epath.Path) -> None:
+    """Checks that a description file is a plain file of limited size, or does not exist.
+
+    Raises:
+        InputError: If it is something else or too large.
+    """
     _check_plain(path)
     if path.exists() and path.stat().length > _MOST_BYTES:
         raise InputError(
-            f"{path} has {path.stat().length:,} bytes; a data set's description has at most "
-            f"{_MOST_BYTES:,}. Prepare the data set anew."
+            f"{path} must have at most {_MOST_BYTES:,} bytes; it has {path.stat().length:,}. "
+            "Prepare the data set again."
         )
 
 
-def _check_plain(path):
-    # A bucket ("gs://…") has files only; for etils's paths, a pipe is a file too.
+def _check_plain(path: epath.Path) -> None:
+    # epath calls a pipe a file, and pathlib does not. A bucket ("gs://…") has only files.
     local = pathlib.Path(path) if "://" not in str(path) else path
     if path.exists() and not local.is_file():
-        raise InputError(f"{path} must be a plain file; it is something else.")
+        raise InputError(f"{path} must be a plain file. Remove it and prepare the data set again.")
 
 
-def check_splits(builder, name: str) -> None:
-    """Raises InputError if a prepared set's files are not plain files of its own folder.
+def check_splits(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    """Checks that the files of a prepared data set are plain files in its own folder.
 
     Args:
-        builder: of tensorflow-datasets, before anything was read with it.
-        name: of the data set, in snake case.
+        builder: a builder that has not read anything yet.
+        name: name of the data set, in snake case.
+
+    Raises:
+        InputError: If the description names another data set or other files.
     """
     place = builder.data_path / "dataset_info.json"
     if builder.info.name != name:
-        raise InputError(f"{place} is of {short(builder.info.name)}; it must be of {name!r}.")
+        raise InputError(
+            f"{place} must describe {name!r}; it describes {short(builder.info.name)}. Prepare "
+            "the data set again."
+        )
     for split, info in builder.info.splits.items():
         template = getattr(info.filename_template, "template", None) or ""
         if not re.fullmatch(r"[\w.+-]+", split) or not _TEMPLATE.fullmatch(template):
             raise InputError(
-                f"{place} names files of the split {short(split)} by {short(template)}; both must "
-                "be plain names without folders. Prepare the data set anew."
+                f"{place}: splits and their files must have plain names without folders; got the "
+                f"split {short(split)} with the files {short(template)}. Prepare the data set "
+                "again."
             )
         for path in info.filepaths:
             _check_plain(path)
 
 
-def read_features(path, dataset: str):
-    """Features `image` and `label`, as `features.json` describes them.
+def read_features(path: epath.Path, dataset: str) -> tfds.features.FeaturesDict:
+    """Reads the features `image` and `label` from a `features.json` file.
 
-    All other features are left out, whatever their classes: nothing reads them.
+    All other features are ignored, whatever their classes, because nothing reads them.
 
     Args:
-        path: of the file.
-        dataset: what the user calls the data set, for messages.
-
-    Returns:
-        A `tfds.features.FeaturesDict`.
+        path: path of the file.
+        dataset: the name that the user gave, for messages.
 
     Raises:
-        InputError: not that file, or no image and class.
+        InputError: If the file is damaged or has no image and class.
     """
     try:
         content = _content(_read_json(path), _TABLE, "featuresDict", "features_dict")
@@ -148,29 +166,31 @@ def read_features(path, dataset: str):
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"{path} is damaged or of another version: it has {reason}.") from None
+        raise InputError(
+            f"{path} is damaged or of another version: it has {reason}. Prepare the data set again."
+        ) from None
 
 
-def wrong_kind(dataset: str, features) -> InputError:
-    """The error for a data set without an image and a class.
+def wrong_kind(dataset: str, features: Iterable[str]) -> InputError:
+    """Returns the error for a data set without an image and a class.
 
     Args:
-        dataset: what the user calls it.
-        features: names of what it has.
+        dataset: the name that the user gave.
+        features: names of its features.
     """
     names = ", ".join(map(str, features)).encode("unicode_escape").decode()[:200]
     return InputError(
-        f"--dataset={dataset} has the features {names}; it must have an 'image' and a class "
-        "'label'."
+        f"--dataset={dataset} must have an 'image' and a class 'label'; it has the features "
+        f"{names}. Choose a data set for image classification."
     )
 
 
-def _image_and_label(image, label) -> dict:
-    """Two features by name."""
-    image = _content(image, _IMAGE, "image")
-    label = _content(label, _LABEL, "classLabel", "class_label")
+def _image_and_label(image_node: Any, label_node: Any) -> dict[str, Any]:
+    """Creates the two features, by name, from their JSON values."""
+    image = _content(image_node, _IMAGE, "image")
+    label = _content(label_node, _LABEL, "classLabel", "class_label")
     shape = image["shape"]
-    if isinstance(shape, dict):  # of protobuf
+    if isinstance(shape, dict):  # from a protocol buffer
         shape = [None if n in (-1, "-1") else n for n in shape["dimensions"]]
     height, width, channels = (n if n is None else _number(n, _MOST_PIXELS) for n in shape)
     dtype = image["dtype"]
@@ -188,22 +208,34 @@ def _image_and_label(image, label) -> dict:
     }
 
 
-def _content(node, expected, *fields) -> dict:
-    """What a feature of the expected class holds.
+def _content(value: Any, expected: str, *fields: str) -> dict[str, Any]:
+    """Returns the content of a feature.
 
-    tensorflow-datasets has written them as `{"type": …, "content": …}`, and since as a protocol
-    buffer's JSON, whose content is called by one of `fields`.
+    Older versions of tensorflow-datasets write `{"type": …, "content": …}`. Newer versions write
+    the JSON of a protocol buffer, with the content in one of `fields`.
+
+    Args:
+        value: the JSON value of the feature.
+        expected: the class that the feature must have.
+        *fields: spellings of the name of the content.
+
+    Raises:
+        ValueError: If the feature has another class or form.
     """
-    node = _dict(node)
+    node = _dict(value)
     kind = _one_of(node, "type", "pythonClassName", "python_class_name")
     if kind != expected:
-        raise ValueError(f"the class {short(kind)}, which must be {expected}")
+        raise ValueError(f"the class {short(kind)} instead of {expected}")
     content = node["content"] if "type" in node else _one_of(node, *fields, default={})
     return _dict(_parse(content) if isinstance(content, str) else content)
 
 
-def _one_of(node, *spellings, default=None):
-    """What is called by exactly one of the spellings; more of them would be ambiguous."""
+def _one_of(node: Mapping[str, Any], *spellings: str, default: Any = None) -> Any:
+    """Returns the value under one of several spellings of a name, or the default.
+
+    Raises:
+        ValueError: If several spellings are present, or none and there is no default.
+    """
     found = [name for name in spellings if name in node]
     if len(found) > 1:
         raise ValueError(f"both {' and '.join(found)}")
@@ -212,39 +244,41 @@ def _one_of(node, *spellings, default=None):
     return node[found[0]] if found else default
 
 
-def _number(value, most) -> int:
-    """A whole number from 1; protocol buffers write large ones as texts."""
+def _number(value: Any, most: int) -> int:
+    """Returns an integer from 1 to `most`. Protocol buffers write large ones as strings."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII):
         value = int(value)
     if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{short(value)} where there must be a whole number from 1 to {most:,}")
+        raise ValueError(f"{short(value)} instead of an integer from 1 to {most:,}")
     return value
 
 
-def _dict(value) -> dict:
+def _dict(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{short(value)} where there must be an object")
+        raise ValueError(f"{short(value)} instead of an object")
     return value
 
 
-def _read_json(path) -> dict:
-    """A JSON object of bounded length, in UTF-8."""
+def _read_json(path: epath.Path) -> dict[str, Any]:
+    """Reads a JSON object of limited size in UTF-8."""
     check_file(path)
     try:
         return _dict(_parse(path.read_bytes().decode("utf-8")))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing; prepare the data set anew.") from None
+        raise InputError(f"{path} is missing. Prepare the data set again.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} can't be read as JSON: {error}.") from None
+        raise InputError(
+            f"{path} cannot be read as JSON: {error}. Prepare the data set again."
+        ) from None
 
 
-def _parse(text: str):
-    """JSON with each name once: of two, another reader might take the other."""
+def _parse(text: str) -> Any:
+    """Parses JSON and refuses duplicate names, because readers differ in which one they take."""
 
-    def once(pairs):
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for name, count in collections.Counter(name for name, _ in pairs).most_common(1):
             if count > 1:
-                raise ValueError(f"the name {short(name)} stands there {count} times")
+                raise ValueError(f"the name {short(name)} appears {count} times")
         return dict(pairs)
 
     return json.loads(text, object_pairs_hook=once)

@@ -1,4 +1,4 @@
-"""Where images come from: scikit-learn's digits, arrays, folders, tensorflow-datasets."""
+"""Loads images from scikit-learn's digits, arrays, folders or tensorflow-datasets."""
 
 import numpy as np
 
@@ -12,43 +12,50 @@ _DEFAULT_SIZE = 32
 
 
 def load_data(
-    dataset="cifar10",
-    data_dir="",
-    image_size=0,
-    num_validation=0,
-    download=True,
-    skip_bad_images=False,
-    storage="memory",
-    fit="stretch",
+    dataset: str = "cifar10",
+    data_dir: str = "",
+    image_size: int = 0,
+    num_validation: int = 0,
+    download: bool = True,
+    skip_bad_images: bool = False,
+    storage: str = "memory",
+    fit: str = "stretch",
 ) -> Dataset:
-    """Finds a data set, and reads it whole unless it is to stay on disk.
+    """Loads a data set into memory, or lists it if `storage` is "files".
 
-    The splits of folder: and npz: have images of every class, drawn with a fixed seed. The
-    validation images of digits and of tensorflow-datasets are a random part of the training
-    images with a fixed seed, not drawn by class.
+    For "folder:" and "npz:", every split has images of every class, drawn with a fixed seed. For
+    digits and tensorflow-datasets, the validation images are a random part of the training
+    images, drawn with a fixed seed but not by class.
 
-    The test images of a folder are only listed here; `Dataset.inventory` and `Dataset.load_test`
-    decode them.
+    For a folder, this function only lists the test images. `Dataset.inventory` and
+    `Dataset.load_test` decode them.
 
     Args:
         dataset: "digits", "folder:PATH", "npz:FILE", or a name that tensorflow-datasets knows.
-        data_dir: folder of prepared tensorflow-datasets; "" for their default.
-        image_size: height and width to resize to; 0 keeps the size (folders: 32).
-        num_validation: images to hold out of the training set; 0: 5,000 of CIFAR's, else a tenth
-            (folder: and npz: a tenth of each class, at least one image).
+        data_dir: folder of prepared tensorflow-datasets. "" uses their default folder.
+        image_size: height and width in pixels to resize to. 0 keeps the size, or uses 32 for a
+            folder.
+        num_validation: number of images to hold out of the training set. 0 uses 5,000 for CIFAR,
+            a tenth of each class (at least one image) for "folder:" and "npz:", and a tenth of
+            the training images otherwise.
         download: whether a missing data set may be downloaded.
-        skip_bad_images: whether images that can't be used are left out, and printed.
-        storage: "memory"; "files": training images stay on disk, and are decoded step by step.
-        fit: how images become squares, "stretch" or "center", see `images.resize`.
+        skip_bad_images: whether to leave out and print the images that cannot be used, instead
+            of raising an error.
+        storage: "memory" decodes all training images now. "files" leaves them on disk and decodes
+            them step by step.
+        fit: how images become squares, "stretch" or "center"; see `images.resize`.
 
     Raises:
-        InputError: it can't be had or used; the message says why and the way out.
+        InputError: If the data set cannot be found or used. The message gives the reason and the
+            fix.
     """
     kind, _, path = dataset.partition(":")
     if kind in ("folder", "npz") and not path:
         raise InputError(f"--dataset={dataset} must name a path, for example {kind}:my_data.")
     if storage == "files" and (dataset == "digits" or kind == "npz"):
-        raise InputError(f"--dataset={dataset} is in memory: give --storage=memory.")
+        raise InputError(
+            f"--dataset={dataset} does not support --storage=files. Set --storage=memory."
+        )
     if kind == "folder":
         try:
             size = image_size or _DEFAULT_SIZE
@@ -56,7 +63,10 @@ def load_data(
                 path, size, skip_bad_images, storage == "files", fit, num_validation
             )
         except OSError as error:
-            raise InputError(f"--dataset={printable(dataset)} can't be read: {error}.") from None
+            raise InputError(
+                f"--dataset={printable(dataset)} cannot be read: {error}. Check the folder and "
+                "its permissions."
+            ) from None
     if kind == "npz":
         return arrays.load(path, image_size, fit, num_validation)
     if dataset == "digits":
@@ -70,8 +80,8 @@ def load_data(
     return with_inventory(found, test_fingerprint)
 
 
-def _digits(image_size, fit, num_validation):
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,497 to train, 300 to test."""
+def _digits(image_size: int, fit: str, num_validation: int) -> Dataset:
+    """Loads scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,497 to train, 300 to test."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

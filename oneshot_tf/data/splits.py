@@ -1,6 +1,7 @@
-"""Which images are held out: the same ones at every call, and some of every class."""
+"""Chooses the images to hold out: the same ones in every call, and some of every class."""
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,16 +10,16 @@ from oneshot_tf.system.errors import InputError
 
 
 def shares(available: np.ndarray, total: int) -> np.ndarray:
-    """How many of `total` images each class gives: in proportion, by largest remainder.
+    """Divides `total` images over the classes in proportion to their sizes, by largest remainder.
 
     Each class gives at least one image and keeps at least one.
 
     Args:
-        available: images of each class, int `[K]`, each at least 2.
-        total: images to hold out, from K to the sum of `available` minus K.
+        available: number of images of each class, int `[K]`, each at least 2.
+        total: number of images to hold out, from K to the sum of `available` minus K.
 
     Returns:
-        int64 `[K]` whose sum is `total`.
+        The number of images to hold out of each class, int64 `[K]`. The sum is `total`.
     """
     quota = total * available / available.sum()
     given = np.ones(len(available), np.int64)
@@ -34,29 +35,34 @@ def shares(available: np.ndarray, total: int) -> np.ndarray:
 
 
 def part_of_each(available: np.ndarray, divisor: int) -> np.ndarray:
-    """A `divisor`-th of the images of each class, rounded down, at least one: int64 `[K]`."""
+    """Returns `available // divisor` for each class, but at least one: int64 `[K]`."""
     return np.maximum(1, np.asarray(available, np.int64) // divisor)
 
 
 def validation_shares(available: np.ndarray, num_validation: int, name: str) -> np.ndarray:
-    """How many validation images each class gives; 0 asks for a tenth of each class.
+    """Computes the number of validation images to hold out of each class.
 
     Args:
-        available: training images of each class, int `[K]`, each at least 2.
-        num_validation: images to hold out in all; 0: a tenth of each class, at least one.
-        name: of the data set, for messages.
+        available: number of training images of each class, int `[K]`, each at least 2.
+        num_validation: total number of validation images. 0 holds out a tenth of each class, at
+            least one image.
+        name: name of the data set, for messages.
+
+    Returns:
+        int64 `[K]`.
 
     Raises:
-        InputError: a class would have no training image or no validation image.
+        InputError: If a class would have no training image or no validation image.
     """
     if not num_validation:
         return part_of_each(available, 10)
     least, most = len(available), int(available.sum()) - len(available)
     if not least <= num_validation <= most:
         raise InputError(
-            f"--num_validation={num_validation}, but {name} has {available.sum():,} training "
-            f"images of {len(available):,} classes. Every class must keep one image for training "
-            f"and give one for validation: choose {least:,} to {most:,}, or 0 for a tenth."
+            f"--num_validation must be {least:,} to {most:,}, or 0 for a tenth of each class; got "
+            f"{num_validation}. {name} has {available.sum():,} training images in "
+            f"{len(available):,} classes, and every class needs at least one image for training "
+            "and one for validation."
         )
     return shares(available, num_validation)
 
@@ -66,11 +72,11 @@ def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
 
     Args:
         labels: int `[N]`.
-        counts: how many images of each class, int `[K]`.
-        seed: of the draw.
+        counts: number of images to draw from each class, int `[K]`.
+        seed: random seed of the draw.
 
     Returns:
-        Which images are drawn: bool `[N]`.
+        Whether each image is drawn, bool `[N]`.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, shuffled within each
@@ -81,18 +87,23 @@ def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     return held
 
 
-def check_counts(labels: np.ndarray, class_names, needed: int, why: str, name: str) -> np.ndarray:
-    """Counts the images of each class: int64 `[K]`.
+def check_counts(
+    labels: np.ndarray, class_names: Sequence[str], needed: int, why: str, name: str
+) -> np.ndarray:
+    """Counts the images of each class and checks that each class has enough.
 
     Args:
         labels: int `[N]`.
-        class_names: K names.
-        needed: images that each class must have.
-        why: they are needed, for the message.
-        name: of the images, for the message.
+        class_names: names of the K classes.
+        needed: minimum number of images per class.
+        why: the reason for this minimum, for the message.
+        name: name of the images, for the message.
+
+    Returns:
+        The number of images of each class, int64 `[K]`.
 
     Raises:
-        InputError: a class has fewer; names up to three of them.
+        InputError: If a class has fewer images. The message names up to three such classes.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     short = np.flatnonzero(counts < needed)
@@ -101,6 +112,6 @@ def check_counts(labels: np.ndarray, class_names, needed: int, why: str, name: s
         more = f" (and {len(short) - 3:,} more classes)" if len(short) > 3 else ""
         raise InputError(
             f"{name}: each class must have at least {needed} images, {why}; {which}{more}. Add "
-            "images of that class, or remove it."
+            "images of this class or remove it."
         )
     return counts

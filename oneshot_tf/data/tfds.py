@@ -1,8 +1,10 @@
-"""Image classification sets of tensorflow-datasets."""
+"""Loads image classification data sets of tensorflow-datasets."""
 
 import contextlib
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import requests
@@ -10,9 +12,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from oneshot_tf.data import checksums, dataset, prepared
+from oneshot_tf.data import checksums, prepared
+from oneshot_tf.data.dataset import check_memory
 from oneshot_tf.data.images import BadImages, decode, decode_tensor, resize, three_channels
-from oneshot_tf.data.streaming import RecordReader, StreamedSplit
+from oneshot_tf.data.in_memory import AnySplit, Split
+from oneshot_tf.data.readers import RecordReader
+from oneshot_tf.data.streaming import StreamedSplit
 from oneshot_tf.system.errors import InputError
 
 _RECORDS = ".tfrecord"
@@ -20,27 +25,41 @@ _RECORDS = ".tfrecord"
 
 def load(
     name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
-):
-    """Training images, functions that read the test images and their fingerprint, class names.
+) -> tuple[AnySplit, Callable[[], AnySplit], Callable[[], list[int]], Sequence[str]]:
+    """Loads a data set; the arguments are those of `load_data`.
+
+    Args:
+        name: a name that tensorflow-datasets knows.
+        data_dir: folder of prepared data sets. "" uses the default of tensorflow-datasets.
+        image_size: height and width in pixels to resize to. 0 keeps the size, or uses 32 if the
+            images have many sizes.
+        download: whether a missing data set may be downloaded.
+        skip: whether to leave bad images out.
+        streamed: whether to leave the images on disk.
+        fit: how images become squares, "stretch" or "center".
+
+    Returns:
+        The training images, a function that returns the test images, a function that returns
+        their fingerprint, and the class names.
 
     Raises:
-        InputError: unknown, not prepared and not to be had, or not image classification.
+        InputError: If the data set is unknown, cannot be prepared or is not for image
+            classification.
     """
     builder = _prepared(name, os.path.expanduser(data_dir) or None, download)
-    features = dict(builder.info.features.items())
-    label, image = features.get("label"), features.get("image")
-    _check_kind(name, features)
+    image, label = _image_and_label(name, dict(builder.info.features.items()))
     splits = builder.info.splits
     if "train" not in splits:
         raise InputError(
-            f"--dataset={name} has the splits {', '.join(splits)}; it must have 'train'."
+            f"--dataset={name} must have the split 'train'; it has {', '.join(splits)}. Choose "
+            "another data set."
         )
     size = image_size or (image.shape[0] if image.shape and image.shape[0] else 32)
     test = next((s for s in ("test", "validation") if _has_labels(builder, s)), None)
     for split in filter(None, ("train", test)):
-        _check_files(builder, split, skip)
+        _check_files(name, builder, split, skip, streamed)
 
-    def read(split):
+    def read(split: str) -> AnySplit:
         if not streamed:
             return _read(builder, split, size, skip, fit)
         paths = [str(path) for path in builder.info.splits[split].filepaths]
@@ -48,29 +67,21 @@ def load(
         found = StreamedSplit(reader, np.arange(len(reader)), size, fit)
         return found.without_bad() if skip else found
 
-    if streamed and not all(
-        path.suffix.startswith(_RECORDS)
-        for split in filter(None, ("train", test))
-        for path in builder.info.splits[split].filepaths
-    ):
-        raise InputError(
-            f"--dataset={name} is not stored as TFRecords; --storage=files reads no other format."
-        )
     if test:
-        paths = builder.info.splits[test].filepaths
+        paths = splits[test].filepaths
         return read("train"), lambda: read(test), lambda: _fingerprint(paths), label.names
-    # No test images of its own: every sixth training image.
+    # The data set has no test images. Every sixth training image becomes one.
     full = read("train")
     held = np.arange(len(full)) % 6 == 0
     test_images = full.take(held)
     return full.take(~held), lambda: test_images, test_images.fingerprint, label.names
 
 
-def _fingerprint(paths) -> list[int]:
-    """As `Split.fingerprint`, from the checksums that TFRecord files store of each record.
+def _fingerprint(paths: Sequence[epath.Path]) -> list[int]:
+    """Computes a fingerprint of files without decoding images; see `Split.fingerprint`.
 
-    Of files of another format, and of those that are not on a disk of this machine, names and
-    sizes are taken.
+    It covers the checksums that TFRecord files store for each record. For files of other formats
+    and files that are not on a local disk, it covers names and sizes.
     """
     found, counts = [], 0
     for path in paths:
@@ -83,8 +94,10 @@ def _fingerprint(paths) -> list[int]:
     return [counts, checksums.summary(np.array(found, np.uint32)), 0]
 
 
-def _check_kind(name, features):
-    """Raises InputError unless a set has images and classes, and the images whole numbers."""
+def _image_and_label(
+    name: str, features: Mapping[str, Any]
+) -> tuple[tfds.features.Image, tfds.features.ClassLabel]:
+    """Returns the two features, or raises InputError unless they are integer images and classes."""
     label, image = features.get("label"), features.get("image")
     if not isinstance(label, tfds.features.ClassLabel) or not isinstance(
         image, tfds.features.Image
@@ -92,27 +105,29 @@ def _check_kind(name, features):
         raise prepared.wrong_kind(name, features)
     if image.np_dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"--dataset={name} has images of {np.dtype(image.np_dtype)}; this package takes those "
-            "of uint8 or uint16."
+            f"--dataset={name} must have images of uint8 or uint16; it has "
+            f"{np.dtype(image.np_dtype)}. Choose another data set."
         )
+    return image, label
 
 
-def _has_labels(builder, split) -> bool:
-    """Whether there is such a split, and its labels aren't withheld, as those of some test sets."""
+def _has_labels(builder: tfds.core.DatasetBuilder, split: str) -> bool:
+    """Returns whether a split exists and has labels. Some data sets withhold the test labels."""
     if split not in builder.info.splits:
         return False
-    with contextlib.suppress(tf.errors.OpError, StopIteration):  # what is wrong is found later
+    with contextlib.suppress(tf.errors.OpError, StopIteration):  # reading reports errors later
         first = next(iter(builder.as_dataset(split=split, shuffle_files=False).take(1)))
         return int(first["label"]) >= 0
     return True
 
 
-def _prepared(name, data_dir, download):
-    # Names with a namespace ("huggingface:…") would fetch and run somebody's code.
+def _prepared(name: str, data_dir: str | None, download: bool) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a data set, and prepares the data set if necessary."""
+    # Names with a namespace ("huggingface:…") would download and run code.
     if not re.fullmatch(r"\w+(/\w[\w.+-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?", name, re.ASCII):
         raise InputError(
-            f"--dataset={name} is not the name of a data set: give digits, folder:PATH, or a "
-            "name that tensorflow-datasets lists, such as cifar10 or cifar10:3.0.2."
+            f"--dataset={name} is not the name of a data set. Use digits, folder:PATH, npz:FILE or "
+            "a name that tensorflow-datasets lists, for example cifar10 or cifar10:3.0.2."
         )
     try:
         builder = _builder(name, data_dir)
@@ -121,15 +136,15 @@ def _prepared(name, data_dir, download):
     except Exception as error:  # tensorflow-datasets raises many kinds for damaged files
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"--dataset={name} is not a data set that can be used ({first}). Known are digits, "
-            "folder:PATH, and the names that tensorflow-datasets lists, such as cifar10."
+            f"--dataset={name} cannot be used ({first}). Use digits, folder:PATH, npz:FILE or a "
+            "name that tensorflow-datasets lists, for example cifar10."
         ) from None
     if builder.data_path.exists():
         return builder
     place = f"in {builder.data_path.parent.parent}"
     if not download:
         raise InputError(
-            f"--dataset={name} is not prepared {place}; give --download, or --data_dir with the "
+            f"--dataset={name} is not prepared {place}. Set --download, or set --data_dir to the "
             "folder that has it."
         )
     by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
@@ -137,8 +152,8 @@ def _prepared(name, data_dir, download):
         folder = builder.data_path.parent.parent / "downloads" / "manual"
         if not folder.exists() or not any(folder.iterdir()):
             raise InputError(
-                f"--dataset={name} is not prepared {place}, and its files can't be fetched by a "
-                f"program: put them into {folder}, then start again. {' '.join(by_hand.split())}"
+                f"--dataset={name} is not prepared {place}, and its files must be downloaded by "
+                f"hand. Put them into {folder} and start again. {' '.join(by_hand.split())}"
             )
     else:
         _check_reachable(builder, name, place)
@@ -147,20 +162,22 @@ def _prepared(name, data_dir, download):
     except Exception as error:  # tensorflow-datasets and its downloads raise many kinds
         reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"--dataset={name} is not prepared {place} and preparing it failed: {reason}"
+            f"--dataset={name} is not prepared {place}, and it cannot be prepared now: {reason}"
         ) from None
     return builder
 
 
-def _builder(name, data_dir):
-    """The builder of a data set: of tensorflow-datasets' own code, or else of a prepared folder.
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Finds the builder in the code of tensorflow-datasets, or else in a prepared folder.
 
-    As `tfds.builder`, but no prepared folder can name code, see `prepared`.
+    This function works like `tfds.builder`, but a prepared folder cannot make it import code; see
+    `prepared`.
     """
     parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
     short_name, config = parsed.name, wanted.get("config", "")
     root = data_dir or tfds.core.constants.DATA_DIR
-    unknown = code = None
+    code: Any = None
+    unknown: Exception | None = None
     try:
         code = tfds.builder_cls(short_name)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -173,9 +190,10 @@ def _builder(name, data_dir):
             builder = prepared.make_builder(folder, short_name, name)
             prepared.check_splits(builder, short_name)
             return builder
-    if code is None:
+    if unknown is not None:
         raise unknown
-    for place in ("*", "*/*"):  # code reads some of these; none may be a pipe, or endless
+    # The builder's code reads some of these files. None of them may be a pipe or endless.
+    for place in ("*", "*/*"):
         for file in ("dataset_info.json", "*.labels.txt"):
             for path in (epath.Path(root).expanduser() / short_name).glob(f"{place}/{file}"):
                 prepared.check_file(path)
@@ -184,8 +202,8 @@ def _builder(name, data_dir):
     return builder
 
 
-def _check_reachable(builder, name, place):
-    """Asks the data set's host once: tensorflow-datasets itself retries for minutes."""
+def _check_reachable(builder: tfds.core.DatasetBuilder, name: str, place: str) -> None:
+    """Sends one request to the data set's host, because tensorflow-datasets retries for minutes."""
     urls = [url for url in getattr(builder, "url_infos", {}) if url.startswith("http")]
     if not urls:
         return
@@ -193,58 +211,67 @@ def _check_reachable(builder, name, place):
         requests.head(urls[0], timeout=15, allow_redirects=True)
     except requests.exceptions.RequestException as error:
         raise InputError(
-            f"--dataset={name} is not prepared {place}, and its host can't be reached "
-            f"({type(error).__name__} for {urls[0]}); give --data_dir with a folder that has it, "
-            "or --dataset=digits, which needs no download."
+            f"--dataset={name} is not prepared {place}, and its host cannot be reached "
+            f"({type(error).__name__} for {urls[0]}). Set --data_dir to a folder that has it, or "
+            "use --dataset=digits, which needs no download."
         ) from None
 
 
-def _check_files(builder, split, skip):
-    """Raises InputError for a truncated file: now, not when the test images are read."""
+def _check_files(
+    name: str, builder: tfds.core.DatasetBuilder, split: str, skip: bool, streamed: bool
+) -> None:
+    """Raises InputError for a truncated file, or one that cannot be streamed, before training."""
     info = builder.info.splits[split]
     paths = [path for path in info.filepaths if path.suffix.startswith(_RECORDS)]
-    # Each record is framed by its length and two checksums.
+    # Each record has a length and two checksums of 16 bytes in all.
     expected = info.num_bytes + 16 * info.num_examples
     found = sum(path.stat().length for path in paths if path.exists())
     if paths and found < expected and not skip:
         raise InputError(
-            f"{builder.name} in {builder.data_path}: the files of its {split} split have "
-            f"{found:,} of {expected:,} bytes; prepare it anew, or use what is there: "
-            "--skip_bad_images."
+            f"{builder.name} in {builder.data_path}: the files of the {split} split must have "
+            f"{expected:,} bytes; they have {found:,}. Prepare the data set again, or set "
+            "--skip_bad_images to use what is there."
+        )
+    if streamed and len(paths) < len(info.filepaths):
+        raise InputError(
+            f"--storage=files supports only TFRecord files; --dataset={name} has another format. "
+            "Set --storage=memory."
         )
 
 
-def _read(builder, split, size, skip, fit):
-    """A whole split, in the fixed order of its files."""
+def _read(builder: tfds.core.DatasetBuilder, split: str, size: int, skip: bool, fit: str) -> Split:
+    """Reads a whole split into memory, in the fixed order of its files."""
     count = builder.info.splits[split].num_examples
-    dataset.check_memory(count, size, f"{builder.name}'s {split} split")
+    check_memory(count, size, f"{builder.name}'s {split} split")
     images = np.zeros((count, size, size, 3), np.uint8)
     labels = np.zeros(count, np.int32)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    # Images of one shape tensorflow-datasets decodes, quickly: they aren't photographs.
+    # Images of one shape are not photographs. tensorflow-datasets decodes them quickly.
     fixed = None not in builder.info.features["image"].shape
     raw = None if fixed else {"image": tfds.decode.SkipDecoding()}
     rows = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=raw)
 
-    def to_row(example):
+    def to_row(example: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = example["image"]
         image = three_channels(image) if fixed else decode_tensor(image)
         return resize(image, size, fit), tf.cast(example["label"], tf.int32)
 
     done, classes = 0, builder.info.features["label"].num_classes
     try:
-        for part, names in rows.map(to_row, tf.data.AUTOTUNE).batch(1024).as_numpy_iterator():
-            images[done : done + len(part)], labels[done : done + len(part)] = part, names
-            done += len(part)
+        for chunk, values in rows.map(to_row, tf.data.AUTOTUNE).batch(1024).as_numpy_iterator():
+            images[done : done + len(chunk)], labels[done : done + len(chunk)] = chunk, values
+            done += len(chunk)
     except (tf.errors.OpError, ValueError):
         done = -1
     if done == count and (labels >= 0).all() and (labels < classes).all():
-        return dataset.Split(images, labels)
+        return Split(images, labels)
     return _read_one_by_one(builder, split, size, skip, fit)
 
 
-def _read_one_by_one(builder, split, size, skip, fit):
-    """A split of which something can't be used: finds out what."""
+def _read_one_by_one(
+    builder: tfds.core.DatasetBuilder, split: str, size: int, skip: bool, fit: str
+) -> Split:
+    """Reads a split with bad examples one by one, to find them."""
     info, features = builder.info.splits[split], builder.info.features
     bad = BadImages(f"{builder.name} in {builder.data_path}, {split}", skip)
     images, labels = [], []
@@ -269,4 +296,4 @@ def _read_one_by_one(builder, split, size, skip, fit):
             except (tf.errors.OpError, ValueError) as error:
                 bad.add(name, error)
     bad.report(info.num_examples)
-    return dataset.Split(np.stack(images), np.array(labels, np.int32))
+    return Split(np.stack(images), np.array(labels, np.int32))

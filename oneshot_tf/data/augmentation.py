@@ -1,0 +1,67 @@
+"""Normalizes and augments batches of images."""
+
+import numpy as np
+import tensorflow as tf
+
+_AUGMENTATION_STREAM = 1  # folded into the seed, so that path dropout draws other numbers
+
+
+def normalize(
+    images: np.ndarray | tf.Tensor, mean: np.ndarray | tf.Tensor, std: np.ndarray | tf.Tensor
+) -> tf.Tensor:
+    """Computes (images / 255 - mean) / std.
+
+    Args:
+        images: uint8 `[B, H, W, 3]`.
+        mean: float32 `[3]`, of images in [0, 1].
+        std: float32 `[3]`, of images in [0, 1].
+
+    Returns:
+        float32 `[B, H, W, 3]`.
+    """
+    return (tf.cast(images, tf.float32) / 255.0 - mean) / std
+
+
+def augment(
+    images: np.ndarray | tf.Tensor,
+    first: int | tf.Tensor,
+    batch_size: int,
+    *,
+    flip: bool,
+    seed: int | tf.Tensor,
+    step: int | tf.Tensor,
+) -> tf.Tensor:
+    """Shifts each image by up to an eighth of its size, padding with zeros, and mirrors half.
+
+    The draws are for the whole global batch and depend only on (seed, step). The result does not
+    depend on how the batch is distributed over devices.
+
+    Args:
+        images: uint8 `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
+        first: first row, int or int32 `[]`.
+        batch_size: size of the global batch.
+        flip: whether to mirror images.
+        seed: random seed.
+        step: training step.
+
+    Returns:
+        uint8 `[b, H, W, 3]`.
+    """
+    count, height, width = images.shape[:3]
+    pad = max(1, height // 8)
+    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)])
+    key = tf.random.experimental.stateless_fold_in(key, _AUGMENTATION_STREAM)
+    draws = tf.random.stateless_uniform(
+        [batch_size, 3], seed=key, minval=0, maxval=2 * (2 * pad + 1), dtype=tf.int32
+    )
+    draws = tf.slice(draws, [first, 0], [count, 3])
+    shifts = draws % (2 * pad + 1)
+    rows = shifts[:, :1] + tf.range(height)
+    columns = tf.broadcast_to(tf.range(width), [count, width])
+    if flip:
+        mirrored = draws[:, 2:] > 2 * pad
+        columns = tf.where(mirrored, width - 1 - columns, columns)
+    columns = shifts[:, 1:2] + columns
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    padded = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(padded, columns, axis=2, batch_dims=1)
