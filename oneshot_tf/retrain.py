@@ -229,7 +229,7 @@ class _Jobs:
         net, seed = self._net(architecture, repeat)
         fit_standalone(
             net, self.training, self.num_steps, self.train_settings, seed,
-            self._folder(index, repeat), self.device, self._owner(index, repeat),
+            self._folder(index, repeat), device=self.device, owner=self._owner(index, repeat),
         )  # fmt: skip
         gc.collect()
 

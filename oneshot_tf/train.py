@@ -165,7 +165,7 @@ def _train(directory: RunDirectory, dataset: Dataset, groups: dict[str, Any]) ->
         )  # fmt: skip
     last = fit_supernet(
         supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
-        directory.path, device, track, _run_id(directory),
+        directory.path, device=device, track=track, owner=_run_id(directory),
     )  # fmt: skip
     print(
         f"Trained for {last['step']:,} steps. Next: "

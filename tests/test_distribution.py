@@ -15,7 +15,7 @@ import pytest
 from conftest import free_addresses, tf_config
 
 import oneshot_tf as ost
-from oneshot_tf.devices.accelerators import distribution
+from oneshot_tf.devices import distribution
 from oneshot_tf.devices.distribution import make_strategy
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -40,7 +40,7 @@ def make(seed=3, cells=3):
 def fit(net, digits, directory, settings=SETTINGS, sampler=None, steps=STEPS, **device):
     sampler = sampler or ost.PathDropout(net.space, 0.3, "constant")
     device = DeviceSettings(**{"log_steps": 5, "checkpoint_steps": 4, **device})
-    return ost.fit_supernet(net, digits, sampler, steps, settings, 5, directory, device)
+    return ost.fit_supernet(net, digits, sampler, steps, settings, 5, directory, device=device)
 
 
 def test_it_stops_at_the_step_and_says_where_it_begins(digits, tmp_path):
@@ -184,7 +184,7 @@ def test_what_the_last_update_made_is_looked_at(digits, tmp_path, directory):
     sampler = ost.PathDropout(net.space, 0.1, "constant")
     device = DeviceSettings(log_steps=1)
     with pytest.raises(ost.InputError, match=r"^The loss is inf after step \d+\."):
-        ost.fit_supernet(net, digits, sampler, 9, settings, 0, folder, device)
+        ost.fit_supernet(net, digits, sampler, 9, settings, 0, folder, device=device)
     if directory:
         assert check_saved(tmp_path) == []
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()

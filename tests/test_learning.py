@@ -29,7 +29,9 @@ def train(
         batch_size=32, ghost_batch_size=8, device_batch_size=device_batch_size, **settings
     )
     sampler = ost.PathDropout(space, 0.3, "constant")
-    last = ost.fit_supernet(supernet, digits, sampler, num_steps, settings, 5, directory, device)
+    last = ost.fit_supernet(
+        supernet, digits, sampler, num_steps, settings, 5, directory, device=device
+    )
     return supernet, last
 
 

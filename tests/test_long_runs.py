@@ -58,7 +58,7 @@ Loop._step = step
 with tempfile.TemporaryDirectory() as folder:
     device = DeviceSettings(log_steps=10, checkpoint_steps=100)
     sampler = ost.PathDropout(space, 0.5, "constant")  # one graph
-    ost.fit_supernet(net, digits, sampler, 500, settings, 0, folder, device)
+    ost.fit_supernet(net, digits, sampler, 500, settings, 0, folder, device=device)
 evaluator = ost.CandidateEvaluator(net, digits.validation, digits.normalize)
 architectures = ost.RandomSearch(space, seed=0).propose(2000)
 for start in range(0, 2000, 50):

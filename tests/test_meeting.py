@@ -14,7 +14,7 @@ import pytest
 from conftest import free_addresses, tf_config
 
 import oneshot_tf as ost
-from oneshot_tf.devices.accelerators import cluster
+from oneshot_tf.devices import cluster
 from oneshot_tf.devices.cluster import Cluster
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -261,7 +261,7 @@ def test_training_from_files_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
         net = ost.Supernet(space, ost.Stack(1, 2, stem_stride=4), num_classes=2)
         ost.fit_supernet(
             net, dataset, ost.PathDropout(space, 0.2, num_steps=4), 4, settings, 0, place,
-            DeviceSettings(checkpoint_steps=2),
+            device=DeviceSettings(checkpoint_steps=2),
         )  # fmt: skip
         return [np.array(v) for v in net.variables]
 

@@ -94,11 +94,11 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     """Also with KerasTuner's own file cut off, and with more trials afterwards."""
     original, calls = one_trial.fit_supernet, []
 
-    def killed(*arguments):
+    def killed(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(*arguments)
+        return original(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(one_trial, "fit_supernet", killed)
@@ -107,7 +107,12 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     oracle = tmp_path / "run" / "keras_tuner" / "oracle.json"
     oracle.write_text(oracle.read_text()[:50] if oracle.exists() else "{")
     calls.clear()
-    monkeypatch.setattr(one_trial, "fit_supernet", lambda *a: calls.append(1) or original(*a))
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(one_trial, "fit_supernet", counted)
     run(tmp_path / "run")
     assert trials(tmp_path / "run") == trials(whole) and len(calls) == 2  # the first one was done
     run(tmp_path / "run", tune={"max_trials": 4})

@@ -16,6 +16,7 @@ def load_data(
     data_dir: str = "",
     image_size: int = 0,
     num_validation: int = 0,
+    *,
     download: bool = True,
     skip_bad_images: bool = False,
     storage: str = "memory",

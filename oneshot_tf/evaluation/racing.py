@@ -55,6 +55,7 @@ class Race:
         architectures,
         keep,
         confidence,
+        *,
         writes=True,
         together=None,
         run_id=None,

@@ -37,6 +37,7 @@ def fit_supernet(
     settings: TrainSettings | None = None,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
+    *,
     device: DeviceSettings | None = None,
     track: Track | None = None,
     owner: str | None = None,
@@ -72,7 +73,7 @@ def fit_supernet(
             f"{type(sampler).__name__}. Derive your own class from oneshot_tf.Sampler."
         )
     settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
-    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track)
+    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track=track)
     return loop.run(device or DeviceSettings(), "one-shot training", owner)
 
 
@@ -83,6 +84,7 @@ def fit_standalone(
     settings: TrainSettings | None = None,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
+    *,
     device: DeviceSettings | None = None,
     owner: str | None = None,
 ) -> dict[str, Any]:
@@ -124,6 +126,7 @@ class Loop:
         settings: TrainSettings,
         seed: int,
         directory: str | os.PathLike | None,
+        *,
         track: Track | None = None,
     ):
         if num_steps < 1:

@@ -76,9 +76,9 @@ def race(job: SearchJob) -> None:
         architectures,
         job.settings.finalists,
         job.settings.race_confidence,
-        is_chief(),
-        job.together,
-        job.directory.run_id(),
+        writes=is_chief(),
+        together=job.together,
+        run_id=job.directory.run_id(),
     )
     _run(race)
     scored = job.described(

@@ -7,11 +7,11 @@ from oneshot_tf.settings.groups import (
     LocationSettings,
     ModelSettings,
     OneShotSettings,
-    RetrainSettings,
     RunSettings,
     StrategySettings,
     TrainSettings,
 )
+from oneshot_tf.settings.retrain import RetrainSettings
 from oneshot_tf.settings.setting import Settings, setting
 
 __all__ = [

@@ -173,15 +173,15 @@ class Trials:
         share = values.get("tuner/epochs", LONGEST) / LONGEST
         steps = max(1, round(one_shot.train_steps * share))
         rest = (model.stack(), self.dataset.num_classes, one_shot.seed, self.device.dtype)
-        training = (steps, train, one_shot.seed, folder, self.device)
+        training = (steps, train, one_shot.seed, folder)
         if self.tune.objective == "stand_alone":
             net = Standalone(self.space, self.architecture, *rest)
-            fit_standalone(net, self.dataset, *training)
+            fit_standalone(net, self.dataset, *training, device=self.device)
             split = self.dataset.validation
             return {"score": evaluate_standalone(net, split, self.dataset.normalize).accuracy}
         supernet = Supernet(self.space, *rest)
         sampler = STRATEGIES[strategy.strategy].make(self.space, strategy, steps)
-        fit_supernet(supernet, self.dataset, sampler, *training)
+        fit_supernet(supernet, self.dataset, sampler, *training, device=self.device)
         return self._score_candidates(supernet, train.ghost_batch_size, one_shot.seed)
 
     def _score_candidates(
