@@ -105,7 +105,7 @@ def _in_eight_bits(values: np.ndarray, most: int) -> np.ndarray:
 def decode_tensor(encoded: tf.Tensor, case: tf.Tensor | None = None) -> tf.Tensor:
     """Decodes an image to the same pixels as `decode`, in a TensorFlow input pipeline.
 
-    Most files need only a TensorFlow kernel, which avoids the copies that a call of Python needs.
+    Most files need only a TensorFlow kernel. Calling Python for them would copy the pixels.
 
     Args:
         encoded: string `[]`.

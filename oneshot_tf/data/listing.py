@@ -146,45 +146,45 @@ def _by_role(root: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[str]]:
     return parts, others
 
 
-def list_classes(path: str | os.PathLike, passed: PassedOver) -> Listing:
+def list_classes(root: str | os.PathLike, passed: PassedOver) -> Listing:
     """Lists a folder of class folders.
 
     Images in folders inside a class folder belong to its class. Links are followed, and each
     folder is read once per class.
 
     Args:
-        path: the folder.
+        root: the folder.
         passed: counts the ignored files.
 
     Raises:
         InputError: If there are fewer than two classes, a class has no images, or the name of a
             class is not UTF-8.
     """
-    root = pathlib.Path(path)
-    names = _folders(root)
+    folder = pathlib.Path(root)
+    names = _folders(folder)
     for name in names:
-        _check_utf8(root, name)
-    outside = _count_outside(root, passed)
+        _check_utf8(folder, name)
+    outside = _count_outside(folder, passed)
     if len(names) < 2:
         has = f"only the class folder {printable(names[0])}" if names else "no class folder"
         raise InputError(
-            f"{printable(root)} must have a folder of images for each class, at least two; it "
+            f"{printable(folder)} must have a folder of images for each class, at least two; it "
             f"has {has}, and {outside:,} image(s) outside of class folders. Sort the images "
             "into class folders."
         )
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found, nested = _walk(root / name, _identities(root), passed, deep=True)
+        found, nested = _walk(folder / name, _identities(folder), passed, deep=True)
         if not found:
             raise InputError(
-                f"The class folder {printable(root / name)} has no images "
+                f"The class folder {printable(folder / name)} has no images "
                 f"({', '.join(sorted(SUFFIXES))}). Add images or remove the folder."
             )
         passed.nested += nested
         files += found
         labels += [label] * len(found)
-    return Listing(root, files, np.array(labels, np.int32), tuple(names))
+    return Listing(folder, files, np.array(labels, np.int32), tuple(names))
 
 
 def _check_utf8(root: pathlib.Path, name: str) -> None:
