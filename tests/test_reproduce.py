@@ -87,7 +87,7 @@ def test_figure_7(tmp_path):
     assert "[2/2] python -m oneshot_tf.analyze" in out
     assert (tmp_path / "run" / "one_shot" / "report" / "tracked.svg").exists()
     out = run(tmp_path, "--experiment=figure7", "--train_steps=5", code=1)
-    assert "Step 1 of 2 (train) ended with code 1" in out and "--train_steps=4, now" in out
+    assert "Step 1 of 2 (train) ended with code 1" in out and "--train_steps=4; now" in out
 
 
 @pytest.mark.slow
