@@ -31,7 +31,7 @@ class AnalyzeSettings(Settings):
     top: int = setting(0, "k of precision at k; 0: a quarter of the nets.", least=0)
 
 
-def main(run, analyze) -> None:
+def main(run: settings.RunSettings, analyze: AnalyzeSettings) -> None:
     """Reports; each argument is the object of `settings` of that kind."""
     directory = RunDirectory(run.run_dir)
     others = [RunDirectory(path) for path in analyze.compare.split(",") if path]

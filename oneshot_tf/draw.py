@@ -17,7 +17,7 @@ class DrawSettings(Settings):
     file: str = setting("cell.svg", "The SVG to write.")
 
 
-def main(draw) -> None:
+def main(draw: DrawSettings) -> None:
     """Draws; `draw` is `DrawSettings`."""
     architecture = Architecture.from_text(draw.architecture)
     # All On too has a drawing, though it isn't a member of the space.

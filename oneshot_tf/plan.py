@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import math
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,17 @@ from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.settings import Settings, command_line, setting
+from oneshot_tf.settings import (
+    DataSettings,
+    DeviceSettings,
+    ModelSettings,
+    OneShotSettings,
+    Settings,
+    StrategySettings,
+    TrainSettings,
+    command_line,
+    setting,
+)
 from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, plain
 
@@ -74,7 +85,15 @@ class PlanSettings(Settings):
     )
 
 
-def main(plan, data, model, train, one_shot, strategy, device) -> None:
+def main(
+    plan: PlanSettings,
+    data: DataSettings,
+    model: ModelSettings,
+    train: TrainSettings,
+    one_shot: OneShotSettings,
+    strategy: StrategySettings,
+    device: DeviceSettings,
+) -> None:
     """Plans; each argument is the object of `settings` of that kind."""
     train, one_shot = with_sizes(train, one_shot)
     classes = plan.num_classes or _CLASSES.get(data.dataset, 0)
@@ -96,7 +115,7 @@ def main(plan, data, model, train, one_shot, strategy, device) -> None:
     _print_table([row for target in targets for row in _plan(target, train, graphs)])
 
 
-def _target(text):
+def _target(text: str):
     """Name, kind of chip, number of devices."""
     if text == "cpu":
         return text, None, 1
@@ -115,7 +134,7 @@ def _target(text):
     )
 
 
-def _share(target, train) -> int:
+def _share(target: tuple[str, str | None, int], train: TrainSettings) -> int:
     """Images of a device in a step."""
     name, _, devices = target
     if train.batch_size % (devices * train.ghost_batch_size):
@@ -127,7 +146,7 @@ def _share(target, train) -> int:
     return train.batch_size // devices
 
 
-def _plan(target, train, graphs):
+def _plan(target: tuple[str, str | None, int], train: TrainSettings, graphs: Any):
     """Compiles a step, with fewer images at once as long as it doesn't fit, and an evaluation."""
     name, kind, devices = target
     share = _share(target, train)
@@ -152,22 +171,31 @@ def _plan(target, train, graphs):
 class _Graphs:
     """What is compiled, as serialized modules, each made once for all machines of a kind."""
 
-    def __init__(self, model, train, one_shot, strategy, device, classes, size):
+    def __init__(
+        self,
+        model: ModelSettings,
+        train: TrainSettings,
+        one_shot: OneShotSettings,
+        strategy: StrategySettings,
+        device: DeviceSettings,
+        classes: int,
+        size: int,
+    ):
         self.train, self.size = train, size
         make = STRATEGIES[strategy.strategy].make
         self.sampler = make(model.space(), strategy, one_shot.train_steps)
-        self.made = {}
+        self.made: dict[Any, Any] = {}
         self.net = Supernet(model.space(), model.stack(), classes, dtype=device.dtype)
 
-    def step(self, turn, accelerators) -> bytes:
+    def step(self, turn: int, accelerators: Any) -> bytes:
         """The training step of one device, of one turn."""
         return self._once(_training_module, turn, accelerators, self.sampler)
 
-    def evaluation(self, images, accelerators) -> bytes:
+    def evaluation(self, images: Any, accelerators: Any) -> bytes:
         """The evaluation of one architecture."""
         return self._once(_evaluation_module, images, accelerators)
 
-    def _once(self, make, images, accelerators, *rest):
+    def _once(self, make: Any, images: Any, accelerators: Any, *rest: Any):
         key = (make, images, *accelerators)
         if key not in self.made:
             with assumed(accelerators):
@@ -175,13 +203,15 @@ class _Graphs:
         return self.made[key]
 
 
-def _training_module(net, train, turn, size, sampler) -> bytes:
+def _training_module(
+    net: Supernet, train: TrainSettings, turn: int, size: int, sampler: Any
+) -> bytes:
     """The step of one device for one turn: masks, augmentation, gradients, L2, the update."""
     train = dataclasses.replace(train, batch_size=turn, device_batch_size=turn)
     optimizer = NesterovSGD(train.learning_rate, momentum=train.momentum, nesterov=True)
     optimizer.build(net.trainable_variables)
 
-    def prepare(images, first, batch_size, step):
+    def prepare(images: Any, first: Any, batch_size: int, step: Any):
         if train.augmentation in ("crop", "crop_flip"):
             flip = train.augmentation == "crop_flip"
             images = augment(images, first, batch_size, flip=flip, seed=0, step=step)
@@ -195,7 +225,7 @@ def _training_module(net, train, turn, size, sampler) -> bytes:
     )  # fmt: skip
 
 
-def _evaluation_module(net, train, images, size) -> bytes:
+def _evaluation_module(net: Supernet, train: TrainSettings, images: Any, size: int) -> bytes:
     """One architecture on `images` images."""
     ghosts = images // train.ghost_batch_size
     return _module(
@@ -204,7 +234,7 @@ def _evaluation_module(net, train, images, size) -> bytes:
     )  # fmt: skip
 
 
-def _module(function, *arguments) -> bytes:
+def _module(function: Any, *arguments: Any) -> bytes:
     compiled = tf.function(function, jit_compile=True, autograph=False)
     try:
         return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
@@ -223,11 +253,11 @@ class _Row:
         turns: how often a step does it.
     """
 
-    def __init__(self, name, kind, what, images, turns):
+    def __init__(self, name: str, kind: str | None, what: str, images: Any, turns: int):
         self.name, self.what, self.images, self.turns = name, what, images, turns
-        self.chip = CHIPS.get(kind)
+        self.chip = None if kind is None else CHIPS[kind]
 
-    def measure(self, answer):
+    def measure(self, answer: Any):
         """Takes what the compiler says."""
         self.answer, self.error = answer, answer.get("error")
         memory = answer.get("hbm_bytes")
@@ -239,7 +269,7 @@ class _Row:
     @property
     def floor(self) -> float | None:
         """Seconds that a step takes at least; XLA's counts for a CPU bound nothing elsewhere."""
-        if self.error or self.answer["memory_bytes"] is None:
+        if self.error or self.chip is None or self.answer["memory_bytes"] is None:
             return None
         arithmetic = self.answer["flops"] / self.chip.flops
         traffic = self.answer["memory_bytes"] / self.chip.bandwidth
@@ -273,7 +303,7 @@ class _Row:
             )
 
 
-def _print_table(rows):
+def _print_table(rows: Any):
     print(
         "topology      graph          images  MiB a device  GFLOP  GB of main memory  "
         "at least ms a step",

@@ -5,6 +5,7 @@ Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg ...
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -35,7 +36,7 @@ class PredictSettings(Settings):
     )
 
 
-def main(predict, images) -> None:
+def main(predict: PredictSettings, images: list[str]) -> None:
     """Prints a line an image, as each one is read; what can't be read goes to stderr.
 
     Raises:
@@ -61,7 +62,7 @@ def main(predict, images) -> None:
         )
 
 
-def _print(image, classes, as_json):
+def _print(image: str, classes: list[tuple[str, float]], as_json: bool):
     if as_json:
         answer = [{"name": name, "probability": probability} for name, probability in classes]
         print(json.dumps({"image": image, "classes": answer}), flush=True)
@@ -70,7 +71,7 @@ def _print(image, classes, as_json):
         print(printable(f"{image}: {words}"), flush=True)
 
 
-def _classifier(predict):
+def _classifier(predict: PredictSettings):
     """A function that gives names and probabilities, the likeliest first, of an image's pixels."""
     folder = user_path(predict.saved_model)
     if not (folder / "saved_model.pb").is_file():
@@ -82,7 +83,7 @@ def _classifier(predict):
     check_form(folder / "architecture.json", description, _FORM)
     names, serve = description["class_names"], _load(folder)
 
-    def classify(image, pixels):
+    def classify(image: str, pixels: np.ndarray):
         try:
             probabilities = serve(images=tf.constant(pixels[np.newaxis]))["probabilities"].numpy()
         except (tf.errors.OpError, KeyError, TypeError) as error:
@@ -98,7 +99,7 @@ def _classifier(predict):
     return classify
 
 
-def _load(folder):
+def _load(folder: pathlib.Path):
     check_graph(folder)  # before anything of it runs
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]

@@ -10,6 +10,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from oneshot_tf import settings
 from oneshot_tf.settings import Settings, command_line, setting
@@ -52,7 +54,12 @@ class ReproduceSettings(Settings):
     )
 
 
-def main(run, reproduce, location, devices) -> None:
+def main(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+) -> None:
     """Reproduces; each argument is the object of `settings` of that kind."""
     todo = commands(pathlib.Path(run.run_dir), reproduce, location, devices)
     for pattern in ("one_shot", "rate_*"):
@@ -71,7 +78,7 @@ def main(run, reproduce, location, devices) -> None:
             )
 
 
-def _run(command) -> int:
+def _run(command: list[str]) -> int:
     """Runs a program to its end, or to ours."""
     child = subprocess.Popen(command)
     try:
@@ -83,7 +90,12 @@ def _run(command) -> int:
         raise
 
 
-def commands(run_dir, reproduce, location, devices) -> list[list[str]]:
+def commands(
+    run_dir: pathlib.Path,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+) -> list[list[str]]:
     """Programs with their flags, in order.
 
     Args:
@@ -108,8 +120,14 @@ def commands(run_dir, reproduce, location, devices) -> list[list[str]]:
     return [*made, ["analyze", f"--run_dir={run}"]]
 
 
-def _figure4(run_dir, reproduce, location, devices):
+def _figure4(
+    run_dir: pathlib.Path,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+):
     """A one-shot model for each rate; the first one chooses what is trained alone."""
+    runs: list[Any]
     made, runs = [], []
     for rate in _numbers("rates", reproduce.rates, float):
         run = run_dir / f"rate_{rate:g}"
@@ -126,7 +144,12 @@ def _figure4(run_dir, reproduce, location, devices):
     return [*made, ["analyze", f"--run_dir={runs[0]}", f"--compare={others}"]]
 
 
-def _table(run, reproduce, location, devices):
+def _table(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+):
     """A selection of nets for each F and row."""
     rows = reproduce.rows.split(",")
     if unknown := set(rows) - set(_SELECTIONS):
@@ -142,14 +165,14 @@ def _table(run, reproduce, location, devices):
     ]  # fmt: skip
 
 
-def _numbers(name, text, kind):
+def _numbers(name: str, text: str, kind: Callable[[str], Any]):
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--{name}={text}; needed are numbers separated by commas.") from None
 
 
-def _common(location, devices):
+def _common(location: settings.LocationSettings, devices: settings.DistributionSettings):
     # What the flag files say counts, unless something else was asked for.
     flags = [] if devices.distribution == "auto" else [f"--distribution={devices.distribution}"]
     flags += [f"--threads={devices.threads}"] if devices.threads else []
@@ -157,23 +180,44 @@ def _common(location, devices):
     return [*flags, "--download" if location.download else "--nodownload"]
 
 
-def _train(run, reproduce, location, devices):
+def _train(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+):
     steps = [f"--train_steps={reproduce.train_steps}"] if reproduce.train_steps else []
     flags = ["train", f"--flagfile={reproduce.train_flags}", f"--run_dir={run}"]
     return [*flags, *_common(location, devices), *steps]
 
 
-def _search(run, reproduce, location, devices):
+def _search(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+):
     flags = ["search", f"--run_dir={run}", f"--num_candidates={reproduce.num_candidates}"]
     return [*flags, *_common(location, devices)]
 
 
-def _stratified(run, reproduce, location, devices):
+def _stratified(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+):
     more = ("--select=stratified", f"--count={reproduce.count}", "--evaluate_on=validation")
     return _retrain(run, reproduce, location, devices, *more)
 
 
-def _retrain(run, reproduce, location, devices, *more):
+def _retrain(
+    run: Any,
+    reproduce: ReproduceSettings,
+    location: settings.LocationSettings,
+    devices: settings.DistributionSettings,
+    *more: str,
+):
     flags = ["retrain", f"--flagfile={reproduce.retrain_flags}", f"--run_dir={run}"]
     epochs = [f"--epochs={reproduce.epochs}"] if reproduce.epochs else []
     common = _common(location, devices)

@@ -19,7 +19,7 @@ import numpy as np
 from oneshot_tf import settings
 from oneshot_tf.cost import counts
 from oneshot_tf.data.dataset import Dataset
-from oneshot_tf.data.inventory import format_short, warnings
+from oneshot_tf.data.inventory import format_short, inventory_of, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.shared_weights import evaluate_standalone
@@ -119,7 +119,7 @@ def _made_with(
 
 
 def _print_inventory(dataset: Dataset) -> None:
-    inventory = dataset.inventory(decode_test=False)
+    inventory = inventory_of(dataset, decode_test=False)
     print(format_short(inventory), flush=True)
     for warning in warnings(inventory):
         print(f"Warning: {warning}", flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from oneshot_tf import settings
 from oneshot_tf.data.dataset import Dataset
-from oneshot_tf.data.inventory import format_table, warnings
+from oneshot_tf.data.inventory import format_table, inventory_of, warnings
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.devices.distribution import (
     check_alike,
@@ -130,7 +130,7 @@ def _run_id(directory: RunDirectory) -> str | None:
 
 def _begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> None:
     """Begins the run, or makes sure that it resumes with the same data."""
-    inventory = dataset.inventory()  # before anything is written: test images may be damaged
+    inventory = inventory_of(dataset)  # before anything is written: test images may be damaged
     facts = facts_of(dataset)
     check_alike("images (--data_dir)", facts)
     if not is_chief():

@@ -25,7 +25,16 @@ ALLOWED = {
     "nn": {"cost", "devices", "space", "system"},
     "strategies": {"settings", "space", "system"},
     "learning": {"devices", "settings", "strategies.protocols", "system"},
-    "evaluation": {"cost", "devices", "learning.losses", "nn", "strategies", "system"},
+    "evaluation": {
+        "cost",
+        "data",
+        "devices",
+        "learning.losses",
+        "nn",
+        "space",
+        "strategies",
+        "system",
+    },  # fmt: skip
     "runs": {
         "cost",
         "data",

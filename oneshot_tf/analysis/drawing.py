@@ -1,5 +1,6 @@
 """A cell as a drawing: what each block reads, its operations, their sum."""
 
+from typing import Any
 from xml.sax.saxutils import escape
 
 from oneshot_tf.space.architecture import Architecture
@@ -28,13 +29,13 @@ def draw_cell(architecture: Architecture) -> str:
     names = ["prev2", "prev1", *(f"block{b}" for b in range(len(blocks)))]
     lanes = {name: 20 + lane * i for i, name in enumerate(names)}
     colours = dict(zip(names, _SOURCES))
-    places = {}
+    places: dict[str, tuple[float, float]] = {}
     for i, name in enumerate(names[:2]):
         x = left + column * (i + 0.5) + (most - 2) * column / 2
         places[name] = (x, 20 + _BOX_HEIGHT)
         shapes.append(_box(x, 20, name, colours[name]))
 
-    def read(readers, top):
+    def read(readers: Any, top: Any):
         """Lines from the tensors read to the left side of a box."""
         for i, name in enumerate(readers):
             y = top + _BOX_HEIGHT * (i + 1) / (len(readers) + 1)
@@ -68,7 +69,7 @@ def draw_cell(architecture: Architecture) -> str:
     )
 
 
-def _box(x, y, text, colour):
+def _box(x: float, y: float, text: str, colour: str):
     return (
         f'<rect x="{x - _BOX_WIDTH / 2:.0f}" y="{y:.0f}" width="{_BOX_WIDTH}" '
         f'height="{_BOX_HEIGHT}" rx="5" fill="{colour}" stroke="black"/>'
@@ -77,18 +78,18 @@ def _box(x, y, text, colour):
     )
 
 
-def _circle(x, y, text, colour):
+def _circle(x: float, y: float, text: str, colour: str):
     return (
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="11" fill="{colour}" stroke="black"/>'
         f'<text x="{x:.0f}" y="{y + 5:.0f}" font-size="15" text-anchor="middle">{text}</text>'
     )
 
 
-def _line(x1, y1, x2, y2):
+def _line(x1: float, y1: float, x2: float, y2: float):
     return f'<path d="M{x1:.0f} {y1:.0f} L{x2:.0f} {y2:.0f}" stroke="black" fill="none"/>'
 
 
-def _detour(x1, y1, turn, lane, x2, y2, colour):
+def _detour(x1: float, y1: float, turn: Any, lane: Any, x2: float, y2: float, colour: str):
     """Down, over to a lane of its own, down, and in from the left."""
     path = f"M{x1:.0f} {y1:.0f} V{turn:.0f} H{lane:.0f} V{y2:.1f} H{x2 - 6:.0f}"
     return (

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import measured
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, read_results
 from oneshot_tf.runs.selection import Strata
 from oneshot_tf.space.architecture import Architecture
@@ -65,7 +69,7 @@ class Protocol:
         )
 
 
-def how_to_make(path) -> str:
+def how_to_make(path: str | os.PathLike) -> str:
     """The command that trains nets for a ranking; it reads no test images.
 
     Args:
@@ -75,7 +79,9 @@ def how_to_make(path) -> str:
     return command("retrain", f"--run_dir={path}", *flags, "--name=ranking")
 
 
-def collect(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
+def collect(
+    directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
+) -> dict[Protocol, list[Net]]:
     """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
 
     Left out are nets, too, whose candidate accuracy can't be compared: see `left_out`.
@@ -91,7 +97,9 @@ def collect(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
     return comparable(directory, only, candidates)[0]
 
 
-def left_out(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
+def left_out(
+    directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
+) -> dict[Protocol, list[Net]]:
     """The nets that `collect` leaves out.
 
     Their candidate accuracies were measured on fewer images than others, as in a race, or
@@ -100,7 +108,9 @@ def left_out(directory, only=(), candidates=None) -> dict[Protocol, list[Net]]:
     return comparable(directory, only, candidates)[1]
 
 
-def comparable(directory, only=(), candidates=None) -> tuple[dict, dict]:
+def comparable(
+    directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
+) -> tuple[dict, dict]:
     """What `collect` and `left_out` give, of one reading of the files. Arguments as theirs."""
     results = read_results(directory)
     missing = set(only) - {result["name"] for result in results}
@@ -111,7 +121,7 @@ def comparable(directory, only=(), candidates=None) -> tuple[dict, dict]:
         )
     if candidates is None:
         candidates = CandidateFile(directory).read()
-    by_protocol = {}
+    by_protocol: dict[Any, Any] = {}
     for result in results:
         if not only or result["name"] in only:
             by_protocol.setdefault(_protocol(result), []).append(result)
@@ -133,12 +143,12 @@ def comparable(directory, only=(), candidates=None) -> tuple[dict, dict]:
     return _by_size(compared), _by_size(rest)
 
 
-def _by_size(found):
+def _by_size(found: Any):
     ordered = sorted(found, key=lambda protocol: -len(found[protocol]))
     return {protocol: found[protocol] for protocol in ordered if found[protocol]}
 
 
-def _protocol(result) -> Protocol:
+def _protocol(result: dict[str, Any]) -> Protocol:
     settings, device = result["retrain"], result.get("device")
     mixed = isinstance(device, dict) and device.get("mixed_precision") is True
     precision = f"{'bfloat16' if mixed else 'float32'}, judged in {judged_in(result)}"
@@ -148,7 +158,7 @@ def _protocol(result) -> Protocol:
     )  # fmt: skip
 
 
-def _training(result) -> str:
+def _training(result: dict[str, Any]) -> str:
     """The settings of a training that change what comes of it."""
     settings = result.get("train")
     settings = settings if isinstance(settings, dict) else {}
@@ -156,8 +166,10 @@ def _training(result) -> str:
     return json.dumps({k: v for k, v in sorted(settings.items()) if k not in free})
 
 
-def _nets(results, known, space):
+def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
     """The nets of results, by candidates where these are `known`; texts that chance chose."""
+    nets: dict[Any, Any]
+    all_runs: dict[Any, Any]
     all_on, nets, all_runs, drawn = space.all_on(), {}, {}, set()
     for result in results:
         settings = result["retrain"]
@@ -188,7 +200,7 @@ def _nets(results, known, space):
     return list(nets.values()), drawn
 
 
-def _strata(results, candidates) -> Strata | None:
+def _strata(results: Iterable[dict[str, Any]], candidates: Any) -> Strata | None:
     """The finest strata by which nets were drawn; None where these aren't known."""
     found = []
     for result in results:
@@ -202,7 +214,7 @@ def _strata(results, candidates) -> Strata | None:
     return max(found, key=lambda strata: len(strata.candidates), default=None)
 
 
-def weighted(nets, drawn, strata) -> list[Net]:
+def weighted(nets: Sequence[Any], drawn: Any, strata: Any) -> list[Net]:
     """The nets, those that chance chose with bucket and weight.
 
     A weight is its bucket's share of all candidates over the number of its nets. Random nets
@@ -213,6 +225,7 @@ def weighted(nets, drawn, strata) -> list[Net]:
         drawn: texts of those that chance chose, among all or within buckets.
         strata: the buckets; None where they aren't known.
     """
+    nets = list(nets)
     chosen = [n for n in nets if n.architecture in drawn and n.candidate_accuracy is not None]
     stratified = any("stratified" in n.selections for n in chosen)
     if not chosen or (stratified and strata is None):
@@ -223,9 +236,9 @@ def weighted(nets, drawn, strata) -> list[Net]:
         buckets = strata.buckets([n.candidate_accuracy for n in chosen]).tolist()
         shares = np.array(strata.candidates, float)
     weights = shares[buckets] / np.bincount(buckets, minlength=len(shares))[buckets]
-    weights = dict(zip((n.architecture for n in chosen), zip(buckets, weights / weights.sum())))
+    by_net = dict(zip((n.architecture for n in chosen), zip(buckets, weights / weights.sum())))
     nothing = (None, None)
     return [
         dataclasses.replace(n, bucket=b, weight=w)
-        for n, (b, w) in ((n, weights.get(n.architecture, nothing)) for n in nets)
+        for n, (b, w) in ((n, by_net.get(n.architecture, nothing)) for n in nets)
     ]

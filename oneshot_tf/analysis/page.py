@@ -1,7 +1,11 @@
 """One HTML page that opens offline and on a phone, its plots and tables as files beside it."""
 
+import functools
 import html
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from oneshot_tf.system.files import make_folder, write_atomically
 from oneshot_tf.system.printable import csv_text, printable
@@ -16,7 +20,7 @@ th:first-child, td:first-child { text-align: left } code { overflow-wrap: anywhe
 """
 
 
-def _escaped(text) -> str:
+def _escaped(text: str) -> str:
     return html.escape(printable(text))
 
 
@@ -51,7 +55,7 @@ class Page:
         self._files[f"{name}.svg"] = svg
         self._body.append(f"<figure>{svg}<figcaption>{_escaped(caption)}</figcaption></figure>")
 
-    def table(self, name: str, titles, rows, caption: str) -> None:
+    def table(self, name: str, titles: Sequence[str], rows: Any, caption: str) -> None:
         """Rows of texts, also as name.csv."""
         self._files[f"{name}.csv"] = csv_text([titles, *rows])
         head = "".join(f"<th>{_escaped(title)}</th>" for title in titles)
@@ -63,7 +67,7 @@ class Page:
             f"<p>{_escaped(caption)}</p>"
         )
 
-    def write(self, folder, title: str, words) -> pathlib.Path:
+    def write(self, folder: str | os.PathLike, title: str, words: Any) -> pathlib.Path:
         """Writes all into a folder; returns the path of report.html there.
 
         Args:
@@ -73,7 +77,7 @@ class Page:
         """
         folder = make_folder(folder)
         for name, text in self._files.items():
-            write_atomically(folder / name, lambda file, text=text: file.write(text))
+            write_atomically(folder / name, functools.partial(_write, text))
         items = "".join(f"<li>{_escaped(text)}</li>" for text in words)
         page = (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
@@ -84,3 +88,7 @@ class Page:
         )
         write_atomically(folder / "report.html", lambda file: file.write(page))
         return folder / "report.html"
+
+
+def _write(text: str, file: Any) -> None:
+    file.write(text)

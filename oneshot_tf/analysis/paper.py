@@ -22,5 +22,6 @@ IMAGENET = {
 
 def row(dataset: str, selection: str, filters: int):
     """The paper's row, or None: (10^6 parameters, their std, accuracy in %, its std)."""
-    table = {"cifar10": CIFAR10, "imagenet2012": IMAGENET}.get(dataset.split(":")[0], {})
+    tables: dict[str, dict] = {"cifar10": CIFAR10, "imagenet2012": IMAGENET}
+    table = tables.get(dataset.split(":")[0], {})
     return table.get((selection, filters))

@@ -1,6 +1,7 @@
 """Plots, each as the text of an SVG."""
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,7 @@ _MOST_SHAPES = 5000
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def _svg(figure) -> str:
+def _svg(figure: Any) -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "oneshot_tf", "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight", dpi=200)
@@ -33,7 +34,7 @@ def _literal(name: str) -> str:
     return printable(name).replace("$", r"\$")
 
 
-def ranking(groups, x_label: str) -> str:
+def ranking(groups: Any, x_label: str) -> str:
     """Stand-alone accuracy against a predictor (figures 4 and 5, top).
 
     Args:
@@ -56,7 +57,7 @@ def ranking(groups, x_label: str) -> str:
     return _svg(figure)
 
 
-def histogram(groups, x_label: str) -> str:
+def histogram(groups: Any, x_label: str) -> str:
     """How candidate accuracies are distributed (figure 5, bottom); values by name."""
     figure, axes = _axes()
     low = min(min(values) for values in groups.values())
@@ -74,7 +75,7 @@ def histogram(groups, x_label: str) -> str:
     return _svg(figure)
 
 
-def divergence(values, accuracies) -> str:
+def divergence(values: Any, accuracies: Any) -> str:
     """Candidate accuracy against divergence from the references (figure 6)."""
     figure, axes = _axes()
     axes.scatter(
@@ -92,7 +93,7 @@ def divergence(values, accuracies) -> str:
     return _svg(figure)
 
 
-def tracked(steps, values, accuracies) -> str:
+def tracked(steps: Any, values: Any, accuracies: Any) -> str:
     """Divergences over the training (figure 7): lists by name, and final accuracies by name."""
     figure, axes = _axes()
     for i, (name, each) in enumerate(values.items()):
@@ -113,7 +114,7 @@ def tracked(steps, values, accuracies) -> str:
     return _svg(figure)
 
 
-def tuning(points, name: str, y_label: str) -> str:
+def tuning(points: Any, name: str, y_label: str) -> str:
     """The score of trials against what was tuned."""
     figure, axes = _axes()
     axes.scatter([p[0] for p in points], [p[1] for p in points], color=COLOURS[0])
@@ -125,7 +126,7 @@ def tuning(points, name: str, y_label: str) -> str:
     return _svg(figure)
 
 
-def training(lines, name: str, y_label: str) -> str:
+def training(lines: Any, name: str, y_label: str) -> str:
     """A metric of the one-shot model over its training, from metrics.jsonl."""
     figure, axes = _axes()
     axes.plot([line["step"] for line in lines], [line[name] for line in lines], color=COLOURS[0])

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -14,7 +16,7 @@ QUARTER = "Spearman in the top quarter"
 _MOST_SPLITS = 50
 
 
-def predictors(nets) -> dict[str, np.ndarray]:
+def predictors(nets: Sequence[Any]) -> dict[str, np.ndarray]:
     """What can rank architectures before they are trained alone, larger is better; float `[N]`."""
     values = {
         "candidate accuracy": [net.candidate_accuracy for net in nets],
@@ -29,7 +31,7 @@ def predictors(nets) -> dict[str, np.ndarray]:
     }
 
 
-def noise(nets) -> float | None:
+def noise(nets: Sequence[Any]) -> float | None:
     """The standard error of a net's mean accuracy, pooled over nets; None without repetitions."""
     repeated = [net.accuracies for net in nets if len(net.accuracies) > 1]
     if not repeated:
@@ -63,23 +65,23 @@ class Measure:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def spearman(x, y) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's rank correlation; NaN where all are equal."""
     return _quiet(scipy.stats.spearmanr, x, y)
 
 
-def kendall(x, y) -> float:
+def kendall(x: np.ndarray, y: np.ndarray) -> float:
     """Kendall's tau-b; NaN where all are equal."""
     return _quiet(scipy.stats.kendalltau, x, y)
 
 
-def _quiet(correlation, x, y):
+def _quiet(correlation: Any, x: np.ndarray, y: np.ndarray):
     with warnings.catch_warnings():  # of equal values
         warnings.simplefilter("ignore")
         return correlation(x, y).statistic
 
 
-def in_top(values, k: int) -> np.ndarray:
+def in_top(values: Any, k: int) -> np.ndarray:
     """Each one's share of a place among the k largest: float `[N]`, whose sum is k.
 
     1 for those above the k-th largest; those equal to it share the places that are left, which
@@ -103,10 +105,10 @@ def statistics(step: float | None, top: int) -> dict:
         top: k of the precision, which is its expectation over ties.
     """
 
-    def precision(x, y):
+    def precision(x: np.ndarray, y: np.ndarray):
         return float(in_top(x, top) @ in_top(y, top)) / top
 
-    def in_top_quarter(x, y):
+    def in_top_quarter(x: np.ndarray, y: np.ndarray):
         best = x >= np.sort(x)[(3 * len(x)) // 4]  # the ceil(N / 4) largest
         return spearman(x[best], y[best]) if best.sum() >= FEWEST else float("nan")
 
@@ -116,7 +118,7 @@ def statistics(step: float | None, top: int) -> dict:
     return {**chosen, f"precision at {top}": precision}
 
 
-def regret(values, runs) -> tuple[float, float]:
+def regret(values: Any, runs: Any) -> tuple[float, float]:
     """The accuracy that is lost by taking the predictor's first instead of the best net.
 
     Which net is the best is known up to the luck of its runs, so this gives two numbers, and
@@ -137,7 +139,7 @@ def regret(values, runs) -> tuple[float, float]:
     values, fewest = np.asarray(values, float), min(map(len, runs))
     first = values == values.max()
 
-    def lost(choosing, judging):
+    def lost(choosing: np.ndarray, judging: np.ndarray):
         return float(judging[choosing == choosing.max()].mean() - judging[first].mean())
 
     means = np.array([np.mean(each) for each in runs])
@@ -152,18 +154,20 @@ def regret(values, runs) -> tuple[float, float]:
     return float(np.mean(found)), lost(means, means)
 
 
-def _regrets(values, runs) -> list[Measure]:
+def _regrets(values: Any, runs: Any) -> list[Measure]:
     least, most = regret(values, runs)
     return [Measure("regret at least", least), Measure("regret at most", most)]
 
 
-def _bootstrap(statistic, draw, resamples, seed) -> tuple[float, float]:
+def _bootstrap(statistic: Any, draw: Any, resamples: int, seed: int) -> tuple[float, float]:
     """The 95 % percentile interval of `statistic(*draw(rng))`."""
     rng = np.random.default_rng(seed)
     return interval([statistic(*draw(rng)) for _ in range(resamples)])
 
 
-def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
+def measure(
+    function: Any, name: str, x: np.ndarray, y: np.ndarray, resamples: int, seed: int = 0
+) -> Measure:
     """A statistic of paired values with its bootstrap interval over architectures."""
     x, y = np.asarray(x), np.asarray(y)
     value = float(function(x, y))
@@ -176,7 +180,7 @@ def measure(function, name, x, y, resamples: int, seed: int = 0) -> Measure:
     return Measure(name, value, *interval(values))
 
 
-def rank(nets, resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
+def rank(nets: Sequence[Any], resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
     """The ranking report: measures by predictor, "random choice" (its expectation) last.
 
     Args:
@@ -202,7 +206,7 @@ def rank(nets, resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
     return report
 
 
-def weighted_spearman(x, y, weights) -> float:
+def weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
     """Spearman's correlation where each pair stands for a share of a population.
 
     Pearson's, weighted, of the weighted ranks: the share of what is below, and half of what is
@@ -221,7 +225,7 @@ def weighted_spearman(x, y, weights) -> float:
     return float((one * other) @ weights / scale) if scale > 1e-12 else float("nan")
 
 
-def over_space(nets, resamples: int = 1000, seed: int = 0) -> dict[str, Measure]:
+def over_space(nets: Sequence[Any], resamples: int = 1000, seed: int = 0) -> dict[str, Measure]:
     """Spearman by predictor over all candidates that were measured on all images.
 
     Of nets that chance chose (`Net.weight`). Each counts with the share of all candidates that
@@ -236,13 +240,13 @@ def over_space(nets, resamples: int = 1000, seed: int = 0) -> dict[str, Measure]
     buckets = np.array([net.bucket for net in nets])
     groups = [np.flatnonzero(buckets == bucket) for bucket in np.unique(buckets)]
 
-    def draw(rng):
+    def draw(rng: np.random.Generator):
         drawn = [rng.choice(rows, max(1, len(rows) - 1)) for rows in groups]
         scale = [np.full(len(d), len(rows) / len(d)) for d, rows in zip(drawn, groups)]
         return np.concatenate(drawn), np.concatenate(scale)
 
-    def of(values):
-        def statistic(rows, scale):
+    def of(values: Any):
+        def statistic(rows: Any, scale: Any):
             return weighted_spearman(values[rows], accuracy[rows], weights[rows] * scale)
 
         value = statistic(np.arange(len(nets)), 1.0)
@@ -253,7 +257,7 @@ def over_space(nets, resamples: int = 1000, seed: int = 0) -> dict[str, Measure]
     return {name: of(values) for name, values in predictors(nets).items()}
 
 
-def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
+def advantage(nets: Sequence[Any], over: str, resamples: int = 1000) -> Measure | None:
     """Spearman of candidate accuracy less that of another predictor, on the same resamples."""
     values = predictors(nets)
     if over not in values or "candidate accuracy" not in values:
@@ -262,7 +266,7 @@ def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
     accuracy = np.array([net.mean for net in nets])
     rows = np.arange(len(nets))
 
-    def difference(rows, _):
+    def difference(rows: Any, _):
         y = accuracy[rows]
         one, other = (spearman(both[rows, i], y) for i in (0, 1))
         return one - other
@@ -270,7 +274,7 @@ def advantage(nets, over: str, resamples: int = 1000) -> Measure | None:
     return measure(difference, f"Spearman less that of {over}", rows, rows, resamples)
 
 
-def agreement_of_runs(nets, resamples: int = 1000) -> Measure | None:
+def agreement_of_runs(nets: Sequence[Any], resamples: int = 1000) -> Measure | None:
     """Spearman of one run of each net with another: about what any ranking can reach at most."""
     pairs = np.array([net.accuracies[:2] for net in nets if len(net.accuracies) > 1])
     if len(pairs) < FEWEST:
@@ -278,7 +282,7 @@ def agreement_of_runs(nets, resamples: int = 1000) -> Measure | None:
     return measure(spearman, "Spearman of two runs", pairs[:, 0], pairs[:, 1], resamples)
 
 
-def partial(nets, of: str, given: str, resamples: int = 1000) -> Measure | None:
+def partial(nets: Sequence[Any], of: str, given: str, resamples: int = 1000) -> Measure | None:
     """The rank correlation of a predictor with accuracy that another one doesn't explain.
 
     The correlation of the residuals, after a line, of the ranks.
@@ -288,7 +292,7 @@ def partial(nets, of: str, given: str, resamples: int = 1000) -> Measure | None:
         return None
     columns = np.stack([values[of], values[given], [net.mean for net in nets]])
 
-    def correlation(rows, _):
+    def correlation(rows: Any, _):
         one, other, accuracy = (scipy.stats.rankdata(column) for column in columns[:, rows])
         if np.ptp(other) == 0:
             return _quiet(scipy.stats.pearsonr, one, accuracy)
@@ -299,7 +303,7 @@ def partial(nets, of: str, given: str, resamples: int = 1000) -> Measure | None:
     return measure(correlation, f"{of} given {given}", rows, rows, resamples)
 
 
-def ceiling(nets, resamples: int = 1000) -> Measure | None:
+def ceiling(nets: Sequence[Any], resamples: int = 1000) -> Measure | None:
     """What even the nets' true accuracies would reach, as Spearman with their mean accuracies.
 
     By Spearman and Brown, from the agreement of two runs, for the harmonic mean of the numbers
@@ -310,14 +314,14 @@ def ceiling(nets, resamples: int = 1000) -> Measure | None:
         return None
     count = len(nets) / sum(1.0 / len(net.accuracies) for net in nets)
 
-    def reached(agreement):
+    def reached(agreement: float):
         agreement = max(agreement, 0.0)
         return float(np.sqrt(count * agreement / (1.0 + (count - 1.0) * agreement)))
 
     return Measure("ceiling", *map(reached, (again.value, again.low, again.high)))
 
 
-def compare_selections(nets, one: str, other: str) -> Measure | None:
+def compare_selections(nets: Sequence[Any], one: str, other: str) -> Measure | None:
     """Mean accuracy of a selection's nets less that of another's, by Welch's t over nets.
 
     A net in both counts with the difference of its two shares, so that it adds no width where

@@ -1,11 +1,14 @@
 """The report's part on ranking: the table, and in words what its numbers allow."""
 
 import collections
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.analysis.nets import how_to_make
+from oneshot_tf.runs.directory import RunDirectory
 
 _CAPTION = (
     "95 % bootstrap intervals over these architectures, each for its number alone. Precision is "
@@ -26,10 +29,10 @@ class RankingReport:
         top: k of precision at k; 0: a quarter of the nets.
     """
 
-    def __init__(self, page, directory, resamples: int, top: int):
+    def __init__(self, page: Any, directory: RunDirectory, resamples: int, top: int):
         self.page, self.directory, self.resamples, self.top = page, directory, resamples, top
 
-    def write(self, protocol, nets, name: str) -> None:
+    def write(self, protocol: Any, nets: Sequence[Any], name: str) -> None:
         """Writes table and figure `name` of nets of a protocol."""
         runs = collections.Counter(len(net.accuracies) for net in nets)
         noise = ranking.noise(nets)
@@ -65,7 +68,7 @@ class RankingReport:
         self._limits(nets)
         self._plot(nets, name)
 
-    def _limits(self, nets):
+    def _limits(self, nets: Sequence[Any]):
         again = ranking.agreement_of_runs(nets, self.resamples)
         if again is not None and again.value > 0:
             self.page.text(
@@ -80,8 +83,8 @@ class RankingReport:
             if rest is not None:
                 self.page.text(f"Partial rank correlation with accuracy, {rest.name}: {rest}.")
 
-    def _plot(self, nets, name):
-        groups = {}
+    def _plot(self, nets: Sequence[Any], name: str):
+        groups: dict[Any, Any] = {}
         for net in nets:
             if net.candidate_accuracy is not None:
                 point = (net.candidate_accuracy, net.mean, net.accuracies)
@@ -90,7 +93,7 @@ class RankingReport:
             label = "candidate accuracy (shared weights, validation images)"
             self.page.figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
 
-    def conclusions(self, protocol, nets) -> list[str]:
+    def conclusions(self, protocol: Any, nets: Sequence[Any]) -> list[str]:
         """In words, what the numbers that `write` found allow."""
         measures = self._report.get("candidate accuracy", [])
         spearman = next((m for m in measures if m.name == "Spearman"), None)
@@ -122,7 +125,7 @@ class RankingReport:
             )
         return words
 
-    def _compared(self, nets):
+    def _compared(self, nets: Sequence[Any]):
         words = []
         for other in ("parameters", "multiply-adds", "divergence (KL)"):
             less = ranking.advantage(nets, other, self.resamples)
@@ -139,7 +142,7 @@ class RankingReport:
         return words
 
 
-def _sampling(nets, over) -> str:
+def _sampling(nets: Sequence[Any], over: Any) -> str:
     """Of which population the numbers are."""
     by_rank = [net for net in nets if net.weight is None]
     stratified = [n for n in nets if n.weight is not None and "stratified" in n.selections]

@@ -1,5 +1,8 @@
 """RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from oneshot_tf.analysis import paper, plots, ranking
@@ -9,8 +12,9 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import measured, order_key
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
-from oneshot_tf.settings import DataSettings, OneShotSettings, StrategySettings
+from oneshot_tf.settings import DataSettings, OneShotSettings, Settings
 from oneshot_tf.system.files import read_json_lines
 from oneshot_tf.system.printable import command
 
@@ -29,10 +33,18 @@ class Report:
         InputError: one of them isn't there.
     """
 
-    def __init__(self, directory, others=(), resamples: int = 1000, top: int = 0, only=()):
+    def __init__(
+        self,
+        directory: RunDirectory,
+        others: Sequence[RunDirectory] = (),
+        resamples: int = 1000,
+        top: int = 0,
+        only: Iterable[str] = (),
+    ):
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
-        self.page, self.words = Page(), []
+        self.page = Page()
+        self.words: list[str] = []
         self.dataset = directory.group(DataSettings, "data").dataset
         self.candidates = CandidateFile(directory).read()
         self.nets, self.left_out = comparable(directory, only, self.candidates)
@@ -145,6 +157,7 @@ class Report:
         if not self.others:
             return
         self.page.head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
+        nets: Any
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
         for number, directory in enumerate((self.directory, *self.others), start=1):
@@ -250,7 +263,7 @@ class Report:
                 "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
             )
 
-    def _accuracies(self, directory, architectures):
+    def _accuracies(self, directory: RunDirectory, architectures: Any):
         """The candidate accuracies of some architectures, by text, in one of the runs."""
         here = directory is self.directory
         found = measured(self.candidates if here else CandidateFile(directory).read())
@@ -258,11 +271,11 @@ class Report:
         return {text: accuracy for text, accuracy in texts if text in architectures}
 
 
-def _pm(mean, std, digits) -> str:
+def _pm(mean: float, std: float | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
-def _described(strategy: StrategySettings) -> str:
+def _described(strategy: Settings) -> str:
     """Returns a strategy in words, for plots."""
     values = strategy.to_dict()
     name = values.pop("strategy")

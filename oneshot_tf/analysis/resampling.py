@@ -1,11 +1,13 @@
 """Statistics of bootstrap resamples, a bounded piece of them at a time."""
 
+from typing import Any
+
 import numpy as np
 
 _PIECE = 2**18  # pairs drawn at a time: some 20 MB, however many pairs or resamples there are
 
 
-def interval(values) -> tuple[float, float]:
+def interval(values: Any) -> tuple[float, float]:
     """The 95 % percentile interval of a statistic of resamples; NaN, which ranks nothing, as 0.
 
     Args:
@@ -25,7 +27,7 @@ def drawn_pairs(count: int, resamples: int, seed: int):
         yield rng.integers(count, size=(min(most, resamples - start), count))
 
 
-def spearman_of_resamples(x, y, resamples: int, seed: int) -> np.ndarray:
+def spearman_of_resamples(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Spearman's rank correlation of each of `drawn_pairs`: float `[resamples]`.
 
     Equal values share the mean of their ranks. NaN where all of a resample are equal.
@@ -48,7 +50,7 @@ def spearman_of_resamples(x, y, resamples: int, seed: int) -> np.ndarray:
     return np.array(found)
 
 
-def _twice_ranks(group, times):
+def _twice_ranks(group: np.ndarray, times: np.ndarray):
     """Twice the rank of each value, less twice the mean of all: float `[N]`.
 
     What is equal has its mean rank. Nothing is sorted. The results are whole numbers, so the

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 
 def compile_elsewhere(module: bytes, topology: str, seconds: float) -> dict:
@@ -104,7 +105,7 @@ def memory_traffic(text: str) -> int:
     return total
 
 
-def _arrays(kind):
+def _arrays(kind: str):
     """Of each array of a type: its bytes, and whether it lies in main memory."""
     found = []
     for element, axes, layout in _ARRAY.findall(kind):
@@ -118,7 +119,7 @@ def _arrays(kind):
     return found
 
 
-def _devices(topology):
+def _devices(topology: str):
     import jax
 
     if topology == "cpu":
@@ -128,7 +129,7 @@ def _devices(topology):
     return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
-def _compile(path, topology) -> dict:
+def _compile(path: pathlib.Path, topology: str) -> dict:
     """Compiles for one device of the topology."""
     import time
 
@@ -149,7 +150,7 @@ def _compile(path, topology) -> dict:
         module = ir.Module.parse(text)
         copies = []
 
-        def visit(operation):
+        def visit(operation: Any):
             if operation.name == "mhlo.copy":
                 copies.append(operation)
             return ir.WalkResult.ADVANCE
@@ -181,14 +182,14 @@ def _compile(path, topology) -> dict:
     }
 
 
-def _text(compiled):
+def _text(compiled: Any):
     """The module that runs, with the places of its arrays."""
     return compiled.hlo_modules()[0].to_string()
 
 
 if __name__ == "__main__":
     try:
-        answer = _compile(*sys.argv[1:])
+        answer = _compile(pathlib.Path(sys.argv[1]), sys.argv[2])
     except Exception as error:  # whatever it is, it is the answer
         answer = {"error": f"{type(error).__name__}: {str(error)[:3000]}"}
     print(json.dumps(answer), flush=True)

@@ -63,7 +63,9 @@ def multiply_adds_of_masks(
     return _costs_of_masks(space, used, stack, num_classes, image_size)[1]
 
 
-def _costs_of_masks(space, used, stack, num_classes, image_size):
+def _costs_of_masks(
+    space: CellSpace, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
+):
     """Parameters and multiply-adds of what rows of `used`, float32 `[A, P]` of 0 and 1, use."""
     units = np.array(_units(space, stack, num_classes, image_size), np.int64)
     totals = np.zeros([len(used), 2], np.int64)
@@ -75,7 +77,9 @@ def _costs_of_masks(space, used, stack, num_classes, image_size):
     return totals[:, 0], totals[:, 1]
 
 
-def _units(space, stack, num_classes, image_size) -> list[tuple[int, int]]:
+def _units(
+    space: CellSpace, stack: Stack, num_classes: int, image_size: int
+) -> list[tuple[int, int]]:
     """(parameters, multiply-adds an image) of each unit, in the order of `unit_usage`."""
     units = []
     cells = stack.plans(space)

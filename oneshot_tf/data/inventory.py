@@ -322,3 +322,13 @@ def _most(counter: collections.Counter[str]) -> str:
     found = [f"{what} {count:,}" for what, count in counter.most_common(_FEW)]
     rest = counter.total() - sum(count for _, count in counter.most_common(_FEW))
     return ", ".join(found) + (f", others {rest:,}" if rest else "")
+
+
+def inventory_of(dataset: Any, decode_test: bool = True) -> Inventory:
+    """Counts the contents of a data set that `load_data` loaded.
+
+    Args:
+        dataset: A `Dataset` with an inventory.
+        decode_test: Whether to decode the test images of a folder, to find damage.
+    """
+    return dataset.inventory(decode_test=decode_test)

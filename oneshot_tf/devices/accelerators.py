@@ -1,6 +1,7 @@
 """What kinds of device this process computes on: no more than that, and nothing of nets."""
 
 import contextlib
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ def accelerators() -> set[str]:
 
 
 @contextlib.contextmanager
-def assumed(kinds):
+def assumed(kinds: Iterable[str]):
     """Graphs made inside are those of a machine with these accelerators, to plan for it."""
     global _assumed
     before, _assumed = _assumed, set(kinds)

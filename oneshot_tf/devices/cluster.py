@@ -14,7 +14,9 @@ import dataclasses
 import json
 import socket
 import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
+from typing import Any
 
 from oneshot_tf.devices.messages import ANSWER, NoMessage, Peer
 from oneshot_tf.system.errors import InputError, short
@@ -118,7 +120,7 @@ class Cluster:
                 "is another machine's, or the port is taken."
             ) from None
 
-    def _collect(self, server, mine, waiting):
+    def _collect(self, server: socket.socket, mine: Any, waiting: Any):
         """As the first process: hears all others, then sends everybody's facts to each."""
         with _Guests(server, len(self.addresses)) as guests:
             while len(guests.met) < len(self.addresses) - 1:
@@ -130,7 +132,7 @@ class Cluster:
             guests.tell([mine, *messages])
         return [mine, *messages]
 
-    def _join(self, mine, waiting):
+    def _join(self, mine: Any, waiting: Any):
         """As another process: tells the first one, and waits for its answer."""
         first, gone = _host_and_port(self.addresses[0]), False
         while True:
@@ -152,7 +154,7 @@ class Cluster:
                 )
             time.sleep(0.5)
 
-    def _await(self, host, is_right, waiting, gone=False):
+    def _await(self, host: Peer, is_right: Callable[[Any], bool], waiting: Any, gone: bool = False):
         """The first process's next message, if it is a right one."""
         others = [a for i, a in enumerate(self.addresses) if i != self.index]
         while True:
@@ -162,9 +164,9 @@ class Cluster:
                 if is_right(message):
                     return message
                 raise NoMessage("of another form")
-            wait([host], timeout=1.0)
+            wait([host], timeout=1.0)  # type: ignore[list-item]  # it has a fileno
 
-    def _is_last(self, message) -> bool:
+    def _is_last(self, message: Any) -> bool:
         """Whether a message is the last of the first process: everybody's, or that it stops."""
         if message == _STOPPED:
             return True
@@ -180,16 +182,17 @@ class _Guests:
         count: processes, the first one among them.
     """
 
-    def __init__(self, server, count):
-        self.met = {}  # messages and peers by index
-        self.gone = set()  # indices of those that were met and went away
-        self._server, self._count, self._strangers = server, count, []
+    def __init__(self, server: socket.socket, count: int):
+        self.met: dict[Any, Any] = {}  # messages and peers by index
+        self.gone: set[Any] = set()  # indices of those that were met and went away
+        self._server, self._count = server, count
+        self._strangers: list[Peer] = []
 
     def __enter__(self):
         self._server.setblocking(False)
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: Any, error: Any, trace: Any):
         if kind is not None:
             self.tell(_STOPPED)
         for peer in self._peers():
@@ -220,11 +223,11 @@ class _Guests:
         while len(self._strangers) > _MOST_STRANGERS:
             self._strangers.pop(0).connection.close()
 
-    def _introduce(self, peer, message):
+    def _introduce(self, peer: Any, message: Any):
         if message is None:
             return
         index = message.get("index") if isinstance(message, dict) else None
-        if index not in range(1, self._count) or not _is_of(message, index):
+        if index is None or index not in range(1, self._count) or not _is_of(message, index):
             raise NoMessage("of another form")
         peer.send(_HEARD)
         peer.deadline = None  # it may be silent now
@@ -234,7 +237,7 @@ class _Guests:
         self.met[index] = message, peer
         self.gone.discard(index)
 
-    def tell(self, value):
+    def tell(self, value: Any):
         """Sends something to all that were met."""
         for _, peer in self.met.values():
             with contextlib.suppress(OSError):  # TensorFlow will notice
@@ -244,11 +247,12 @@ class _Guests:
 class _Waiting:
     """Says for whom one waits; gives up in the end."""
 
-    def __init__(self, patience):
+    def __init__(self, patience: float):
         self._start = self._said = time.monotonic()
-        self._patience, self._gone = patience, None
+        self._patience = patience
+        self._gone: float | None = None
 
-    def report(self, whom, addresses, gone=False):
+    def report(self, whom: str, addresses: Any, gone: bool = False):
         """Raises InputError when it was too long.
 
         Args:
@@ -273,7 +277,7 @@ class _Waiting:
             self._said = now
 
 
-def _is_of(message, index) -> bool:
+def _is_of(message: Any, index: int) -> bool:
     """Whether a message has the form of those of processes, and is of this one."""
     with contextlib.suppress(InputError):
         check_form("A message", message, _MESSAGE)
@@ -283,12 +287,12 @@ def _is_of(message, index) -> bool:
     return False
 
 
-def _host_and_port(address):
+def _host_and_port(address: str):
     host, port = address.rsplit(":", 1)
     return host.strip("[]"), int(port)
 
 
-def _compare(index, facts, first):
+def _compare(index: int, facts: dict[str, Any], first: Any):
     """Raises InputError where a process was started in another way than the first."""
     for group in {*facts, *first}:
         theirs, ours = facts.get(group, {}), first.get(group, {})

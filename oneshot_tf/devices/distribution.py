@@ -5,7 +5,9 @@ import json
 import os
 import socket
 import zlib
+from collections.abc import Iterable
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,9 @@ _ENDS = ("AbortedError", "CancelledError", "DeadlineExceededError", "InternalErr
 _SAME = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
-def make_strategy(name: str, num_ghosts: int, started_with=()) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, num_ghosts: int, started_with: Iterable[Any] = ()
+) -> tf.distribute.Strategy:
     """The tf.distribute strategy for `--distribution`.
 
     Args:
@@ -56,7 +60,7 @@ def make_strategy(name: str, num_ghosts: int, started_with=()) -> tf.distribute.
     return _tpu_strategy()
 
 
-def _multi_worker_strategy(started_with):
+def _multi_worker_strategy(started_with: Iterable[Any]):
     cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG"))
     flags = {
         f"--{name}": value
@@ -94,7 +98,7 @@ def _versions():
 
 
 @contextlib.contextmanager
-def watching(strategy):
+def watching(strategy: tf.distribute.Strategy | None):
     """Turns the end of another process into one line, within about half a minute.
 
     Raises:
@@ -112,7 +116,7 @@ def watching(strategy):
         ) from None
 
 
-def num_workers(strategy=None) -> int:
+def num_workers(strategy: tf.distribute.Strategy | None = None) -> int:
     """How many processes train together.
 
     Args:
@@ -136,7 +140,7 @@ def of_all_workers(value: int) -> list[int]:
     return np.asarray(strategy.gather(own, axis=0))[::replicas].tolist()
 
 
-def check_alike(what: str, *values) -> None:
+def check_alike(what: str, *values: object) -> None:
     """Makes sure that the processes of the strategy in force found the same.
 
     A collective operation: all of them call it.
@@ -178,7 +182,7 @@ def _tpu_strategy():
         raise InputError(f"{message} ({plain(error)})") from None
 
 
-def is_chief(strategy=None) -> bool:
+def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
     """Whether this process writes files: the only one, the chief, or worker 0 where there is none.
 
     Args:
@@ -201,7 +205,7 @@ def own_rows(batch_size: int) -> range:
     return range(first, first + batch_size // workers)
 
 
-def local_batch(images, labels):
+def local_batch(images: np.ndarray, labels: np.ndarray):
     """This process's rows of the global batch, one slice for each of its replicas.
 
     Args:
@@ -215,8 +219,8 @@ def local_batch(images, labels):
     replicas = strategy.num_replicas_in_sync // num_workers()  # of this process
     share = len(images) // replicas
 
-    def of_replica(x):
-        def rows(context):
+    def of_replica(x: np.ndarray):
+        def rows(context: Any):
             first = context.replica_id_in_sync_group % replicas * share
             return tf.convert_to_tensor(x[first : first + share])
 

@@ -5,7 +5,9 @@ Whoever is at the other end may send anything, or nothing, as slowly as it likes
 
 import contextlib
 import json
+import socket
 import time
+from typing import Any
 
 ANSWER = 5.0  # seconds in which a message must be there, or taken
 _MOST_BYTES = 2**20
@@ -22,16 +24,17 @@ class Peer:
         connection: a socket.
     """
 
-    def __init__(self, connection):
+    def __init__(self, connection: socket.socket):
         connection.setblocking(False)
         self.connection, self._received = connection, b""
-        self.deadline = time.monotonic() + ANSWER  # of its next message; None: it may be silent
+        # Of its next message; None: it may be silent.
+        self.deadline: float | None = time.monotonic() + ANSWER
 
     def fileno(self) -> int:
         """By which the system tells whether there is something to hear."""
         return self.connection.fileno()
 
-    def send(self, value) -> None:
+    def send(self, value: Any) -> None:
         """Sends a line of JSON; OSError if the other end doesn't take it."""
         self.connection.settimeout(ANSWER)
         self.connection.sendall(json.dumps(value).encode() + b"\n")

@@ -65,7 +65,7 @@ def _num_operations() -> int:
     return asked or _number("TF_NUM_INTEROP_THREADS") or num_cores()
 
 
-def _number(variable) -> int:
+def _number(variable: str) -> int:
     """A whole number from the environment; 0 without one, as TensorFlow reads it."""
     value = os.environ.get(variable, "").strip()
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0
@@ -79,7 +79,8 @@ def num_cores() -> int:
 
 
 def cgroup_cores(
-    groups=pathlib.Path("/proc/self/cgroup"), root=pathlib.Path("/sys/fs/cgroup")
+    groups: pathlib.Path = pathlib.Path("/proc/self/cgroup"),
+    root: pathlib.Path = pathlib.Path("/sys/fs/cgroup"),
 ) -> float | None:
     """Processor time that the control groups of this process allow, in cores.
 
@@ -102,7 +103,7 @@ def cgroup_cores(
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _limit(folder) -> float | None:
+def _limit(folder: pathlib.Path) -> float | None:
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
@@ -117,13 +118,14 @@ def _limit(folder) -> float | None:
 
 def _processor() -> str:
     """The processor's model and the instructions that kernels are chosen by."""
-    facts = {}
+    facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
     model = facts.get("model name") or platform.processor() or platform.machine()
-    words = sorted(filter(_INSTRUCTIONS.fullmatch, facts.get("flags", "").split()))
+    flags = facts.get("flags", "").split()
+    words = sorted(flag for flag in flags if _INSTRUCTIONS.fullmatch(flag))
     return f"{model} ({' '.join(words)})" if words else model
 
 

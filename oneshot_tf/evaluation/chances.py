@@ -45,7 +45,7 @@ def noise_ratio(hits: np.ndarray, keep: int) -> float:
     return float(np.clip(own / whole, 0.02, 1.0)) if whole > 0 else 1.0
 
 
-def chances(rates, images, keep: int) -> tuple[np.ndarray, np.ndarray]:
+def chances(rates: np.ndarray, images: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
     """Each candidate's chance to be among the best on all images, and its expected accuracy.
 
     The likelihood of an accuracy p is p^(m x) (1 - p)^(m (1 - x)): that of a share x of m
@@ -79,7 +79,7 @@ def chances(rates, images, keep: int) -> tuple[np.ndarray, np.ndarray]:
     return chance[place], (posterior @ grid)[place]
 
 
-def _at_mark(above, expected, count):
+def _at_mark(above: np.ndarray, expected: np.ndarray, count: int):
     """Chances to be above the mark that `count` candidates are expected to be above."""
     count = np.clip(count, expected[-1], expected[0])
     last = min(np.flatnonzero(expected >= count)[-1], len(expected) - 2)
@@ -88,7 +88,7 @@ def _at_mark(above, expected, count):
     return above[:, last + 1] + part * (above[:, last] - above[:, last + 1])
 
 
-def _together(rates, images):
+def _together(rates: np.ndarray, images: np.ndarray):
     """Candidates that are nearly equal as one: (x, m) of each group, whose each is, how many."""
     width = np.sqrt(rates * (1.0 - rates) / images) / _ROUNDING
     width = np.exp2(np.floor(np.log2(width)))
@@ -99,7 +99,7 @@ def _together(rates, images):
     return (x, keys[:, 0]), place, counts
 
 
-def _grid(rates, images, keep) -> np.ndarray:
+def _grid(rates: np.ndarray, images: np.ndarray, keep: int) -> np.ndarray:
     """Accuracies, ascending: dense near the mark, as far apart as need be elsewhere."""
     mark = np.partition(rates, -keep)[-keep]
     error = np.sqrt(mark * (1.0 - mark) / images.max())
@@ -111,7 +111,7 @@ def _grid(rates, images, keep) -> np.ndarray:
     return np.unique(np.concatenate([np.linspace(low, high, count), near]).round(9))
 
 
-def _prior(likelihood, share, grid) -> np.ndarray:
+def _prior(likelihood: np.ndarray, share: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """The weights of grid points: float `[G]` with sum 1."""
     prior = np.gradient(grid)
     for _ in range(_ITERATIONS):

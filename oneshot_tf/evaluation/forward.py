@@ -1,9 +1,14 @@
 """Many architectures through the one-shot model at a time."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.devices.accelerators import accelerators
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 
 _TPU_BLOCK = 16  # architectures a call and replica
@@ -13,7 +18,14 @@ class NotFinite(InputError):
     """Weights give an architecture an outcome that isn't a finite number."""
 
 
-def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_flight):
+def log_probabilities(
+    supernet: Supernet,
+    normalize: Callable[[tf.Tensor], tf.Tensor],
+    num_images: int,
+    image_size: int,
+    ghosts: int,
+    in_flight: int,
+):
     """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
 
     Decoding, normalising and the stem are done once for all architectures. Each replica of
@@ -24,10 +36,10 @@ def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_fl
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
     skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
-    def outcomes(images, masks):
+    def outcomes(images: tf.Tensor, masks: tf.Tensor):
         stem = supernet.stem_of(normalize(images), ghosts)
 
-        def one(mask):
+        def one(mask: tf.Tensor):
             mask = mask[tf.newaxis]
             logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
             return tf.nn.log_softmax(logits)
@@ -35,17 +47,17 @@ def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_fl
         signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
         return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
 
-    def of_replica(images, masks):
+    def of_replica(images: tf.Tensor, masks: tf.Tensor):
         count = tf.shape(masks)[0] // replicas if block is None else block // replicas
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
         own = masks[first : first + count]
         found = outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
         return tf.distribute.get_replica_context().all_gather(found, axis=0) if several else found
 
-    def of_all(images, masks):
+    def of_all(images: tf.Tensor, masks: tf.Tensor):
         return strategy.run(of_replica, args=(images, masks))
 
-    def together(results):
+    def together(results: Any):
         results = strategy.experimental_local_results(results)
         return results[0] if several else tf.concat(results, axis=0)
 
@@ -59,7 +71,7 @@ def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_fl
     if alone:
         return graph
 
-    def filled_up(images, masks):
+    def filled_up(images: tf.Tensor, masks: tf.Tensor):
         count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
         rows = [
             np.resize(np.arange(first, min(first + size, count)), size)
@@ -71,7 +83,7 @@ def log_probabilities(supernet, normalize, num_images, image_size, ghosts, in_fl
     return filled_up
 
 
-def check_finite(values, architectures, what: str) -> None:
+def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what: str) -> None:
     """Says which architecture's outcome isn't a finite number.
 
     Args:

@@ -1,12 +1,16 @@
 """Divergence: how far predictions are from those with nearly all paths on (section 5)."""
 
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError
 
@@ -35,7 +39,14 @@ class DivergenceEvaluator:
         NotFinite: an output isn't finite.
     """
 
-    def __init__(self, supernet, images, normalize, references, ghost_batch_size: int = 32):
+    def __init__(
+        self,
+        supernet: Supernet,
+        images: tf.Tensor,
+        normalize: Callable[[tf.Tensor], tf.Tensor],
+        references: tf.Tensor,
+        ghost_batch_size: int = 32,
+    ):
         if len(images) == 0 or len(images) % ghost_batch_size:
             raise InputError(
                 f"The number of images must be a multiple of the ghost batch size "
@@ -66,7 +77,7 @@ class DivergenceEvaluator:
                 "train it again with a lower --learning_rate."
             )
 
-    def __call__(self, architectures) -> np.ndarray:
+    def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
         """float64 `[A]`.
 
         Raises:
@@ -84,7 +95,7 @@ class DivergenceEvaluator:
         return total / len(self._references)
 
 
-def divergence_evaluator(supernet, dataset, ghost_batch_size: int, seed: int):
+def divergence_evaluator(supernet: Supernet, dataset: Dataset, ghost_batch_size: int, seed: int):
     """The `DivergenceEvaluator` of section 5, on 64 training images that the seed draws.
 
     Args:
@@ -121,7 +132,15 @@ class Tracker:
         seed: of the architectures, the images and the references.
     """
 
-    def __init__(self, supernet, dataset, count, num_steps, ghost_batch_size, seed):
+    def __init__(
+        self,
+        supernet: Supernet,
+        dataset: Dataset,
+        count: int,
+        num_steps: int,
+        ghost_batch_size: int,
+        seed: int,
+    ):
         rng = np.random.default_rng([seed, 2])
         self.architectures = [supernet.space.sample(rng) for _ in range(count)]
         self._texts = [str(a) for a in self.architectures]

@@ -6,12 +6,17 @@ and once all images were seen, the outcome is exact.
 """
 
 import math
+import os
 import pathlib
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from oneshot_tf.evaluation.chances import chances, noise_ratio
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_run, read_arrays, write_arrays
 from oneshot_tf.system.interrupts import held
@@ -50,15 +55,15 @@ class Race:
 
     def __init__(
         self,
-        path,
-        evaluator,
-        architectures,
-        keep,
-        confidence,
+        path: str | os.PathLike,
+        evaluator: Any,
+        architectures: Sequence[Architecture],
+        keep: int,
+        confidence: float,
         *,
-        writes=True,
-        together=None,
-        run_id=None,
+        writes: bool = True,
+        together: int | None = None,
+        run_id: str | None = None,
     ):
         self.path, self._writes, self._together = pathlib.Path(path), writes, together
         self._run_id = run_id
@@ -85,7 +90,7 @@ class Race:
         """The share of image evaluations done, of all candidates on all images."""
         return float(self.seen.sum()) / (len(self.seen) * self.evaluator.num_images)
 
-    def run(self, report) -> None:
+    def run(self, report: Callable[[int, int, int, int], None]) -> None:
         """Goes on to the end.
 
         Args:
@@ -101,7 +106,7 @@ class Race:
             self._save()
             raise
 
-    def _run(self, report):
+    def _run(self, report: Callable[[int, int, int, int], None]):
         rounds = self._rounds()
         for number, images in enumerate(rounds):
             todo = np.flatnonzero(self.running & (self.seen < images))
@@ -116,13 +121,14 @@ class Race:
             if len(todo) or number >= self._finished_rounds:
                 with held():
                     self._stop_some(number)
-                    self._finished_rounds[...] = max(self._finished_rounds, number + 1)
+                    self._finished_rounds[...] = np.maximum(self._finished_rounds, number + 1)
                     self._save()
 
     def _rounds(self) -> list[int]:
         """Images seen at the end of each round: whole parts of the evaluator."""
         part, total = self.evaluator.part_size, self.evaluator.num_images
-        ends, images = [], float(_FIRST_IMAGES)
+        ends: list[int] = []
+        images = float(_FIRST_IMAGES)
         while not ends or ends[-1] < total:
             end = min(total, math.ceil(images / part) * part)
             if not ends or end > ends[-1]:
@@ -130,7 +136,7 @@ class Race:
             images *= _GROWTH
         return ends
 
-    def _measure(self, rows, images):
+    def _measure(self, rows: np.ndarray, images: tf.Tensor):
         """Brings candidates from what each has seen to `images`."""
         part = self.evaluator.part_size
         for seen in np.unique(self.seen[rows]):
@@ -144,7 +150,7 @@ class Race:
                 self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
                 self.seen[some] = images
 
-    def _stop_some(self, number):
+    def _stop_some(self, number: int):
         """Stops those with the least chances, within the share of what may be lost so far.
 
         Candidates that stopped early have seen other images, perhaps easier ones. `_shift` of
@@ -229,12 +235,12 @@ class Race:
         ):  # fmt: skip
             found = state.get(name)
             same = found is not None and (found.shape, found.dtype) == (own.shape, own.dtype)
-            if not same or not np.isfinite(found).all():
+            if found is None or not same or not np.isfinite(found).all():
                 raise InputError(
                     f"{self.path} is damaged, or of another number of validation images "
                     f"('{name}'); remove it to start the race anew."
                 )
-            own[...] = found
+            np.copyto(own, found)
         ends = [0, *self._rounds()]
         if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):
             raise InputError(

@@ -7,16 +7,21 @@ every path), *candidate* (shared weights under an architecture's masks) and
 
 import dataclasses
 import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
 from oneshot_tf.cost import counts
+from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.nn.supernet import Supernet
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 
 _CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
@@ -71,12 +76,12 @@ class CandidateEvaluator:
 
     def __init__(
         self,
-        supernet,
-        split,
-        normalize,
+        supernet: Supernet,
+        split: Any,
+        normalize: Callable[[tf.Tensor], tf.Tensor],
         ghost_batch_size: int = 32,
-        max_memory_gb=None,
-        largest_part=None,
+        max_memory_gb: float | None = None,
+        largest_part: int | None = None,
     ):
         if len(split) == 0 or ghost_batch_size < 1:
             raise InputError(
@@ -99,7 +104,9 @@ class CandidateEvaluator:
         """Into how many parts the images are cut."""
         return len(self._starts)
 
-    def outcomes(self, architectures, parts=None) -> tuple[np.ndarray, np.ndarray]:
+    def outcomes(
+        self, architectures: Sequence[Architecture], parts: Iterable[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What becomes of each image.
 
         Args:
@@ -127,7 +134,7 @@ class CandidateEvaluator:
             check_finite(losses[-1], architectures, "cross-entropy")
         return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
 
-    def __call__(self, architectures) -> list[Score]:
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Score]:
         """A `Score` for each, on all images."""
         hits, losses = self.outcomes(architectures)
         return [
@@ -136,7 +143,9 @@ class CandidateEvaluator:
         ]
 
 
-def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[int, int]:
+def plan_parts(
+    supernet: Supernet, split: Any, ghost_batch_size: int, max_memory_gb: float | None = None
+) -> tuple[int, int]:
     """How many ghost batches a call takes, and how many architectures are in flight at a time.
 
     On a CPU a call is best small enough for its caches, and each thread has an
@@ -167,7 +176,11 @@ def plan_parts(supernet, split, ghost_batch_size, max_memory_gb=None) -> tuple[i
 
 
 def evaluate(
-    supernet, architectures, dataset, ghost_batch_size: int = 32, max_memory_gb=None
+    supernet: Supernet,
+    architectures: Sequence[Architecture],
+    dataset: Dataset,
+    ghost_batch_size: int = 32,
+    max_memory_gb: float | None = None,
 ) -> list[Score]:
     """Scores architectures with the shared weights on the validation images.
 
@@ -187,7 +200,9 @@ def evaluate(
     return evaluator(list(architectures))
 
 
-def evaluate_standalone(net, split, normalize) -> Score:
+def evaluate_standalone(
+    net: Standalone, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]
+) -> Score:
     """Scores a stand-alone net with its moving averages, in float32.
 
     So does the served model, whatever the net was trained in.
@@ -219,7 +234,7 @@ def evaluate_standalone(net, split, normalize) -> Score:
     return Score(hits / len(split), entropy / len(split), len(split))
 
 
-def _in_float32(net):
+def _in_float32(net: Standalone):
     """The net, or its twin with the same weights that computes in float32."""
     if net.compute_dtype == "float32":
         return net

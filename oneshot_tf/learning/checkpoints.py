@@ -6,9 +6,13 @@ leaves half a one under a checkpoint's name; checksummed, so that damage is seen
 """
 
 import math
+import os
 import pathlib
 import re
+from collections.abc import Iterable
+from typing import Any
 
+import keras
 import numpy as np
 
 from oneshot_tf.system.errors import InputError, short
@@ -43,7 +47,11 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder, keep: int = 3, owner: str | None = None, num_steps: int | None = None
+        self,
+        folder: str | os.PathLike,
+        keep: int = 3,
+        owner: str | None = None,
+        num_steps: int | None = None,
     ):
         self.folder = pathlib.Path(folder)
         check_folder(self.folder, self.folder.parent)
@@ -60,7 +68,7 @@ class Checkpoints:
         """The file of a step."""
         return self.folder / f"step_{step:09d}.npz"
 
-    def save(self, step: int, variables, write: bool = True) -> None:
+    def save(self, step: int, variables: Iterable[keras.Variable], write: bool = True) -> None:
         """Writes the variables' values; removes old checkpoints once the new one is whole.
 
         Args:
@@ -85,7 +93,7 @@ class Checkpoints:
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink(missing_ok=True)
 
-    def restore(self, variables) -> int:
+    def restore(self, variables: Iterable[keras.Variable]) -> int:
         """Fills variables from the newest checkpoint that can be read.
 
         Returns:
@@ -125,7 +133,7 @@ class Checkpoints:
                 "training, so it is not of this run. Remove it."
             )
 
-    def restore_step(self, step: int, variables) -> None:
+    def restore_step(self, step: int, variables: Iterable[keras.Variable]) -> None:
         """Fills variables from the checkpoint of a step.
 
         Raises:
@@ -151,10 +159,10 @@ class Checkpoints:
         for variable in variables:
             variable.assign(arrays[variable.path])
 
-    def _check_owner(self, path, step, arrays):
+    def _check_owner(self, path: pathlib.Path, step: Any, arrays: dict[str, np.ndarray]):
         """Raises WrongOwner for a file of another run or net, or of another step."""
-        owner, found = arrays.get(_OWNER), arrays.get(_STEP)
-        owner = None if owner is None else owner.tobytes().decode(errors="replace")
+        name, found = arrays.get(_OWNER), arrays.get(_STEP)
+        owner = None if name is None else name.tobytes().decode(errors="replace")
         if self.owner not in (None, owner):
             whose = "a run without an id" if owner is None else f"the run {short(owner)}"
             raise WrongOwner(
@@ -201,7 +209,7 @@ class Checkpoints:
                 continue  # `restore` passes it over, and says so
             return self.check_size(step, num_parameters)
 
-    def _num_parameters(self, step):
+    def _num_parameters(self, step: Any):
         return sum(
             math.prod(shape)
             for name, shape in array_shapes(self.path(step)).items()
@@ -223,7 +231,7 @@ def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
     return next((name for name, a in suspects.items() if not np.isfinite(a).all()), None)
 
 
-def value_of(variable) -> np.ndarray:
+def value_of(variable: keras.Variable) -> np.ndarray:
     """The value of a Keras variable."""
     return np.asarray(
         variable.value.numpy() if hasattr(variable.value, "numpy") else variable.value

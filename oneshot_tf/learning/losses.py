@@ -1,9 +1,11 @@
 """Losses. Plain functions of tensors."""
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 
-def cross_entropy(labels, logits, label_smoothing: float = 0.0):
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0):
     """Softmax cross-entropy in nats, float32 `[B]`.
 
     Args:
@@ -17,7 +19,7 @@ def cross_entropy(labels, logits, label_smoothing: float = 0.0):
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
-def masked_l2(kernels, usage=None):
+def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):
     """L2 only on the parts in use (section 3.2, "Preventing Over-regularization").
 
     sum_k share_k * |w_k|^2 / 2, where share_k is the share of ghost batches that use
@@ -35,6 +37,6 @@ def masked_l2(kernels, usage=None):
     return tf.reduce_sum(tf.stack(halves) * l2_shares(len(halves), usage))
 
 
-def l2_shares(num_kernels: int, usage=None):
+def l2_shares(num_kernels: int, usage: tf.Tensor | None = None):
     """The shares of `masked_l2`, whose gradient is share * w: float32 `[K]`."""
     return tf.ones([num_kernels]) if usage is None else tf.reduce_mean(usage, axis=0)

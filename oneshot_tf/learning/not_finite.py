@@ -1,5 +1,8 @@
 """When a loss or a variable isn't finite: at which step, where it begins, and going back."""
 
+import pathlib
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -39,7 +42,7 @@ class Rollbacks:
         InputError: the file is damaged, or of another run or net.
     """
 
-    def __init__(self, path, owner: str | None = None):
+    def __init__(self, path: pathlib.Path | None, owner: str | None = None):
         self._path, self._owner, self._rows = path, owner, []
         if path is None or not path.exists():
             return
@@ -67,7 +70,7 @@ class Rollbacks:
     def add(self, diverged: int, back_to: int, write: bool = True) -> None:
         """Training went back to after step `back_to`, having diverged at step `diverged`."""
         self._rows.append({"diverged": diverged, "back_to": back_to})
-        if write:
+        if write and self._path is not None:
             write_json(self._path, {"owner": self._owner, "rollbacks": self._rows})
 
 
@@ -85,7 +88,7 @@ def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp
     )
 
 
-def look_at(step, batch, number: int) -> dict:
+def look_at(step: Any, batch: Any, number: int) -> dict:
     """What is to be seen of a step before it is taken.
 
     Args:
@@ -119,12 +122,12 @@ def look_at(step, batch, number: int) -> dict:
     }
 
 
-def _largest_outputs(step, images, number) -> dict:
+def _largest_outputs(step: Any, images: Any, number: Any) -> dict:
     """The largest absolute output of each part of the net; NaN where one is."""
     net, size = step.net, step.ghost_batch_size  # one at a time, to need little memory
     images = step.prepare(images, 0, step.batch_size, number)
     masks = step.masks(number)
-    largest = {}
+    largest: dict[Any, Any] = {}
     for ghost in range(len(images) // size):
         one = images[ghost * size : (ghost + 1) * size]
         parts = net.part_outputs(one) if masks is None else net.part_outputs(one, masks[ghost])
@@ -141,7 +144,7 @@ def _first_not_finite(tensors: dict) -> str | None:
     return None
 
 
-def _number(value) -> float | str:
+def _number(value: Any) -> float | str:
     """A number that JSON can hold: "nan" and "inf" as texts."""
     value = float(value)
     return value if np.isfinite(value) else str(value)

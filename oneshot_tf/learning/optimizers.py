@@ -1,5 +1,7 @@
 """The optimizer of section 3.2."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -11,7 +13,7 @@ class NesterovSGD(keras.optimizers.SGD):
     that is a quarter of the graph that has to be traced, optimised and run.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any):
         if not self.momentum:
             super().update_step(gradient, variable, learning_rate)
             return

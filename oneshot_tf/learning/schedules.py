@@ -1,5 +1,7 @@
 """Learning-rate schedules by name."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -15,7 +17,7 @@ class Factored(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = learning_rate_schedule(name, initial, num_steps)
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
 
-    def __call__(self, step):
+    def __call__(self, step: Any):
         rate = self.schedule(step) if callable(self.schedule) else self.schedule
         return rate * self.factor
 
@@ -48,7 +50,7 @@ class Cooldown(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, initial: float, num_steps: int, share: float = 0.1):
         self.initial, self.num_steps, self.share = initial, num_steps, share
 
-    def __call__(self, step):
+    def __call__(self, step: Any):
         left = 1.0 - tf.cast(step, tf.float32) / float(self.num_steps)
         return self.initial * tf.clip_by_value(left / self.share, 0.0, 1.0)
 

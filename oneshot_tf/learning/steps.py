@@ -164,7 +164,7 @@ class TrainStep:
         if masks is not None:
             rows = share // self.ghost_batch_size
             masks = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
-        micro_batches = masks.shape[0] if skip else self.micro_batches
+        micro_batches = masks.shape[0] if skip and masks is not None else self.micro_batches
         gradients, metrics = self._gradients(
             images, labels, masks, micro_batches, skip, self.replicas
         )

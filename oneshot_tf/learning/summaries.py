@@ -1,6 +1,9 @@
 """TensorBoard's event files."""
 
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,19 +22,20 @@ class Summaries:
         InputError: the folder is a link that leads out of the one above it, or holds one.
     """
 
-    def __init__(self, folder):
-        self.folder, self._writer = pathlib.Path(folder), None
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder)
+        self._writer: Any = None
         check_folder(self.folder, self.folder.parent)
 
     def scalars(self, step: int, values: dict) -> None:
         """Numbers by name."""
         self._write(lambda: [tf.summary.scalar(n, v, step=step) for n, v in values.items()])
 
-    def histogram(self, step: int, name: str, values) -> None:
+    def histogram(self, step: int, name: str, values: Any) -> None:
         """The distribution of many numbers."""
         self._write(lambda: tf.summary.histogram(name, values, step=step))
 
-    def _write(self, write):
+    def _write(self, write: Callable[[], Any]):
         with writing(self.folder), tf.device("/cpu:0"):
             try:
                 if self._writer is None:

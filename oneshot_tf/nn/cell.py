@@ -1,5 +1,7 @@
 """One cell: its choice blocks, and how they read each other and the cells before."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -41,7 +43,7 @@ class Cell(keras.layers.Layer):
     """
 
     def __init__(
-        self, parts: Parts, space: CellSpace, plan: CellPlan, present: np.ndarray, **kwargs
+        self, parts: Parts, space: CellSpace, plan: CellPlan, present: np.ndarray, **kwargs: Any
     ):
         super().__init__(dtype=parts.dtype, **kwargs)
         self.space = space
@@ -50,10 +52,10 @@ class Cell(keras.layers.Layer):
         self._build_blocks(parts, present[: space.num_paths])
         self.build(*((None, None, None, i.source_width) for i in plan.inputs))
 
-    def build(self, prev2_shape, prev1_shape):
+    def build(self, prev2_shape: tuple, prev1_shape: tuple):
         """Makes nothing: it lets Keras note the shapes, for `summary`, saving and export."""
 
-    def compute_output_shape(self, prev2_shape, prev1_shape):
+    def compute_output_shape(self, prev2_shape: tuple, prev1_shape: tuple):
         sizes = [n and -(-n // self.plan.inputs[1].stride) for n in prev1_shape[1:3]]
         return (prev1_shape[0], *sizes, self.space.num_blocks * self.plan.width)
 
@@ -68,12 +70,13 @@ class Cell(keras.layers.Layer):
                     pairs.extend((v, path) for v in conv.variables)
         return pairs
 
-    def _build_reads(self, parts, present):
+    def _build_reads(self, parts: Any, present: Any):
         """The joins of the two outer inputs, and the BN of each tensor that is read."""
         widths = [i.width for i in self.plan.inputs]
         widths += [self.plan.width] * (num_reads(self.space) - 2)
         names = self.space.inputs(self.space.num_blocks - 1)
-        joins, norms = [None] * len(names), [None] * len(names)
+        joins: list[Any] = [None] * len(names)
+        norms: list[Any] = [None] * len(names)
         for i in np.flatnonzero(present):
             name = f"{self.name}_{names[i]}"
             if i < 2 and self.plan.inputs[i].convolved:
@@ -86,9 +89,9 @@ class Cell(keras.layers.Layer):
         self._read_widths = widths
         self.joins, self.norms = joins, norms  # assigned whole: Keras tracks what it is given
 
-    def _build_blocks(self, parts, present):
+    def _build_blocks(self, parts: Any, present: Any):
         """The 1x1 convolution of each input path, the layer of each operation path."""
-        layers = [None] * self.space.num_paths
+        layers: list[Any] = [None] * self.space.num_paths
         for block in range(self.space.num_blocks):
             names = self.space.inputs(block)
             for i, path in enumerate(self.space.input_paths(block)):
@@ -105,12 +108,20 @@ class Cell(keras.layers.Layer):
                     layers[path] = layer
         self.path_layers = layers
 
-    def call(self, prev2, prev1, paths=None, num_ghosts=1, training=False, turn=(0, 1)):
+    def call(
+        self,
+        prev2: tf.Tensor,
+        prev1: tf.Tensor,
+        paths: Any = None,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
         reads = [self._read_outer(i, x, paths, context) for i, x in enumerate((prev2, prev1))]
         size = next(x.shape[:3] for x in reads if x is not None)
         like = [*size, self.plan.width]
-        outputs = []
+        outputs: list[Any] = []
         for block in range(self.space.num_blocks):
             if block > 0:
                 reads.append(self._read(block + 1, outputs[-1], [], paths, like, context))
@@ -128,7 +139,7 @@ class Cell(keras.layers.Layer):
             outputs.append(paths.sum(operations, like))
         return tf.concat(outputs, axis=-1)
 
-    def _read_outer(self, i, x, paths, context):
+    def _read_outer(self, i: int, x: tf.Tensor, paths: Any, context: Any):
         """The output of an earlier cell, brought to this cell's size, BN, ReLU."""
         plan = self.plan.inputs[i]
         join = []
@@ -140,14 +151,14 @@ class Cell(keras.layers.Layer):
         like = [None if x is None else x.shape[0], *size, plan.width]
         return self._read(i, x, join, paths, like, context)
 
-    def _read(self, i, x, join, paths, like, context):
+    def _read(self, i: int, x: tf.Tensor, join: Any, paths: Any, like: tf.Tensor, context: Any):
         """A tensor as the blocks read it: its join, then BN and ReLU."""
         if self.norms[i] is None:
             return None
         stages = join + bn_relu_stages(self.norms[i], **context)
         return paths.read(self._readers(i), x, stages, like)
 
-    def _readers(self, i):
+    def _readers(self, i: int):
         """The paths that read tensor i: an input of every block after it."""
         return [
             self.space.input_paths(block)[i]

@@ -7,7 +7,7 @@ from oneshot_tf.devices.accelerators import accelerators
 _NARROWEST = 8  # where the gradient below pays; measured in BUILD_NOTES.md
 
 
-def convolve(x, kernel, stride: int = 1):
+def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1):
     """`[B, H, W, C]` by a kernel `[h, w, C, D]`: `[B, H / stride, W / stride, D]`."""
     if kernel.shape[:2] == (1, 1):
         # The same numbers as a matrix product of the pixels that the stride keeps, which is the
@@ -20,12 +20,12 @@ def convolve(x, kernel, stride: int = 1):
     return tf.nn.conv2d(x, kernel, stride, "SAME")
 
 
-def _sizes(x):
+def _sizes(x: tf.Tensor):
     dynamic = tf.shape(x)
     return [dynamic[i] if n is None else n for i, n in enumerate(x.shape[:-1])]
 
 
-def depthwise_convolve(x, kernel):
+def depthwise_convolve(x: tf.Tensor, kernel: tf.Tensor):
     """Every channel of `[B, H, W, C]` by its own filter of `[h, w, C, 1]`."""
     height, width = kernel.shape[:2]
     wide = width in (5, 7) and height > 1 and (x.shape[2] or 0) >= _NARROWEST
@@ -35,7 +35,7 @@ def depthwise_convolve(x, kernel):
 
 
 @tf.custom_gradient
-def _depthwise_by_columns(x, kernel):
+def _depthwise_by_columns(x: tf.Tensor, kernel: tf.Tensor):
     """A depthwise convolution whose filter gradient is put together from columns.
 
     The CPU kernel for that gradient is slow for filters wider than 3: this takes
@@ -45,7 +45,7 @@ def _depthwise_by_columns(x, kernel):
     """
     y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
 
-    def gradient(dy):
+    def gradient(dy: tf.Tensor):
         dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
             input_sizes=tf.shape(x),
             filter=kernel,
@@ -64,7 +64,7 @@ def _depthwise_by_columns(x, kernel):
     return y, gradient
 
 
-def _filter_gradient(x, dy, height, width):
+def _filter_gradient(x: tf.Tensor, dy: tf.Tensor, height: int, width: int):
     return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
         input=x,
         filter_sizes=[height, width, x.shape[-1], 1],

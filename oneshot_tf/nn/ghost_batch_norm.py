@@ -4,6 +4,8 @@
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,7 +18,14 @@ _FUSED_FROM_ELEMENTS = 2**15
 _FUSED_UP_TO_GHOSTS = 4
 
 
-def normalize_ghosts(x, beta, gamma=None, *, num_ghosts: int, epsilon: float):
+def normalize_ghosts(
+    x: tf.Tensor,
+    beta: tf.Tensor,
+    gamma: tf.Tensor | float | None = None,
+    *,
+    num_ghosts: int,
+    epsilon: float,
+):
     """Normalises each ghost batch with its own mean and variance (Hoffer et al. 2017).
 
     y = gamma * (x - mean_g) / sqrt(variance_g + epsilon) + beta, where ghost
@@ -53,7 +62,9 @@ def normalize_ghosts(x, beta, gamma=None, *, num_ghosts: int, epsilon: float):
     return _normalize_moments(x, beta, gamma, num_ghosts, epsilon)
 
 
-def _normalize_moments(x, beta, gamma, num_ghosts, epsilon):
+def _normalize_moments(
+    x: tf.Tensor, beta: tf.Tensor, gamma: tf.Tensor | float | None, num_ghosts: int, epsilon: float
+):
     ghosts = tf.cast(tf.reshape(x, [num_ghosts, -1, x.shape[-1]]), tf.float32)
     mean = tf.reduce_mean(ghosts, axis=1, keepdims=True)
     variance = tf.reduce_mean(tf.math.squared_difference(ghosts, mean), axis=1, keepdims=True)
@@ -62,7 +73,9 @@ def _normalize_moments(x, beta, gamma, num_ghosts, epsilon):
     return tf.cast(y, x.dtype), tf.reduce_mean(mean, [0, 1]), tf.reduce_mean(variance, [0, 1])
 
 
-def _normalize_fused(x, beta, gamma, num_ghosts, epsilon):
+def _normalize_fused(
+    x: tf.Tensor, beta: tf.Tensor, gamma: tf.Tensor | float | None, num_ghosts: int, epsilon: float
+):
     parts = [
         tf.raw_ops.FusedBatchNormV3(
             x=part, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon
@@ -77,10 +90,10 @@ def _normalize_fused(x, beta, gamma, num_ghosts, epsilon):
 
 
 @functools.cache
-def _normalization(num_ghosts, epsilon, then):
+def _normalization(num_ghosts: int, epsilon: float, then: Callable[[tf.Tensor], tf.Tensor]):
     """One object for all layers that compute the same."""
 
-    def normalize(x, *weights):
+    def normalize(x: tf.Tensor, *weights: Sequence[tf.Tensor]):
         return then(normalize_ghosts(x, *weights, num_ghosts=num_ghosts, epsilon=epsilon)[0])
 
     return normalize
@@ -132,7 +145,14 @@ class GhostBatchNorm(keras.layers.Layer):
         InputError: another dtype policy, or `num_ghosts` doesn't divide B.
     """
 
-    def __init__(self, scale=True, moving_averages=False, momentum=0.95, epsilon=1e-3, **kwargs):
+    def __init__(
+        self,
+        scale: bool = True,
+        moving_averages: bool = False,
+        momentum: float = 0.95,
+        epsilon: float = 1e-3,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         check_policy(self.dtype_policy)
         self.use_scale = scale
@@ -140,7 +160,7 @@ class GhostBatchNorm(keras.layers.Layer):
         self.momentum = momentum
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple):
         width = (input_shape[-1],)
         # Statistics stay float32 under mixed precision, so the variables don't autocast.
         self.beta = self.add_weight(name="beta", shape=width, initializer="zeros", autocast=False)
@@ -152,7 +172,7 @@ class GhostBatchNorm(keras.layers.Layer):
             self.moving_mean = self._average("moving_mean", width, "zeros")
             self.moving_variance = self._average("moving_variance", width, "ones")
 
-    def _average(self, name, shape, initializer):
+    def _average(self, name: str, shape: tuple[int, ...], initializer: Any):
         # Each replica sees other images: their averages are averaged when they are read.
         # `add_weight` can't say so (Keras 3.15), hence the variable made by hand.
         return keras.Variable(
@@ -170,7 +190,13 @@ class GhostBatchNorm(keras.layers.Layer):
         variables = (self.beta, self.gamma) if self.use_scale else (self.beta,)
         return tuple(tf.convert_to_tensor(v) for v in variables)
 
-    def function(self, num_ghosts=1, training=False, turn=(0, 1), then=tf.identity):
+    def function(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        then: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ):
         """The layer's computation, and `then`: a function of x and `weight_tensors()`."""
         if not self.use_moving_averages:
             return _normalization(num_ghosts, self.epsilon, then)
@@ -180,18 +206,32 @@ class GhostBatchNorm(keras.layers.Layer):
             )
         return lambda x, *weights: then(self._normalize_by_averages(x, *weights))
 
-    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
+    def call(
+        self,
+        x: tf.Tensor,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         return self.function(num_ghosts, training, turn)(x, *self.weight_tensors())
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple):
         return input_shape
 
-    def _normalize_by_averages(self, x, beta, gamma=1.0):
+    def _normalize_by_averages(
+        self, x: tf.Tensor, beta: tf.Tensor, gamma: tf.Tensor | float | None = 1.0
+    ):
         factor = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         shift = beta - self.moving_mean * factor
         return tf.cast(tf.cast(x, tf.float32) * factor + shift, x.dtype)
 
-    def _normalize_and_average(self, x, weights, num_ghosts, turn):
+    def _normalize_and_average(
+        self,
+        x: tf.Tensor,
+        weights: Sequence[tf.Tensor],
+        num_ghosts: int,
+        turn: tf.Tensor | tuple[int, int],
+    ):
         y, mean, variance = normalize_ghosts(
             x, *weights, num_ghosts=num_ghosts, epsilon=self.epsilon
         )
@@ -199,7 +239,7 @@ class GhostBatchNorm(keras.layers.Layer):
             average.assign(average + (value - average) * self._rate(turn))
         return y
 
-    def _rate(self, turn):
+    def _rate(self, turn: tf.Tensor | tuple[int, int]):
         """How far an average moves in a turn, so that in the end all turns weigh the same."""
         index, turns = (tf.cast(number, tf.float32) for number in (turn[0], turn[1]))
         share = (1.0 - self.momentum) / turns

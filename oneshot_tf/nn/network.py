@@ -1,6 +1,7 @@
 """Stem, stacked cells, classifier: what the one-shot and the stand-alone nets share."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,7 +37,14 @@ class Network(keras.Model):
     """
 
     def __init__(
-        self, space: CellSpace, stack: Stack, architecture, num_classes, seed, dtype, **kwargs
+        self,
+        space: CellSpace,
+        stack: Stack,
+        architecture: Architecture | None,
+        num_classes: int,
+        seed: int,
+        dtype: Any,
+        **kwargs: Any,
     ):
         trainable = kwargs.pop("trainable", True)
         super().__init__(dtype=dtype, **kwargs)
@@ -78,7 +86,7 @@ class Network(keras.Model):
         self.trainable = trainable
         self.build((None, None, None, 3))
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple):
         """Makes nothing: it lets Keras note the shape, for `summary`, saving and export."""
 
     @property
@@ -112,7 +120,7 @@ class Network(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict, custom_objects=None):
+    def from_config(cls, config: dict, custom_objects: Any = None):
         """The net of `get_config`.
 
         Raises:
@@ -136,7 +144,13 @@ class Network(keras.Model):
                 f"{short(config)} ({type(error).__name__}: {error})."
             ) from None
 
-    def stem_of(self, images, num_ghosts, training=False, turn=(0, 1)):
+    def stem_of(
+        self,
+        images: tf.Tensor,
+        num_ghosts: int,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         """The stem's output `[B, h, w, F]`, which all architectures share.
 
         Raises:
@@ -150,11 +164,25 @@ class Network(keras.Model):
         images = tf.cast(images, self.compute_dtype)
         return self.stem(images, num_ghosts=num_ghosts, training=training, turn=turn)
 
-    def _logits(self, stem, paths, num_ghosts, training, turn=(0, 1)):
+    def _logits(
+        self,
+        stem: tf.Tensor,
+        paths: Any,
+        num_ghosts: int,
+        training: bool,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
         return dict(self._outputs(stem, paths, num_ghosts, training, turn))["classifier"]
 
-    def _outputs(self, stem, paths, num_ghosts, training, turn=(0, 1)):
+    def _outputs(
+        self,
+        stem: tf.Tensor,
+        paths: Any,
+        num_ghosts: int,
+        training: bool,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         """Yields name and output of each part, in turn: the stem, the cells, the classifier."""
         yield "stem", stem
         context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
@@ -182,19 +210,25 @@ class _Stem(keras.layers.Layer):
             self.second.build((None, None, None, filters))
         self.build((None, None, None, 3))
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple):
         """Makes nothing: it lets Keras note the shape."""
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple):
         sizes = [n and -(-n // self.stride) for n in input_shape[1:3]]
         return (input_shape[0], *sizes, self.filters)
 
     @property
     def kernels(self) -> list:
-        convs = [self.conv] if self.second is None else [self.conv, *self.second.convs]
+        convs: list[Any] = [self.conv] if self.second is None else [self.conv, *self.second.convs]
         return [conv.kernel for conv in convs]
 
-    def call(self, images, num_ghosts=1, training=False, turn=(0, 1)):
+    def call(
+        self,
+        images: tf.Tensor,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         x = self.conv(images)
         if self.second is None:
             return x

@@ -7,8 +7,8 @@ masks. What a layer computes is stated once, as its `stages`.
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
     linear: bool = False
 
 
-def run_stages(stages, x):
+def run_stages(stages: Any, x: tf.Tensor):
     """What the chain makes of `x`."""
     for stage in stages:
         x = stage.function(x, *stage.weights)
@@ -85,11 +85,22 @@ class Parts:
 class Chain(keras.layers.Layer):
     """A layer that is a chain of stages; called, it runs them."""
 
-    def stages(self, num_ghosts=1, training=False, turn=(0, 1)) -> list[Stage]:
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ) -> list[Stage]:
         """What it computes, in order. Called in the scope of the layer's dtype policy."""
         raise NotImplementedError
 
-    def call(self, x, num_ghosts=1, training=False, turn=(0, 1)):
+    def call(
+        self,
+        x: tf.Tensor,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         return run_stages(self.stages(num_ghosts=num_ghosts, training=training, turn=turn), x)
 
 
@@ -104,7 +115,15 @@ class Conv(Chain):
         separable: a depthwise convolution, of stride 1, and a 1x1 convolution in its place.
     """
 
-    def __init__(self, parts, width, kernel_size=(1, 1), stride=1, separable=False, **kwargs):
+    def __init__(
+        self,
+        parts: Any,
+        width: int,
+        kernel_size: tuple[int, int] = (1, 1),
+        stride: int = 1,
+        separable: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(dtype=parts.dtype, **kwargs)
         self.parts = parts
         self.width = width
@@ -112,10 +131,10 @@ class Conv(Chain):
         self.stride = stride
         self.separable = separable
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple):
         channels = input_shape[-1]
 
-        def kernel(name, shape):
+        def kernel(name: str, shape: tuple[int, ...]):
             return self.add_weight(name=name, shape=shape, initializer=self.parts.initializer())
 
         if self.separable:
@@ -124,7 +143,12 @@ class Conv(Chain):
         else:
             self.kernel = kernel("kernel", (*self.kernel_size, channels, self.width))
 
-    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         if self.separable:
             return [
                 Stage(depthwise_convolve, (tf.convert_to_tensor(self.depthwise),), linear=True),
@@ -142,25 +166,35 @@ class BnReluConvs(Chain):
         convs: the convolutions, in order.
     """
 
-    def __init__(self, parts, convs, **kwargs):
+    def __init__(self, parts: Any, convs: Sequence[Any], **kwargs: Any):
         super().__init__(dtype=parts.dtype, **kwargs)
         self.convs = list(convs)
         self.norms = [parts.batch_norm(f"{conv.name}_bn") for conv in self.convs]
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple):
         for norm, conv in zip(self.norms, self.convs):
             norm.build(input_shape)
             conv.build(input_shape)
             input_shape = (*input_shape[:-1], conv.width)
 
-    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         chain = []
         for norm, conv in zip(self.norms, self.convs):
             chain += bn_relu_stages(norm, num_ghosts, training, turn) + conv.stages()
         return chain
 
 
-def bn_relu_stages(norm: GhostBatchNorm, num_ghosts=1, training=False, turn=(0, 1)):
+def bn_relu_stages(
+    norm: GhostBatchNorm,
+    num_ghosts: int = 1,
+    training: bool = False,
+    turn: tf.Tensor | tuple[int, int] = (0, 1),
+):
     """A batch norm and the ReLU after it, as one stage."""
 
     return [Stage(norm.function(num_ghosts, training, turn, tf.nn.relu), norm.weight_tensors())]
@@ -169,7 +203,12 @@ def bn_relu_stages(norm: GhostBatchNorm, num_ghosts=1, training=False, turn=(0, 
 class Identity(Chain):
     """Hands its input on."""
 
-    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         return []
 
 
@@ -180,11 +219,16 @@ class Pool(Chain):
         kind: "MAX" or "AVG".
     """
 
-    def __init__(self, kind, **kwargs):
+    def __init__(self, kind: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.kind = kind
 
-    def stages(self, num_ghosts=1, training=False, turn=(0, 1)):
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         return [Stage(pooling(self.kind, 3, 1))]
 
 

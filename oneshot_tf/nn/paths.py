@@ -6,6 +6,8 @@ numbers. A path is (its number, what it reads, the stages that it runs).
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +18,7 @@ from oneshot_tf.nn.operations import Stage, run_stages
 class AllPaths:
     """Every path that was built is used: stand-alone nets."""
 
-    def sum(self, terms, like):
+    def sum(self, terms: Sequence[Any], like: tf.Tensor):
         """The sum of what the paths make of their inputs.
 
         Args:
@@ -25,7 +27,7 @@ class AllPaths:
         """
         return tf.add_n([run_stages(stages, x) for _, x, stages in terms])
 
-    def read(self, paths, x, stages, like):
+    def read(self, paths: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
         """What the stages make of `x`: a tensor of shape `like` that each of `paths` reads."""
         return run_stages(stages, x)
 
@@ -41,11 +43,11 @@ class MaskedPaths(AllPaths):
         batch: B, a multiple of G.
     """
 
-    def __init__(self, masks, batch: int):
+    def __init__(self, masks: Any, batch: int):
         weights = tf.repeat(masks, batch // masks.shape[0], axis=0)
         self.weights = weights[:, :, None, None, None]
 
-    def sum(self, terms, like):
+    def sum(self, terms: Sequence[Any], like: tf.Tensor):
         return tf.add_n(
             [self.weights[:, path] * run_stages(stages, x) for path, x, stages in terms]
         )
@@ -58,23 +60,23 @@ class SkippedPaths(AllPaths):
         mask: `[P]`.
     """
 
-    def __init__(self, mask):
+    def __init__(self, mask: Any):
         self.weights = tf.unstack(mask)
         self.used = tf.unstack(tf.not_equal(mask, 0))
 
-    def sum(self, terms, like):
+    def sum(self, terms: Sequence[Any], like: tf.Tensor):
         total = None
         for path, x, stages in terms:
             stages = _weighted(stages, self.weights[path])
             total = _add_if(self.used[path], total, x, stages, like)
         return total
 
-    def read(self, paths, x, stages, like):
+    def read(self, paths: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
         used = tf.reduce_any(tf.stack([self.used[path] for path in paths]))
         return _add_if(used, None, x, stages, like)
 
 
-def _weighted(stages, weight):
+def _weighted(stages: Any, weight: Any):
     """The same stages with `weight` times their result."""
     if stages and stages[-1].linear:  # cheaper: the kernel is smaller than the images
         last = stages[-1]
@@ -82,7 +84,7 @@ def _weighted(stages, weight):
     return [*stages, Stage(tf.multiply, (weight,))]
 
 
-def _add_if(used, total, x, stages, like):
+def _add_if(used: Any, total: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
     """`total` plus what the stages make of `x`, if `used`; otherwise `total`, None for zero.
 
     Neither forwards nor backwards does an unused path cost anything.
@@ -98,10 +100,10 @@ def _add_if(used, total, x, stages, like):
     )
 
     @tf.custom_gradient
-    def add(used, x, *tensors):
+    def add(used: Any, x: tf.Tensor, *tensors: Any):
         result, *kept = chain.add_if(used, x, *tensors)
 
-        def gradient(dy):
+        def gradient(dy: tf.Tensor):
             dx, *gradients = chain.gradient_if(used, dy, x, *kept, *tensors[len(totals) :])
             return [None, dx, *([dy] * len(totals)), *gradients]
 
@@ -111,7 +113,7 @@ def _add_if(used, total, x, stages, like):
 
 
 @functools.cache
-def _chain(functions, counts, specs, like, num_totals):
+def _chain(functions: Any, counts: Any, specs: Any, like: tf.Tensor, num_totals: int):
     """One for each kind of path and shape: what is traced and compiled doesn't grow with cells."""
     specs = [tf.TensorSpec(*spec) for spec in specs]
     return _Chain(functions, counts, specs, like, num_totals)
@@ -131,7 +133,7 @@ class _Chain:
         num_totals: 1 if there is something to add to, or 0.
     """
 
-    def __init__(self, functions, counts, specs, like, num_totals):
+    def __init__(self, functions: Any, counts: Any, specs: Any, like: tf.Tensor, num_totals: int):
         self.functions, self.counts, self.like = functions, counts, like
         self.num_totals, self.num_kept = num_totals, max(0, len(functions) - 1)
         x, *weights = specs
@@ -145,7 +147,7 @@ class _Chain:
     def gradient_if(self):
         return _Conditional(self._gradient, self._no_gradient, self._backward_specs)
 
-    def _add(self, x, *tensors):
+    def _add(self, x: tf.Tensor, *tensors: Any):
         """The sum, and what each stage but the first was given."""
         totals, weights = tensors[: self.num_totals], tensors[self.num_totals :]
         given = []
@@ -154,7 +156,7 @@ class _Chain:
             x = function(x, *ws)
         return [tf.add_n([*totals, x]), *given[1:]]
 
-    def _keep(self, x, *tensors):
+    def _keep(self, x: tf.Tensor, *tensors: Any):
         if self.num_totals:
             total = tensors[0]
         else:
@@ -163,11 +165,11 @@ class _Chain:
             total = tf.fill(self.like, tf.cast(tf.less(one, one), x.dtype))
         return [total] + [tf.zeros([0], x.dtype)] * self.num_kept
 
-    def _gradient(self, dy, *rest):
+    def _gradient(self, dy: tf.Tensor, *rest: Any):
         """Gradients of x and of the weights, from what `_add` kept."""
         given = rest[: self.num_kept + 1]
         weights = self._by_stage(rest[self.num_kept + 1 :])
-        gradients = []
+        gradients: list[Any] = []
         for function, x, ws in reversed(list(zip(self.functions, given, weights))):
             sources = [x, *ws]
             with tf.GradientTape() as tape:
@@ -177,11 +179,11 @@ class _Chain:
             gradients = more + gradients
         return [dy, *gradients]
 
-    def _no_gradient(self, dy, x, *rest):
+    def _no_gradient(self, dy: tf.Tensor, x: tf.Tensor, *rest: Any):
         del dy
         return [tf.raw_ops.ZerosLike(x=t) for t in (x, *rest[self.num_kept :])]
 
-    def _by_stage(self, weights):
+    def _by_stage(self, weights: Sequence[tf.Tensor]):
         ends = np.cumsum(self.counts).tolist()
         return [weights[end - n : end] for n, end in zip(self.counts, ends)]
 
@@ -197,7 +199,7 @@ class _Conditional:
         specs: of their arguments.
     """
 
-    def __init__(self, then, otherwise, specs):
+    def __init__(self, then: Callable[[tf.Tensor], tf.Tensor], otherwise: Any, specs: Any):
         # Not inlined, so that TensorFlow optimises it as it does a graph of its own: in a branch
         # it would leave out the kernels of oneDNN, and be 2.5 times slower.
         inner = _trace(then, specs, _noinline=True)
@@ -205,7 +207,7 @@ class _Conditional:
         self.otherwise = _trace(otherwise, specs)
         self.outputs = self.then.structured_outputs
 
-    def __call__(self, condition, *args):
+    def __call__(self, condition: tf.Tensor | bool, *args: Any):
         if tf.executing_eagerly():
             return (self.then if condition else self.otherwise)(*args)
         outputs = tf.raw_ops.StatelessIf(
@@ -220,6 +222,6 @@ class _Conditional:
         return outputs
 
 
-def _trace(function, specs, **attributes):
+def _trace(function: Any, specs: Any, **attributes: Any):
     function = tf.function(function, autograph=False, experimental_attributes=attributes)
     return function.get_concrete_function(*specs)

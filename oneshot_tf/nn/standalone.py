@@ -1,6 +1,10 @@
 """A stand-alone net: one architecture, built alone and trained from scratch."""
 
+import os
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from oneshot_tf.nn.network import Network
 from oneshot_tf.nn.paths import AllPaths
@@ -65,35 +69,41 @@ class Standalone(Network):
         space: CellSpace,
         architecture: Architecture,
         stack: Stack,
-        num_classes=10,
-        seed=0,
-        dtype=None,
-        **kwargs,
+        num_classes: int = 10,
+        seed: int = 0,
+        dtype: Any = None,
+        **kwargs: Any,
     ):
         kwargs.setdefault("name", "standalone")
         super().__init__(space, stack, architecture, num_classes, seed, dtype, **kwargs)
         self.architecture = architecture
 
-    def __call__(self, images, training=None, **options):
+    def __call__(self, images: tf.Tensor, training: bool | None = None, **options: Any):
         # Keras takes only tensors by position; `training` may be given so here. To Keras an
         # explicit None would hide the `training` of the model around this one.
         if training is not None:
             options["training"] = training
         return super().__call__(images, **options)
 
-    def call(self, images, training=False, num_ghosts=1, turn=(0, 1)):
+    def call(
+        self,
+        images: tf.Tensor,
+        training: bool = False,
+        num_ghosts: int = 1,
+        turn: tf.Tensor | tuple[int, int] = (0, 1),
+    ):
         stem = self.stem_of(images, num_ghosts, training, turn)
         return self._logits(stem, AllPaths(), num_ghosts, training, turn)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "architecture": str(self.architecture)}
 
-    def export(self, filepath, *args, **kwargs):
+    def export(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any):
         """As `keras.Model.export`, which refuses a model that was never called."""
         self(keras.ops.zeros([1, 32, 32, 3]))
         return super().export(filepath, *args, **kwargs)
 
-    def part_outputs(self, images) -> dict:
+    def part_outputs(self, images: tf.Tensor) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch in training."""
         stem = self.stem_of(images, 1, training=True)
         return dict(self._outputs(stem, AllPaths(), 1, training=True))

@@ -1,5 +1,7 @@
 """The one-shot model: one net that holds every architecture of a space."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -53,12 +55,20 @@ class Supernet(Network):
     """
 
     def __init__(
-        self, space: CellSpace, stack: Stack, num_classes=10, seed=0, dtype=None, **kwargs
+        self,
+        space: CellSpace,
+        stack: Stack,
+        num_classes: int = 10,
+        seed: int = 0,
+        dtype: Any = None,
+        **kwargs: Any,
     ):
         kwargs.setdefault("name", "supernet")
         super().__init__(space, stack, None, num_classes, seed, dtype, **kwargs)
 
-    def __call__(self, images, masks=None, training=None, **options):
+    def __call__(
+        self, images: tf.Tensor, masks: Any = None, training: bool | None = None, **options: Any
+    ):
         if masks is None:
             raise InputError(
                 "A one-shot model must be called with images and masks: supernet(images, masks). "
@@ -69,7 +79,15 @@ class Supernet(Network):
             options["training"] = training
         return super().__call__(images, masks, **options)
 
-    def call(self, images, masks, training=False, num_ghosts=None, skip=None, after_stem=False):
+    def call(
+        self,
+        images: tf.Tensor,
+        masks: Any,
+        training: bool = False,
+        num_ghosts: int | None = None,
+        skip: bool | None = None,
+        after_stem: bool = False,
+    ):
         masks = tf.cast(masks, self.compute_dtype)
         batch, rows = images.shape[0], masks.shape[0]
         if masks.shape[1:] != (self.space.num_paths,):
@@ -95,7 +113,7 @@ class Supernet(Network):
         stem = images if after_stem else self.stem_of(images, num_ghosts, training)
         return self._logits(stem, paths, num_ghosts, training)
 
-    def export(self, *args, **kwargs):
+    def export(self, *args: Any, **kwargs: Any):
         """Refuses: what is served is a stand-alone net.
 
         Raises:
@@ -103,14 +121,14 @@ class Supernet(Network):
         """
         raise InputError("A one-shot model can't be exported; export a `Standalone`.")
 
-    def part_outputs(self, images, mask) -> dict:
+    def part_outputs(self, images: tf.Tensor, mask: Any) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch with `mask`."""
         masks = tf.cast(mask[tf.newaxis], self.compute_dtype)
         stem = self.stem_of(images, 1, training=True)
         paths = MaskedPaths(masks, images.shape[0])
         return dict(self._outputs(stem, paths, 1, training=True))
 
-    def usage(self, masks):
+    def usage(self, masks: Any):
         """Which of `kernels` each ghost batch uses: float32 `[G, len(kernels)]` of 0 and 1.
 
         A kernel that serves several paths is used where any of them is (section 3.2,

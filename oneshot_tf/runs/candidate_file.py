@@ -4,8 +4,10 @@ import contextlib
 import csv
 import gc
 import io
+import pathlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +32,14 @@ class CandidateFile:
         writes: False in processes that only take part in a search.
     """
 
-    def __init__(self, directory, writes: bool = True):
+    def __init__(self, directory: Any, writes: bool = True):
         self.path = directory.path / "candidates.csv"
         self.directory, self.writes = directory, writes
         run_id = directory.run_id()
         self._run = [] if run_id is None else [run_id[:_DIGITS]]
         self._columns = [*COLUMNS, *([RUN] if self._run else [])]
-        self._lines = None  # what the file holds; None where that isn't known, or needs writing
+        # What the file holds; None if that is not known, or it must be written.
+        self._lines: list[Candidate] | None = None
 
     def read(self) -> list[Candidate]:
         """The candidates in the file; none if there is no file. Half a last line is dropped.
@@ -68,7 +71,7 @@ class CandidateFile:
         self._lines = None if half else candidates
         return list(candidates)
 
-    def _rows(self, text):
+    def _rows(self, text: str):
         """The numbers of the lines, and their fields, without the header."""
         reader = csv.reader(io.StringIO(text))
         numbers, rows = [], []
@@ -87,7 +90,7 @@ class CandidateFile:
             raise InputError(f"{self.path}, line {reader.line_num}: {error}. {AGAIN}") from None
         return numbers, rows
 
-    def _check_header(self, header):
+    def _check_header(self, header: list[str]):
         if header == self._columns:
             return
         if header in ([*COLUMNS], [*COLUMNS, RUN]):
@@ -101,11 +104,11 @@ class CandidateFile:
             f"{self.path} must have the columns {', '.join(self._columns)}; it has {short(header)}."
         )
 
-    def _table(self, numbers, rows):
+    def _table(self, numbers: list[int], rows: list[list[str]]):
         """The lines as a table of numbers, once it is known that they are of this run."""
         columns = dict(zip(self._columns, zip(*rows)))
 
-        def where(row):
+        def where(row: int):
             return f"{self.path}, line {numbers[row]}"
 
         if self._run:
@@ -117,8 +120,10 @@ class CandidateFile:
                         f"'{self._run[0]}'. {_own(self.path)}"
                     )
         read = Reader(self.directory.space())
-        kinds = dict.fromkeys(COLUMNS, (_number, np.float64, "a number"))
-        whole = dict.fromkeys(("num_images", "parameters", "multiply_adds"), int)
+        kinds: dict[str, tuple[Any, Any, str]] = dict.fromkeys(
+            COLUMNS, (_number, np.float64, "a number")
+        )
+        whole: dict[str, Any] = dict.fromkeys(("num_images", "parameters", "multiply_adds"), int)
         for name, convert in {**whole, "rank": lambda text: int(text or 0)}.items():
             kinds[name] = (convert, np.int64, "a whole number")
         kinds["architecture"] = (read, object, "")
@@ -126,7 +131,7 @@ class CandidateFile:
             name: _converted(columns[name], name, where, *kind) for name, kind in kinds.items()
         })  # fmt: skip
 
-    def _check_stamps(self, numbers, rows):
+    def _check_stamps(self, numbers: list[int], rows: list[list[str]]):
         """Raises InputError for a line that was changed to one that could have been measured."""
         for number, row in zip(numbers, rows if self._run else ()):
             if row != self._stamped(row[:-1]):
@@ -187,7 +192,7 @@ def _without_collection():
             gc.enable()
 
 
-def _own(path) -> str:
+def _own(path: pathlib.Path) -> str:
     return (
         f"Put this run's own {path.name} there, or move it, search.json and race.npz away to "
         "search anew."
@@ -204,7 +209,14 @@ def _number(text: str) -> float:
     return value
 
 
-def _converted(texts, name, where, convert, dtype, kind) -> np.ndarray:
+def _converted(
+    texts: Sequence[str],
+    name: str,
+    where: Callable[[int], str],
+    convert: Callable[[str], Any],
+    dtype: Any,
+    kind: str,
+) -> np.ndarray:
     """The values of a column. The first that can't be converted is named."""
     values = np.empty(len(texts), dtype)
     try:

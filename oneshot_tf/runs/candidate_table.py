@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Table:
             )
         ]  # fmt: skip
 
-    def refuse(self, wrong: np.ndarray, words: str, *values, fix: str = AGAIN) -> None:
+    def refuse(self, wrong: np.ndarray, words: str, *values: Any, fix: str = AGAIN) -> None:
         """Raises InputError for the first row that breaks a rule.
 
         Args:
@@ -99,7 +100,7 @@ class Run:
     search: str | None
 
     @classmethod
-    def of(cls, directory) -> "Run":
+    def of(cls, directory: Any) -> "Run":
         """What the files of a `RunDirectory` say.
 
         Raises:
@@ -162,17 +163,17 @@ def check_measured(table: Table) -> None:
     table.refuse(infinite, "`divergence` must be finite; got {}.", table.divergence)
 
 
-def _check_once(table):
+def _check_once(table: Table):
     """Each architecture has one line."""
     if len(set(table.architecture)) == len(table.architecture):
         return
-    first = {}
+    first: dict[Any, Any] = {}
     again = [first.setdefault(a, row) != row for row, a in enumerate(table.architecture)]
     words, fix = "{} is there twice.", "Remove one of the two lines."
     table.refuse(np.array(again), words, table.architecture, fix=fix)
 
 
-def _check_images(table, run):
+def _check_images(table: Table, run: Run):
     """Candidates are measured on all validation images; by some searches on fewer or none."""
     images, whole = table.num_images, run.num_images
     wrong, right = {
@@ -185,7 +186,7 @@ def _check_images(table, run):
     table.refuse(wrong, words, right, whole, images)
 
 
-def _check_shares(table):
+def _check_shares(table: Table):
     """An accuracy is a whole number of images over the number of images."""
     accuracy, images = table.candidate_accuracy, table.num_images
     share = np.rint(accuracy * images) / np.maximum(images, 1)
@@ -196,7 +197,7 @@ def _check_shares(table):
     )  # fmt: skip
 
 
-def _check_costs(table, run):
+def _check_costs(table: Table, run: Run):
     """Parameters and multiply-adds follow from the architecture."""
     net = (run.space, table.architecture, run.stack, run.num_classes, run.image_size)
     words = "`{}` must be {}, which follows from the architecture; got {}."
@@ -205,7 +206,7 @@ def _check_costs(table, run):
         table.refuse(found != right, words, name, right, found)
 
 
-def _check_ranks(table, candidates):
+def _check_ranks(table: Table, candidates: list[Candidate]):
     """Ranks rise from better to worse candidates.
 
     Gaps are no fault: they are left where somebody removed a line. Nor are empty ranks, which

@@ -1,7 +1,9 @@
 """retrain/NAME/result.json: what the stand-alone nets of a selection achieved."""
 
 import math
+import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,7 @@ _RESULT = {"retrain": _RETRAIN, "evaluated_on": str,
            "std": (float, None)}  # fmt: skip
 
 
-def owner_of(run_id: str | None, place) -> str | None:
+def owner_of(run_id: str | None, place: str | os.PathLike) -> str | None:
     """What the checkpoints of a stand-alone net say of whose they are.
 
     Args:
@@ -39,7 +41,7 @@ def owner_of(run_id: str | None, place) -> str | None:
     return None if run_id is None else f"{run_id}/{place}"
 
 
-def read_result(directory, path) -> dict:
+def read_result(directory: Any, path: str | os.PathLike) -> dict:
     """What is in a result.json.
 
     Args:
@@ -79,7 +81,7 @@ def read_result(directory, path) -> dict:
     return result
 
 
-def mean_std(values) -> dict:
+def mean_std(values: Any) -> dict:
     """Mean, and sample standard deviation, which is None for a single value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": std}
@@ -90,7 +92,7 @@ def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
     return max(1, math.ceil(epochs * num_images / batch_size))
 
 
-def _check_numbers(directory, path, result):
+def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     """Raises InputError for numbers that don't follow from others."""
     if result["num_steps"] < 1 or result["num_images"] < 1 or result["num_steps"] > 10**9:
         raise InputError(
@@ -127,7 +129,7 @@ def _check_numbers(directory, path, result):
                 )
 
 
-def _check_spread(path, found, values):
+def _check_spread(path: pathlib.Path, found: Any, values: Any):
     """Raises InputError unless mean and standard deviation are those of the values."""
     for name, right in mean_std(values).items():
         value = found[name]
@@ -136,7 +138,7 @@ def _check_spread(path, found, values):
             raise InputError(f"{path} is damaged: a {name} is {value}; it must be {right}.")
 
 
-def _check_complete(directory, path, result):
+def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     """Raises InputError unless all is there, and counts follow from settings and data."""
     for name, kind in _SETTINGS.items():
         stored_settings(path, result.get(name), name, kind, complete=True)
@@ -175,14 +177,14 @@ def judged_in(result: dict) -> str:
     return str(result.get("evaluated_in", "bfloat16" if mixed else "float32"))
 
 
-def read_results(directory) -> list[dict]:
+def read_results(directory: Any) -> list[dict]:
     """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
     results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 
 
-def print_results(directory) -> None:
+def print_results(directory: Any) -> None:
     """Prints the stand-alone nets of all selections, and writes it to retrain/table.txt."""
     lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
     for result in read_results(directory):

@@ -4,12 +4,14 @@ Only headers of arrays are read, so that a damaged setting such as the number of
 first build a net that takes minutes and all memory.
 """
 
+from typing import Any
+
 from oneshot_tf.cost import counts
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.settings import ModelSettings, OneShotSettings
 
 
-def one_shot_parameters(directory) -> int:
+def one_shot_parameters(directory: Any) -> int:
     """Trained numbers of the one-shot model: those of All On.
 
     Args:
@@ -20,7 +22,7 @@ def one_shot_parameters(directory) -> int:
     return int(counts.parameters(space, [space.all_on()], stack, classes)[0])
 
 
-def check_one_shot(directory) -> None:
+def check_one_shot(directory: Any) -> None:
     """Compares the newest checkpoint of the one-shot model with config.json.
 
     Where there is no checkpoint that can be read, there is nothing to compare.

@@ -101,7 +101,7 @@ class SearchJob:
         accuracies: Sequence[float | None],
         entropies: Sequence[float | None],
         images: Sequence[int],
-        divergences: Sequence[float] | None = None,
+        divergences: Sequence[float | None] | None = None,
     ) -> list[Candidate]:
         """Returns candidates with their costs.
 

@@ -6,9 +6,11 @@ patterns, noise and gradients, of several sizes, as pixels and as files of sever
 
 import io
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -45,7 +47,9 @@ np.savez(sys.argv[3], batch=join("probabilities", batch), single=join("probabili
 """
 
 
-def check_in_fresh_process(saved_model, net, preprocessing) -> tuple[int, float]:
+def check_in_fresh_process(
+    saved_model: str | os.PathLike, net: Any, preprocessing: Any
+) -> tuple[int, float]:
     """Compares both signatures with the net.
 
     Args:
@@ -64,7 +68,7 @@ def check_in_fresh_process(saved_model, net, preprocessing) -> tuple[int, float]
     as_pixels += [tf.constant(images.decode(file).pixels[None]) for file in files]
     with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
         live = np.concatenate([_probabilities(net, preprocessing, each) for each in as_pixels])
-    answers = _ask_fresh_process(saved_model, groups, files)
+    answers = _ask_fresh_process(pathlib.Path(saved_model), groups, files)
     worst = max(float(np.abs(answers[how] - live).max()) for how in ("batch", "single"))
     names = [preprocessing.class_names[i] for i in answers["index"]]
     none = (answers["none"] == [0, live.shape[1]]).all()
@@ -76,13 +80,13 @@ def check_in_fresh_process(saved_model, net, preprocessing) -> tuple[int, float]
     return len(live), worst
 
 
-def _probabilities(net, preprocessing, pixels):
+def _probabilities(net: Any, preprocessing: Any, pixels: np.ndarray):
     pixels = images.resize(pixels, preprocessing.image_size, preprocessing.fit)
     normalized = normalize(pixels, preprocessing.mean, preprocessing.std)
     return tf.nn.softmax(net(normalized, training=False)).numpy()
 
 
-def _ask_fresh_process(saved_model, groups, files):
+def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any):
     check_graph(saved_model)  # `predict` will refuse what this refuses
     given = {f"pixels_{i:02d}": group for i, group in enumerate(groups)}
     given |= {f"file_{i:02d}": np.frombuffer(file, np.uint8) for i, file in enumerate(files)}
@@ -103,7 +107,7 @@ def _ask_fresh_process(saved_model, groups, files):
             return {name: answers[name] for name in answers.files}
 
 
-def _made_pixels(image_size):
+def _made_pixels(image_size: int):
     """uint8 `[2, h, w, c]` of several h, w and c: a smooth pattern and noise."""
     rng = np.random.default_rng(0)
     shapes = [(image_size, image_size, 3), *((*size, 3) for size in _SIZES), (21, 34, 1),
@@ -131,17 +135,17 @@ def _made_files():
     ]
 
 
-def _encoded(pixels, kind, **options):
+def _encoded(pixels: np.ndarray, kind: str, **options: Any):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
 
 
-def _noise(rng, shape):
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]):
     return rng.integers(0, 256, shape, np.uint8)
 
 
-def _pattern(rng, shape):
+def _pattern(rng: np.random.Generator, shape: tuple[int, ...]):
     """A few colours that run into each other."""
     coarse = rng.uniform(0, 255, (4, 4, shape[2])).astype(np.float32)
     return np.clip(tf.image.resize(coarse, shape[:2]).numpy(), 0, 255).astype(np.uint8)

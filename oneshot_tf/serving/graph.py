@@ -5,7 +5,10 @@ run directory may be somebody else's. So only the operations that `saved_model` 
 there, by this one list; those that save and restore variables only where nothing calls them.
 """
 
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
@@ -35,7 +38,7 @@ _OBJECTS = (
 )  # fmt: skip
 
 
-def check_graph(folder) -> None:
+def check_graph(folder: str | os.PathLike) -> None:
     """Makes sure that loading a SavedModel and calling its signatures does nothing but compute.
 
     Args:
@@ -60,7 +63,7 @@ def check_graph(folder) -> None:
     _check_operations(path, model.meta_graphs[0])
 
 
-def _check_objects(path, graph):
+def _check_objects(path: pathlib.Path, graph: Any):
     """Objects that TensorFlow makes while it loads: none that reads a file, or is registered."""
     for node in graph.object_graph_def.nodes:
         kind = node.WhichOneof("kind")
@@ -72,7 +75,7 @@ def _check_objects(path, graph):
         raise _refusal(path, "object", "asset")
 
 
-def _check_operations(path, graph):
+def _check_operations(path: pathlib.Path, graph: Any):
     library = {function.signature.name: function for function in graph.graph_def.library.function}
     roots = set(graph.object_graph_def.concrete_functions)
     for node in graph.object_graph_def.nodes:
@@ -89,7 +92,7 @@ def _check_operations(path, graph):
             raise _refusal(path, "operation", node.op)
 
 
-def _reachable(library, names) -> set[str]:
+def _reachable(library: dict[str, Any], names: Iterable[str]) -> set[str]:
     """Names of the functions that others call, or that can be called from outside."""
     calls = {name: set(_mentioned(function, library)) for name, function in library.items()}
     found, open_names = set(), set(names) & set(library)
@@ -99,7 +102,7 @@ def _reachable(library, names) -> set[str]:
     return found
 
 
-def _mentioned(function, library):
+def _mentioned(function: Any, library: dict[str, Any]):
     for node in function.node_def:
         if node.op in library:
             yield node.op
@@ -109,7 +112,7 @@ def _mentioned(function, library):
                     yield func.name
 
 
-def _refusal(path, what, name) -> InputError:
+def _refusal(path: pathlib.Path, what: str, name: str) -> InputError:
     return InputError(
         f"{path} has the {what} {short(name)}, which no export of this package has: it could read "
         "or write files. Don't load it; export the net anew."

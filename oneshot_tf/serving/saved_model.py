@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +56,13 @@ class Preprocessing:
     class_names: tuple[str, ...]
 
 
-def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathlib.Path:
+def write_saved_model(
+    net: Any,
+    dataset: Any,
+    directory: str | os.PathLike,
+    facts: dict[str, Any] | None = None,
+    check: Callable[[pathlib.Path], None] | None = None,
+) -> pathlib.Path:
     """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
 
     Its default signature takes `images`, uint8 `[N, H, W, C]` of any N (0 too), H and W, with
@@ -94,7 +103,7 @@ def write_saved_model(net, dataset, directory, facts=None, check=None) -> pathli
     return directory
 
 
-def _check_replaceable(directory):
+def _check_replaceable(directory: pathlib.Path):
     """Raises InputError unless all that is in the directory is of an older export."""
     with writing(directory):
         if not directory.exists():
@@ -113,7 +122,7 @@ def _check_replaceable(directory):
         )
 
 
-def _write(net, dataset, directory, facts):
+def _write(net: Any, dataset: Any, directory: pathlib.Path, facts: dict[str, Any] | None):
     with writing(directory):
         module = _Served(net, dataset)
         try:
@@ -136,13 +145,13 @@ def _write(net, dataset, directory, facts):
 
 
 class _Served(tf.Module):
-    def __init__(self, net, dataset):
+    def __init__(self, net: Any, dataset: Any):
         super().__init__()
         self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
         size, fit = int(dataset.image_size), dataset.fit
         mean, std, names = dataset.mean, dataset.std, list(dataset.class_names)
 
-        def answer(images):
+        def answer(images: tf.Tensor):
             count = tf.shape(images)[0]
             # Convolutions of oneDNN fail for no image at all: one more, whose answer is left out.
             one_more = tf.zeros([tf.cast(count == 0, tf.int32), size, size, 3], tf.uint8)
@@ -157,7 +166,7 @@ class _Served(tf.Module):
             }
 
         @tf.function(input_signature=[tf.TensorSpec([None] * 4, tf.uint8, "images")])
-        def classify(images):
+        def classify(images: tf.Tensor):
             return answer(
                 tf.cond(
                     tf.shape(images)[0] == 0,  # of whatever size: 0x0 too
@@ -167,7 +176,7 @@ class _Served(tf.Module):
             )
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
-        def classify_files(encoded):
+        def classify_files(encoded: tf.Tensor):
             return answer(
                 tf.map_fn(
                     lambda file: resize(graph_decoder.decode(file), size, fit),

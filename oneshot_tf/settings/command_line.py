@@ -29,7 +29,7 @@ FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
 _MOST_FLAGS = 2**20  # bytes of a flag file
 _NARROWEST, _WIDEST = 60, 100  # columns of --help
 
-_DEFINE = {
+_DEFINE: dict[Any, Callable] = {
     bool: flags.DEFINE_boolean,
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
@@ -199,7 +199,12 @@ def _flag_error(message: str, groups: Iterable[Settings | type[Settings]]) -> st
     match = re.match(r"flag --(?:no)?(\w+)=(.*?): ", message, re.DOTALL)
     if match is None or match[1] not in kinds:
         return message.rstrip(".") + "."
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    words: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+    }
     return f"--{match[1]} must be {words[kinds[match[1]]]}; got {short(match[2])}."
 
 
@@ -275,8 +280,10 @@ def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -
     """Returns the help text: the flags that people change first, then the rest by group."""
     width = min(max(shutil.get_terminal_size((_WIDEST, 24)).columns, _NARROWEST), _WIDEST)
     lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value ...]"]
+    first: list[Any]
     first, sections = [], []
     for group in groups:
+        rest: list[Any]
         kind, rest = _kind(group), []
         for field in fields(kind):
             entry = _help_entry(field, getattr(group, field.name, field.default), width)

@@ -187,7 +187,9 @@ class CellSpace:
         Raises:
             InputError: an architecture has other blocks, inputs or operations.
         """
-        rows, place, places = [], {}, []  # each block's choice once: there are few
+        rows: list[np.ndarray] = []
+        place: dict[tuple[int, Choice], int] = {}  # each block's choice once: there are few
+        places: list[int] = []
         for architecture in architectures:
             # The number of blocks, too: a cell of fewer blocks would have known choices only.
             if len(architecture.blocks) != self.num_blocks:
@@ -201,10 +203,10 @@ class CellSpace:
                 places.append(at)
         if not rows:
             return np.zeros((0, self.num_paths), np.float32)
-        places, rows = np.reshape(places, [-1, self.num_blocks]), np.stack(rows)
-        masks = rows[places[:, 0]]
-        for block in range(1, self.num_blocks):
-            masks += rows[places[:, block]]
+        index, table = np.reshape(places, [-1, self.num_blocks]), np.stack(rows)
+        masks = table[index[:, 0]]
+        for number in range(1, self.num_blocks):
+            masks += table[index[:, number]]
         return masks
 
     def _row(self, block: int, choice: Choice) -> np.ndarray:

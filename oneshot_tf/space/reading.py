@@ -1,6 +1,6 @@
 """Reading many architectures of one space: each block's choices are parsed and checked once."""
 
-from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.cell_space import CellSpace
 
 
@@ -16,7 +16,8 @@ class Reader:
 
     def __init__(self, space: CellSpace):
         self.space = space
-        self._known = [{} for _ in range(space.num_blocks)]  # choices of each block, by text
+        # Choices of each block, by text.
+        self._known: list[dict[str, Choice]] = [{} for _ in range(space.num_blocks)]
 
     def __call__(self, text: str) -> Architecture:
         """The architecture.
@@ -30,5 +31,5 @@ class Reader:
         except (KeyError, ValueError):  # not met before, spaced or sorted otherwise, or damaged
             architecture = Architecture.from_text(text)
         self.space.check(architecture)
-        pairs = zip(self._known, architecture.blocks)
-        return Architecture(tuple([known.setdefault(str(c), c) for known, c in pairs]))
+        choices = zip(self._known, architecture.blocks)
+        return Architecture(tuple([known.setdefault(str(c), c) for known, c in choices]))

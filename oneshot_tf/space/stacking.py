@@ -7,6 +7,7 @@ settle what its text leaves open.
 
 import dataclasses
 import numbers
+from typing import Any
 
 from oneshot_tf.space.cell_space import KEEP_CONSTANTS, CellSpace
 from oneshot_tf.system.errors import InputError
@@ -42,7 +43,7 @@ class Stack:
         if self.num_reductions is None:
             object.__setattr__(self, "num_reductions", min(_PAPERS_REDUCTIONS, most))
         self._check_whole("num_reductions", 0)
-        if self.num_reductions > most:
+        if self._reductions > most:
             raise InputError(
                 f"`num_reductions` must be at most {most} with `num_cells`={self.num_cells}, one "
                 f"less than the cells; got {self.num_reductions}. Give fewer reductions or more "
@@ -51,15 +52,19 @@ class Stack:
         if self.stem_stride not in (1, 2, 4):
             raise InputError(f"`stem_stride` must be 1, 2 or 4; got {self.stem_stride!r}.")
 
-    def _check_whole(self, name, least):
+    def _check_whole(self, name: str, least: int):
         value = getattr(self, name)
         if not isinstance(value, numbers.Integral) or value < least:
             raise InputError(f"`{name}` must be a whole number of at least {least}; got {value!r}.")
 
     @property
+    def _reductions(self) -> int:
+        return self.num_reductions or 0
+
+    @property
     def reducing_cells(self) -> frozenset[int]:
         """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4, 6 of 8."""
-        parts = self.num_reductions + 1  # at most `num_cells`, so no two places fall together
+        parts = self._reductions + 1  # at most `num_cells`, so no two places fall together
         return frozenset(i * self.num_cells // parts for i in range(1, parts))
 
     def plans(self, space: CellSpace) -> tuple["CellPlan", ...]:
@@ -71,11 +76,11 @@ class Stack:
             reduces = index in self.reducing_cells
             if reduces:
                 width, divisor = 2 * width, 2 * divisor
-            inputs = tuple(
+            prev2, prev1 = (
                 InputPlan(channels, width if reduces else channels, divisor // source, reduces)
                 for channels, source in sources
             )
-            cells.append(CellPlan(width, divisor, inputs))
+            cells.append(CellPlan(width, divisor, (prev2, prev1)))
             sources = [sources[1], (space.num_blocks * width, divisor)]
         return tuple(cells)
 
@@ -128,7 +133,7 @@ def num_units(space: CellSpace, num_cells: int) -> int:
     return num_cells * (space.num_paths + num_reads(space)) + 2
 
 
-def unit_usage(space: CellSpace, num_cells: int, used):
+def unit_usage(space: CellSpace, num_cells: int, used: Any):
     """Which weights a row of masks really uses, as a list of arrays to concatenate on axis 1.
 
     A weight is in use where the loss depends on it: where its gradient is not
@@ -180,7 +185,7 @@ def unit_usage(space: CellSpace, num_cells: int, used):
     return units + [_any(stem), one]
 
 
-def _cell_usage(space, columns, varies):
+def _cell_usage(space: Any, columns: Any, varies: Any):
     """Of one cell that is read: usage of its paths, usage of its reads, whether its output varies.
 
     Args:
@@ -189,7 +194,8 @@ def _cell_usage(space, columns, varies):
         varies: `[A, 1]` for prev2 and prev1: whether that tensor is not constant.
     """
     varies = list(varies)  # of prev2, prev1, block0, …
-    paths, reads = [], [[] for _ in range(num_reads(space))]
+    paths: list[Any] = []
+    reads: list[list[Any]] = [[] for _ in range(num_reads(space))]
     for block in range(space.num_blocks):
         operations = [columns[path] for path in space.operation_paths(block)]
         any_operation = _any(operations)
@@ -207,7 +213,7 @@ def _cell_usage(space, columns, varies):
     return paths, [_any(readers) for readers in reads], _any(varies[2:])
 
 
-def _alive(cells, one):
+def _alive(cells: list[tuple[Any, Any]], one: Any) -> list[Any]:
     """`[A, 1]` for each cell: whether a cell that is alive reads it; the last one always is."""
     alive = [one] * len(cells)
     for cell in reversed(range(len(cells) - 1)):
@@ -218,7 +224,7 @@ def _alive(cells, one):
     return alive
 
 
-def _any(columns):
+def _any(columns: Any):
     none = 1.0
     for column in columns:
         none = none * (1.0 - column)

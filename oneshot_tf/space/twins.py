@@ -33,12 +33,15 @@ def canonical(architecture: Architecture) -> Architecture:
     """
     blocks = architecture.blocks
     reads = [_reads(choice) for choice in blocks]
-    ways = [()]  # the block at each place; the placed choices are equal in all ways
-    placed = []
+    ways: list[tuple[int, ...]] = [
+        ()
+    ]  # the block at each place; the placed choices are equal in all ways
+    placed: list[Choice] = []
     for _ in blocks:
-        best, least = [], None
+        best: list[tuple[int, ...]] = []
+        least: Choice | None = None
         for way in ways:
-            places = {block: place for place, block in enumerate(way)}
+            places: dict[int, int] = {block: place for place, block in enumerate(way)}
             for block, choice in enumerate(blocks):
                 if block in places or not all(read in places for read in reads[block]):
                     continue
@@ -47,6 +50,7 @@ def canonical(architecture: Architecture) -> Architecture:
                     best, least = [], choice
                 if choice == least:
                     best.append((*way, block))
+        assert least is not None  # some block can always be placed next
         placed.append(least)
         if len(best) > 1:
             best = list({_open_ends(way, reads): way for way in reversed(best)}.values())

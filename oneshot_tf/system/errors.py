@@ -5,6 +5,7 @@ else that escapes is a defect of the package and keeps its traceback.
 """
 
 import re
+from typing import Any
 
 
 def plain(error: Exception | str) -> str:
@@ -13,7 +14,7 @@ def plain(error: Exception | str) -> str:
     return text.splitlines()[0][:200] if text else "unreadable"
 
 
-def short(value) -> str:
+def short(value: Any) -> str:
     """What a value looks like, in 80 characters at most."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

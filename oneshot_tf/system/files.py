@@ -16,6 +16,8 @@ import shutil
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ _HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on mac
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str | os.PathLike):
     """Turns a failure of the file system into one line that names the file.
 
     Raises:
@@ -48,19 +50,19 @@ def writing(path):
         ) from None
 
 
-def user_path(path) -> pathlib.Path:
+def user_path(path: str | os.PathLike) -> pathlib.Path:
     """A path that a user typed, `~` replaced where there is such a user."""
     return pathlib.Path(os.path.expanduser(path))
 
 
-def make_folder(path) -> pathlib.Path:
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
     """Makes a folder and those above it; returns its path."""
     with writing(path):
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
     return pathlib.Path(path)
 
 
-def write_atomically(path, write, mode="w") -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[Any], Any], mode: str = "w") -> None:
     """Calls `write(file)` on a file beside `path`, flushes it to disk and renames it to `path`."""
     path = pathlib.Path(path)
     beside = beside_of(path)
@@ -79,12 +81,12 @@ def write_atomically(path, write, mode="w") -> None:
                 beside.unlink(missing_ok=True)
 
 
-def beside_of(path) -> pathlib.Path:
+def beside_of(path: pathlib.Path) -> pathlib.Path:
     """Where what will be called `path` is written."""
     return path.with_name(f".{path.name}.{os.getpid()}{_WRITING}")
 
 
-def remove_leftovers(folder, name: str = "") -> None:
+def remove_leftovers(folder: str | os.PathLike, name: str = "") -> None:
     """Removes what programs that were killed were writing; never what a link leads to.
 
     Only for who holds the folder's lock.
@@ -109,13 +111,13 @@ def remove_leftovers(folder, name: str = "") -> None:
                     path.unlink()
 
 
-def remove_folder(folder) -> None:
+def remove_folder(folder: str | os.PathLike) -> None:
     """Removes a folder with all that is in it, as far as possible; no link is followed."""
     with contextlib.suppress(RecursionError):  # thousands of folders in each other
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _flush(folder) -> None:
+def _flush(folder: str | os.PathLike) -> None:
     """Brings what was renamed in a folder to disk."""
     with contextlib.suppress(OSError):  # not every file system can
         descriptor = os.open(folder, os.O_RDONLY)
@@ -125,19 +127,19 @@ def _flush(folder) -> None:
             os.close(descriptor)
 
 
-def write_json(path, value: dict) -> None:
+def write_json(path: str | os.PathLike, value: dict) -> None:
     """Writes a JSON object atomically, with the checksum of the rest as its last value."""
     text = json.dumps({**value, "checksum": json_checksum(value)}, indent=2)
     write_atomically(path, lambda file: file.write(text + "\n"))
 
 
-def json_checksum(value) -> str:
+def json_checksum(value: Any) -> str:
     """Eight hexadecimal digits that follow from a JSON value, whatever the order of its names."""
     plain = json.loads(json.dumps(value))
     return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
-def read_text(path, most: int = MOST_TEXT) -> str:
+def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
     """Reads a text of at most `most` bytes.
 
     Raises:
@@ -158,7 +160,7 @@ def _parsed(text: str):
         RecursionError: it is too deep.
     """
 
-    def whole(digits):
+    def whole(digits: str):
         number = int(digits)
         if not -_MOST_INT <= number < _MOST_INT:
             raise ValueError(f"the number {digits[:12]}... does not fit into 64 bits")
@@ -169,7 +171,7 @@ def _parsed(text: str):
     return value
 
 
-def read_json(path) -> dict:
+def read_json(path: str | os.PathLike) -> dict:
     """Reads a JSON object of at most 2^24 bytes; files of earlier versions have no checksum.
 
     Raises:
@@ -190,7 +192,7 @@ def read_json(path) -> dict:
     return value
 
 
-def read_json_lines(path, form) -> list[dict]:
+def read_json_lines(path: str | os.PathLike, form: Any) -> list[dict]:
     """The lines of a file that have a form; others are half-written, or none of ours.
 
     Args:
@@ -211,7 +213,7 @@ def read_json_lines(path, form) -> list[dict]:
     return lines
 
 
-def check_run(path, value: dict, run_id: str | None) -> None:
+def check_run(path: str | os.PathLike, value: dict, run_id: str | None) -> None:
     """Raises InputError for a file of another run.
 
     Args:
@@ -229,7 +231,7 @@ def check_run(path, value: dict, run_id: str | None) -> None:
         )
 
 
-def check_form(path, value, form) -> None:
+def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
     """Raises InputError unless a JSON value has a form.
 
     Args:
@@ -244,19 +246,19 @@ def check_form(path, value, form) -> None:
         raise InputError(f"{path} is damaged or of another version: it holds {wrong}.")
 
 
-def _misfit(value, form, place):
+def _misfit(value: Any, form: Any, place: str) -> str | None:
     """What doesn't have the form, in words; None if all does."""
     if isinstance(form, tuple):
-        misfits = [_misfit(value, each, place) for each in form]
-        return None if None in misfits else misfits[0]
+        choices = [_misfit(value, each, place) for each in form]
+        return None if None in choices else choices[0]
     if isinstance(form, dict) and isinstance(value, dict):
-        misfits = (
+        by_name = (
             f"no {place}/{name}"
             if name not in value
             else _misfit(value[name], each, f"{place}/{name}")
             for name, each in form.items()
         )
-        return next((misfit for misfit in misfits if misfit), None)
+        return next((misfit for misfit in by_name if misfit), None)
     if isinstance(form, list) and isinstance(value, list):
         misfits = (_misfit(each, form[0], f"{place}/{i}") for i, each in enumerate(value))
         return next((misfit for misfit in misfits if misfit), None)
@@ -267,7 +269,7 @@ def _misfit(value, form, place):
     return None if fits else f"a {type(value).__name__} at {place or '/'}"
 
 
-def append_line(path, line: str) -> None:
+def append_line(path: str | os.PathLike, line: str) -> None:
     """Appends one line and flushes it to disk.
 
     A file that has another name too, as in a copy made of hard links, is copied first.
@@ -283,12 +285,13 @@ def append_line(path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def write_arrays(path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
     """Writes named arrays atomically as .npz (each member carries a checksum)."""
-    write_atomically(path, lambda file: np.savez(file, **arrays), mode="wb")
+    named: dict[str, Any] = dict(arrays)
+    write_atomically(path, lambda file: np.savez(file, **named), mode="wb")
 
 
-def read_arrays(path, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
     """Reads what `write_arrays` wrote.
 
     Args:
@@ -302,7 +305,7 @@ def read_arrays(path, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def array_shapes(path, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
+def array_shapes(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
     """The shapes of named arrays, by their headers; no array is read.
 
     Raises:
@@ -313,7 +316,7 @@ def array_shapes(path, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
 
 
 @contextlib.contextmanager
-def _opened_arrays(path, most):
+def _opened_arrays(path: str | os.PathLike, most: int):
     """Yields the file and the shapes of its arrays, once these are known to fit the file."""
     try:
         with open(open_file(path), "rb") as file:
@@ -331,7 +334,7 @@ def _opened_arrays(path, most):
         raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
 
 
-def _check_members(archive, length):
+def _check_members(archive: zipfile.ZipFile, length: int):
     """Shapes by name; ValueError unless arrays are as long as their headers promise."""
     members = archive.infolist()
     stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
@@ -354,7 +357,7 @@ def _check_members(archive, length):
     return shapes
 
 
-def checksum(path) -> int:
+def checksum(path: str | os.PathLike) -> int:
     """CRC-32 of a file of at most 2^34 bytes.
 
     Raises:
@@ -363,7 +366,7 @@ def checksum(path) -> int:
     return zlib.crc32(read_bytes(path, MOST_ARRAYS))
 
 
-def replace_folder(source, target) -> None:
+def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Moves a finished folder to where an older one may stand, which is removed then.
 
     At every moment there is a whole folder at `target`, if there was one before.
@@ -388,7 +391,7 @@ def replace_folder(source, target) -> None:
         remove_folder(source)
 
 
-def _exchange(one, other) -> bool:
+def _exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """Exchanges the names of two folders at once; False where the system can't."""
     names = os.fsencode(one), os.fsencode(other)
     with contextlib.suppress(AttributeError, OSError):

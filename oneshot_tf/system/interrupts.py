@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
         where: what to add to the message: how far the work got.
     """
 
-    def __init__(self, number=signal.SIGINT, where=""):
+    def __init__(self, number: int = signal.SIGINT, where: str = ""):
         what = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         super().__init__(f"stopped by {what}{where}")
         self.number = number
@@ -29,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 def listen() -> None:
     """Makes SIGTERM end a program in the way of Ctrl-C: by an exception."""
 
-    def interrupt(number, frame):
+    def interrupt(number: int, frame: Any):
         del frame
         raise Interrupted(number)
 
@@ -44,9 +45,10 @@ def held():
     Raises:
         Interrupted: at the end of the block.
     """
+    asked: list[Any]
     asked, before = [], {}
 
-    def hold(number, frame):
+    def hold(number: int, frame: Any):
         del frame
         if asked:
             raise Interrupted(number)
@@ -80,7 +82,7 @@ if os.getppid() == parent:
 
 
 @contextlib.contextmanager
-def ending_after(seconds, message):
+def ending_after(seconds: float, message: str):
     """Around a call that hears no signal and may never return.
 
     Signals end the program at once, and so does the time, with `message`. Only for what is

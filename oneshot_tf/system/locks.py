@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import socket
 import sys
+from typing import Any
 
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import check_form, make_folder, read_json, writing
@@ -18,7 +19,7 @@ _HOLDER = {"pid": int, "host": str, "command": [str]}
 
 
 @contextlib.contextmanager
-def locked(folder, shared: bool = False, name: str = ".lock"):
+def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock"):
     """Holds a folder for this process while the block runs.
 
     The lock is the operating system's, which takes it back however its holder
@@ -51,7 +52,7 @@ def locked(folder, shared: bool = False, name: str = ".lock"):
                 path.rmdir()
 
 
-def _acquire(path, kind):
+def _acquire(path: pathlib.Path, kind: Any):
     """The open file that holds the lock."""
     while True:
         with writing(path):
@@ -78,14 +79,14 @@ def _acquire(path, kind):
     return file
 
 
-def _is_at(file, path) -> bool:
+def _is_at(file: Any, path: pathlib.Path) -> bool:
     """Whether an open file is the one at a path."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
     return False
 
 
-def _sign(file, kind):
+def _sign(file: Any, kind: Any):
     """Writes down who holds the lock.
 
     Only into a file without another name, which could be a user's; and who shares the lock
@@ -100,7 +101,7 @@ def _sign(file, kind):
     file.flush()
 
 
-def _in_use(path) -> str:
+def _in_use(path: pathlib.Path) -> str:
     who = "another process"
     with contextlib.suppress(InputError):
         holder = read_json(path)
@@ -111,7 +112,7 @@ def _in_use(path) -> str:
     return printable(f"{path.parent} is in use by {who}; wait for it or stop it.")
 
 
-def _has_ended(holder) -> bool:
+def _has_ended(holder: Any) -> bool:
     """Whether who is written down is a process of this host that is there no more."""
     if holder["host"] != socket.gethostname():
         return False

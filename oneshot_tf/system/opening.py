@@ -23,7 +23,7 @@ _KINDS = (
 )
 
 
-def open_file(path, flags: int = os.O_RDONLY) -> int:
+def open_file(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
     """Opens a file; returns its descriptor.
 
     A link is not followed, and nothing waits for the other end of a pipe.
@@ -49,7 +49,7 @@ def open_file(path, flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
-def _check_file(path, mode):
+def _check_file(path: str | os.PathLike, mode: int):
     if not stat.S_ISREG(mode):
         raise InputError(
             f"{path} must be a file; it is {_kind(mode)}. Put the file itself there, or remove "
@@ -57,11 +57,11 @@ def _check_file(path, mode):
         )
 
 
-def _kind(mode) -> str:
+def _kind(mode: int) -> str:
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "something else")
 
 
-def read_bytes(path, most: int) -> bytes:
+def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     """Reads a file of at most `most` bytes, whatever length the file system gives for it.
 
     Raises:
@@ -84,7 +84,7 @@ def read_bytes(path, most: int) -> bytes:
         raise InputError(f"{path} can't be read: there is not enough memory for it.") from None
 
 
-def check_length(path, length: int, most: int) -> None:
+def check_length(path: str | os.PathLike, length: int, most: int) -> None:
     """Raises InputError for a file that is longer than `most` bytes."""
     if length > most:
         raise InputError(
@@ -93,12 +93,12 @@ def check_length(path, length: int, most: int) -> None:
         )
 
 
-def entries_below(folder):
+def entries_below(folder: str | os.PathLike):
     """Yields `os.DirEntry` of all that is below a folder; no link is followed.
 
     What disappears meanwhile, or can't be looked into, is left out.
     """
-    folders = [folder]
+    folders = [os.fspath(folder)]
     while folders:
         found = []
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
@@ -109,7 +109,7 @@ def entries_below(folder):
             yield entry
 
 
-def check_folder(folder, root=None) -> None:
+def check_folder(folder: str | os.PathLike, root: str | os.PathLike | None = None) -> None:
     """Makes sure that what is below a folder is there, and is files and folders.
 
     Args:
@@ -125,7 +125,7 @@ def check_folder(folder, root=None) -> None:
         _check_entry(entry.path, root)
 
 
-def _check_entry(path, root):
+def _check_entry(path: str | os.PathLike, root: str | os.PathLike | None):
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):

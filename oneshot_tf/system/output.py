@@ -6,6 +6,7 @@ And of what is printed, characters that a terminal would obey. Knows nothing els
 import contextlib
 import os
 import sys
+from typing import Any
 
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.printable import printable
@@ -31,7 +32,7 @@ class Output:
             on. False: end the program, silently if its reader is gone.
     """
 
-    def __init__(self, stream, program: str, is_errors: bool = False):
+    def __init__(self, stream: Any, program: str, is_errors: bool = False):
         if stream is None:  # there must be one to ask for its encoding, and the like
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         self._stream, self._program, self._is_errors = stream, program, is_errors
@@ -39,7 +40,7 @@ class Output:
         with contextlib.suppress(AttributeError, OSError):
             stream.reconfigure(errors="backslashreplace")
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:

@@ -9,6 +9,8 @@ import io
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
 # Control characters, formats (such as those that turn the direction of reading), halves of
 # characters, what is none (XML refuses some of them), line and paragraph separators.
@@ -22,7 +24,7 @@ _NUMBER = re.compile(
 )
 
 
-def printable(value, keep: str = "") -> str:
+def printable(value: Any, keep: str = "") -> str:
     """The text of a value, with escapes (such as `\\x1b`) for characters that show nothing.
 
     Args:
@@ -40,7 +42,7 @@ def printable(value, keep: str = "") -> str:
     )
 
 
-def command(program: str, *arguments) -> str:
+def command(program: str, *arguments: object) -> str:
     """A command that runs one of the programs, quoted for a shell.
 
     Args:
@@ -50,14 +52,14 @@ def command(program: str, *arguments) -> str:
     return shlex.join(["python", "-m", f"oneshot_tf.{program}", *map(str, arguments)])
 
 
-def csv_text(rows) -> str:
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Rows of cells as CSV, safe to open in a terminal and in a spreadsheet.
 
     Hidden characters are escaped. A cell that a spreadsheet would run as a formula gets an
     apostrophe in front; numbers stay as they are.
     """
 
-    def cell(value):
+    def cell(value: Any):
         text = printable(value)
         formula = _FORMULA.match(str(value)) and not _NUMBER.fullmatch(text)
         return f"'{text}" if formula else text

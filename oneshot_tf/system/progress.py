@@ -4,6 +4,7 @@ And work cut into pieces that are short enough to report, and to lose.
 """
 
 import time
+from typing import Any
 
 
 class Progress:
@@ -18,7 +19,9 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str, seconds: float = 5.0):
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
-        self._first = None  # (time, done) after the first unit: it includes building the graph
+        self._first: tuple[float, int] | None = (
+            None  # (time, done) after the first unit: it includes building the graph
+        )
         self._last = 0.0
         self.done = 0
 
@@ -49,7 +52,7 @@ class Progress:
         return worked / elapsed if elapsed > 0 and worked > 0 else 0.0
 
 
-def pieces(items, size: int | None = None, seconds: float = 2.0):
+def pieces(items: Any, size: int | None = None, seconds: float = 2.0):
     """Yields runs of `items`.
 
     Args:
@@ -72,11 +75,11 @@ def pieces(items, size: int | None = None, seconds: float = 2.0):
             size = max(1, size // 2)
 
 
-def _short(rate):
+def _short(rate: float):
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _time(seconds):
+def _time(seconds: float):
     minutes, seconds = divmod(int(round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

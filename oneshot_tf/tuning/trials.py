@@ -74,8 +74,8 @@ class Trials:
         self.source: RunDirectory | None = None
         if self.tune.objective != "top":
             self.source = self._source()
-        if self.tune.objective == "rank":
-            self.nets = self._judged_on_validation()
+        if self.source is not None and self.tune.objective == "rank":
+            self.nets = self._judged_on_validation(self.source)
         if self.tune.objective == "stand_alone":
             self.architecture = self._best_candidate()
 
@@ -90,9 +90,9 @@ class Trials:
             raise InputError(f"--of_run={self.tune.of_run} has another search space.")
         return source
 
-    def _judged_on_validation(self) -> list:
+    def _judged_on_validation(self, source: RunDirectory) -> list:
         """Returns the stand-alone models to rank. Test images must not choose settings."""
-        found = collect(self.source)
+        found = collect(source)
         nets = next((n for p, n in found.items() if p.evaluated_on == "validation"), [])
         if len(nets) < ranking.FEWEST:
             others = sum(len(n) for p, n in found.items() if p.evaluated_on != "validation")
