@@ -28,7 +28,8 @@ from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, plain
-from oneshot_tf.system.files import check_form, user_path
+from oneshot_tf.system.files import user_path
+from oneshot_tf.system.json_files import check_form
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command
 

@@ -16,7 +16,8 @@ from oneshot_tf.data.pixels import BadImage
 from oneshot_tf.serving.graph import check_graph
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError, plain
-from oneshot_tf.system.files import check_form, read_json, user_path
+from oneshot_tf.system.files import user_path
+from oneshot_tf.system.json_files import check_form, read_json
 from oneshot_tf.system.opening import check_folder
 from oneshot_tf.system.printable import command, printable
 

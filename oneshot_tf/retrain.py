@@ -46,7 +46,7 @@ from oneshot_tf.settings import (
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_form, check_run, read_json, write_json
+from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 from oneshot_tf.system.printable import command
 
 

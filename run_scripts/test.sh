@@ -11,5 +11,8 @@ source run_scripts/environment.sh
 VENV=${VENV:-.venv-test}
 prepare_environment cpu,test
 "$PYTHON_BIN" -m ruff check --quiet --config .ci/ruff.toml oneshot_tf tests run_scripts setup.py
+"$PYTHON_BIN" -m ruff format --check --quiet --config .ci/ruff.toml oneshot_tf tests run_scripts setup.py
+"$PYTHON_BIN" -m mypy --config-file .ci/mypy.ini --cache-dir=/dev/null
+NO_MKDOCS_2_WARNING=1 "$PYTHON_BIN" -m mkdocs build --strict --quiet -f .ci/mkdocs.yml
 exec "$PYTHON_BIN" -m pytest -c tests/pytest.ini --rootdir . \
   --numprocesses=logical --maxprocesses=4 --dist=loadfile tests "$@"

@@ -184,7 +184,7 @@ def test_a_tpu_that_does_not_answer():
     """It takes the connection and says nothing; TensorFlow alone would wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         code = (
-            "from oneshot_tf.learning import distribution\n"
+            "from oneshot_tf.devices import distribution\n"
             "distribution._TPU_STARTS = 2.0\n"
             "distribution.make_strategy('tpu', 1)"
         )
@@ -216,7 +216,7 @@ def test_a_process_that_goes_between_meeting_and_start(tmp_path):
     first, second = free_addresses(2)
     program = (
         "import os, runpy, sys, tensorflow as tf\n"
-        "from oneshot_tf.learning import distribution\n"
+        "from oneshot_tf.devices import distribution\n"
         "distribution._PROCESSES_START = 5.0\n"
         "if '\"index\": 1' in os.environ['TF_CONFIG']:\n"
         "    tf.distribute.MultiWorkerMirroredStrategy = lambda: os._exit(5)\n"

@@ -13,7 +13,7 @@ from oneshot_tf.learning.loop import Loop
 from oneshot_tf.learning.not_finite import Diverged
 from oneshot_tf.settings import DeviceSettings
 from oneshot_tf.strategies import Sampler
-from oneshot_tf.system.files import read_arrays, write_arrays
+from oneshot_tf.system.array_files import read_arrays, write_arrays
 
 STEPS = 12
 SETTINGS = ost.TrainSettings(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf.system import files, opening
+from oneshot_tf.system import array_files, files, json_files, opening
 from oneshot_tf.system.locks import locked
 
 
@@ -72,7 +72,7 @@ def test_there_is_never_no_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, error):
     path = tmp_path / "file.json"
-    files.write_json(path, {"a": 1})
+    json_files.write_json(path, {"a": 1})
 
     def failing(*_):
         raise OSError(error, os.strerror(error))
@@ -81,28 +81,28 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch, err
         with monkeypatch.context() as patch:
             patch.setattr(os, name, failing)
             with pytest.raises(ost.InputError, match=os.strerror(error)) as raised:
-                files.write_json(path, {"a": 2})
+                json_files.write_json(path, {"a": 2})
         assert "\n" not in str(raised.value) and "file.json" in str(raised.value)
-        assert files.read_json(path) == {"a": 1}
+        assert json_files.read_json(path) == {"a": 1}
         assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
 def test_arrays_survive_every_cut_and_no_flipped_bit_is_taken_for_a_number(tmp_path):
     path = tmp_path / "arrays.npz"
     arrays = {"a/b": np.arange(12.0).reshape(3, 4), "names": np.array(["x", "yz"])}
-    files.write_arrays(path, arrays)
+    array_files.write_arrays(path, arrays)
     whole = path.read_bytes()
     for cut in range(0, len(whole), 7):
         path.write_bytes(whole[:cut])
         with pytest.raises(ost.InputError, match=r"arrays\.npz can't be read"):
-            files.read_arrays(path)
+            array_files.read_arrays(path)
     refused = 0
     for at in range(len(whole)):
         flipped = bytearray(whole)
         flipped[at] ^= 1 << (at % 8)
         path.write_bytes(flipped)
         try:
-            found = files.read_arrays(path)
+            found = array_files.read_arrays(path)
         except ost.InputError:
             refused += 1
             continue
@@ -114,7 +114,7 @@ def test_arrays_survive_every_cut_and_no_flipped_bit_is_taken_for_a_number(tmp_p
 def test_forms():
     form = {"a": int, "b": [(float, None)], "c": {"d": str}}
     good = {"a": 1, "b": [1, 0.5, None], "c": {"d": "x", "more": 1}, "more": []}
-    files.check_form("f", good, form)
+    json_files.check_form("f", good, form)
     for bad, part in [
         ({**good, "a": True}, "a bool at /a"),
         ({**good, "a": 1.0}, "a float at /a"),
@@ -126,7 +126,7 @@ def test_forms():
         ({**good, "b": [-(10**400)]}, "a number that does not fit into 64 bits at /b/0"),
     ]:
         with pytest.raises(ost.InputError, match=part):
-            files.check_form("f", bad, form)
+            json_files.check_form("f", bad, form)
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
@@ -155,9 +155,9 @@ def test_leftovers_of_one_name(tmp_path):
 
 OPEN = {
     "read_text": files.read_text,
-    "read_json": files.read_json,
-    "read_arrays": files.read_arrays,
-    "read_json_lines": lambda path: files.read_json_lines(path, {}),
+    "read_json": json_files.read_json,
+    "read_arrays": array_files.read_arrays,
+    "read_json_lines": lambda path: json_files.read_json_lines(path, {}),
     "checksum": files.checksum,
     "append_line": lambda path: files.append_line(path, "line"),
 }
@@ -191,8 +191,9 @@ def test_what_turns_into_a_pipe_meanwhile_is_not_waited_for(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     "read, most",
-    [(files.read_text, files.MOST_TEXT), (files.read_json, files.MOST_JSON),
-     (OPEN["read_json_lines"], files.MOST_JSON_LINES), (files.read_arrays, files.MOST_ARRAYS)],
+    [(files.read_text, files.MOST_TEXT), (json_files.read_json, json_files.MOST_JSON),
+     (OPEN["read_json_lines"], json_files.MOST_JSON_LINES),
+     (array_files.read_arrays, array_files.MOST_ARRAYS)],
 )  # fmt: skip
 def test_files_are_bounded(tmp_path, read, most):
     path = tmp_path / "sparse"
@@ -213,10 +214,10 @@ def test_what_is_read_counts_not_what_the_file_system_says():
 def test_numbers_that_nothing_can_hold(tmp_path):
     path = tmp_path / "file"
     path.write_text('{"a": 9223372036854775807}\n{"a": 1' + "0" * 400 + "}\n")
-    assert files.read_json_lines(path, {}) == [{"a": 2**63 - 1}]
+    assert json_files.read_json_lines(path, {}) == [{"a": 2**63 - 1}]
     path.write_text('{"deep": [{"a": -1' + "0" * 400 + "}]}")
     with pytest.raises(ost.InputError, match="the number -100.* does not fit into 64 bits"):
-        files.read_json(path)
+        json_files.read_json(path)
 
 
 def test_a_copy_made_of_hard_links_is_another_file_once_it_is_written(tmp_path):

@@ -28,7 +28,8 @@ from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import command_line
 from oneshot_tf.strategies import PathDropoutSettings
-from oneshot_tf.system.files import read_arrays, write_arrays, write_json
+from oneshot_tf.system.array_files import read_arrays, write_arrays
+from oneshot_tf.system.json_files import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
 SPACE = ost.bender2018()

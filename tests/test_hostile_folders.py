@@ -28,7 +28,8 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import FOLDERS, RunDirectory
 from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
-from oneshot_tf.system.files import read_arrays, write_json
+from oneshot_tf.system.array_files import read_arrays
+from oneshot_tf.system.json_files import write_json
 
 SECONDS = 30  # a program that waits for a pipe waits for ever
 DEVICE = settings.DeviceSettings(distribution="cpu")

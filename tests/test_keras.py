@@ -16,7 +16,7 @@ from conftest import random_images, randomize_betas
 
 import oneshot_tf as ost
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.system.files import write_arrays
+from oneshot_tf.system.array_files import write_arrays
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = "prev1:sep3x3+max3x3 | prev2+block0:avg3x3"

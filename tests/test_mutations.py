@@ -31,7 +31,8 @@ from oneshot_tf.settings import (
     OneShotSettings,
     TrainSettings,
 )
-from oneshot_tf.system.files import append_line, check_run, read_json, read_json_lines, write_json
+from oneshot_tf.system.files import append_line
+from oneshot_tf.system.json_files import check_run, read_json, read_json_lines, write_json
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "run_scripts"))
 import mutations

@@ -9,7 +9,7 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf.evaluation.chances import chances, noise_ratio
 from oneshot_tf.evaluation.racing import Race
-from oneshot_tf.system.files import read_arrays, write_arrays
+from oneshot_tf.system.array_files import read_arrays, write_arrays
 
 _SCRIPT = pathlib.Path(__file__).parent.parent / "run_scripts" / "races.py"
 _SPEC = importlib.util.spec_from_file_location("races", _SCRIPT)

@@ -16,7 +16,7 @@ from oneshot_tf.runs.config_file import VERSION, facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import DataSettings, DeviceSettings, ModelSettings, TrainSettings
 from oneshot_tf.strategies import PathDropoutSettings
-from oneshot_tf.system.files import read_json, write_json
+from oneshot_tf.system.json_files import read_json, write_json
 from oneshot_tf.system.locks import locked
 
 GROUPS = {
@@ -233,7 +233,7 @@ def test_one_holder_at_a_time_or_several_who_share(tmp_path):
 
 HOLD = """
 import sys, time
-from oneshot_tf.system.files import read_json, write_json
+from oneshot_tf.system.json_files import read_json, write_json
 from oneshot_tf.system.locks import locked
 with locked(sys.argv[1]):
     print("held", flush=True)

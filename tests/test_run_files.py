@@ -1,5 +1,6 @@
 """Files of a run that are damaged, of another run, or of another step: one line, no traceback."""
 
+import functools
 import json
 import shutil
 
@@ -21,7 +22,8 @@ from oneshot_tf.runs.results import owner_of, read_results
 from oneshot_tf.runs.sizes import check_one_shot, one_shot_parameters
 from oneshot_tf.searching import restored
 from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
-from oneshot_tf.system.files import checksum, read_json, read_json_lines, write_json
+from oneshot_tf.system.files import checksum
+from oneshot_tf.system.json_files import read_json, read_json_lines, write_json
 
 STEPS, NET = 6, "top/net_00/run_0"
 SPACE, STACK = ost.bender2018(1), ost.Stack(1, 4)
@@ -356,14 +358,12 @@ def test_a_race_of_another_run_is_refused(tmp_path):
     Race(path, Evaluator, names, 2, 0.9, run_id="1" * 32)._save()
     Race(path, Evaluator, names, 2, 0.9, run_id="1" * 32)
     Race(path, Evaluator, names, 2, 0.9)  # of a run that an earlier version began
-    others = (Evaluator, names, 2, 0.9, True, None, "2" * 32)
-    line = refused(Race, path, *others)
+    others = functools.partial(Race, path, Evaluator, names, 2, 0.9, run_id="2" * 32)
+    line = refused(others)
     assert "race.npz is of the run 11111111; this is the run 22222222" in line
     path.unlink()
     Race(path, Evaluator, names, 2, 0.9)._save()
-    assert "race.npz is of a run without an id; this is the run 22222222" in refused(
-        Race, path, *others
-    )
+    assert "race.npz is of a run without an id; this is the run 22222222" in refused(others)
 
 
 def test_a_race_with_more_right_than_seen_is_damaged(tmp_path):

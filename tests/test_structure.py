@@ -110,6 +110,37 @@ def test_imports_point_one_way(path):
         assert top == part or top in ALLOWED[part] or module in ALLOWED[part], module
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.name))
+def test_files_functions_and_signatures_are_short(path):
+    """350 lines a file; 50 a function, without its docstring; 7 parameters before a `*`.
+
+    A program's `main` takes one object for each group of settings, so it may take more.
+    """
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        first = node.body[0]
+        is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        docstring = first.end_lineno - first.lineno + 1 if is_docstring else 0
+        assert node.end_lineno - node.lineno + 1 - docstring <= 50, node.name
+        names = [a.arg for a in node.args.posonlyargs + node.args.args]
+        assert node.name == "main" or len(set(names) - {"self", "cls"}) <= 7, node.name
+
+
+def test_parameters_are_typed():
+    typed = total = 0
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                every = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                every = [a for a in every if a.arg not in ("self", "cls")]
+                total += len(every)
+                typed += sum(a.annotation is not None for a in every)
+    assert typed >= 0.95 * total
+
+
 def test_no_file_is_a_drawer():
     names = {path.stem for path in PACKAGE.rglob("*.py")}
     assert not names & {"utils", "helpers", "common", "misc", "manager", "base"}

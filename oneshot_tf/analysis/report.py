@@ -15,7 +15,7 @@ from oneshot_tf.runs.candidates import measured, order_key
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.settings import DataSettings, OneShotSettings, Settings
-from oneshot_tf.system.files import read_json_lines
+from oneshot_tf.system.json_files import read_json_lines
 from oneshot_tf.system.printable import command
 
 

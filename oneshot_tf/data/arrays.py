@@ -5,8 +5,9 @@ import numpy as np
 from oneshot_tf.data import splits
 from oneshot_tf.data.dataset import Dataset, Split, check_classes, from_splits, with_inventory
 from oneshot_tf.data.images import resize, three_channels
+from oneshot_tf.system.array_files import read_arrays
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import read_arrays, user_path
+from oneshot_tf.system.files import user_path
 
 
 def load(path: str, size: int, fit: str, num_validation: int) -> Dataset:

@@ -20,7 +20,7 @@ from typing import Any
 
 from oneshot_tf.devices.messages import ANSWER, NoMessage, Peer
 from oneshot_tf.system.errors import InputError, short
-from oneshot_tf.system.files import check_form
+from oneshot_tf.system.json_files import check_form
 
 _PATIENCE = 600.0  # seconds that the processes wait for each other
 _RETURN = 120.0  # seconds in which one that went away must be back

@@ -18,6 +18,30 @@ class NotFinite(InputError):
     """Weights give an architecture an outcome that isn't a finite number."""
 
 
+def _outcomes(
+    supernet: Supernet,
+    normalize: Callable[[tf.Tensor], tf.Tensor],
+    num_images: int,
+    ghosts: int,
+    in_flight: int,
+    skip: bool,
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns the function of `log_probabilities` for one replica."""
+
+    def outcomes(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        stem = supernet.stem_of(normalize(images), ghosts)
+
+        def one(mask: tf.Tensor) -> tf.Tensor:
+            mask = mask[tf.newaxis]
+            logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
+            return tf.nn.log_softmax(logits)
+
+        signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
+        return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
+
+    return outcomes
+
+
 def log_probabilities(
     supernet: Supernet,
     normalize: Callable[[tf.Tensor], tf.Tensor],
@@ -36,16 +60,7 @@ def log_probabilities(
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
     skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
 
-    def outcomes(images: tf.Tensor, masks: tf.Tensor):
-        stem = supernet.stem_of(normalize(images), ghosts)
-
-        def one(mask: tf.Tensor):
-            mask = mask[tf.newaxis]
-            logits = supernet(stem, mask, num_ghosts=ghosts, skip=skip, after_stem=True)
-            return tf.nn.log_softmax(logits)
-
-        signature = tf.TensorSpec([num_images, supernet.num_classes], tf.float32)
-        return tf.map_fn(one, masks, fn_output_signature=signature, parallel_iterations=in_flight)
+    outcomes = _outcomes(supernet, normalize, num_images, ghosts, in_flight, skip)
 
     def of_replica(images: tf.Tensor, masks: tf.Tensor):
         count = tf.shape(masks)[0] // replicas if block is None else block // replicas

@@ -17,9 +17,10 @@ import tensorflow as tf
 
 from oneshot_tf.evaluation.chances import chances, noise_ratio
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.system.array_files import read_arrays, write_arrays
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_run, read_arrays, write_arrays
 from oneshot_tf.system.interrupts import held
+from oneshot_tf.system.json_files import check_run
 from oneshot_tf.system.progress import pieces
 
 _FIRST_IMAGES = 128

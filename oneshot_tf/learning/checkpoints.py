@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from oneshot_tf.system.array_files import array_shapes, read_arrays, write_arrays
 from oneshot_tf.system.errors import InputError, short
-from oneshot_tf.system.files import array_shapes, make_folder, read_arrays, write_arrays
+from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.opening import check_folder
 
 # Names of variables of earlier versions, and what they are now. The second pair is of the

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from oneshot_tf.learning.summaries import Summaries
-from oneshot_tf.system.files import append_line, read_json_lines, write_atomically
+from oneshot_tf.system.files import append_line, write_atomically
+from oneshot_tf.system.json_files import read_json_lines
 
 Track = Callable[[int], dict[str, Any]]
 

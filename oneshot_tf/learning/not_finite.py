@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_form, check_run, read_json, write_json
+from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 
 _MOST = 20  # --max_rollbacks
 _FACTOR = 0.5  # of the learning rate, each time that training goes back

@@ -13,7 +13,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks, gave_up, look_at
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.settings import DeviceSettings
-from oneshot_tf.system.files import write_json
+from oneshot_tf.system.json_files import write_json
 
 _SNAPSHOT_SECONDS = 30.0  # keep a snapshot this recent, to replay a failing step from it
 

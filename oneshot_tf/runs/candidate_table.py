@@ -13,7 +13,7 @@ from oneshot_tf.runs.candidates import Candidate, order_key
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_run, read_json
+from oneshot_tf.system.json_files import check_run, read_json
 
 COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
            "parameters", "multiply_adds", "architecture")  # fmt: skip

@@ -17,7 +17,7 @@ from oneshot_tf.settings import (
 from oneshot_tf.settings.setting import fields
 from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, short
-from oneshot_tf.system.files import check_form, read_json
+from oneshot_tf.system.json_files import check_form, read_json
 
 # The classes of all groups but "strategy", whose class depends on the strategy's name.
 GROUPS: dict[str, type[Settings]] = {

@@ -38,14 +38,8 @@ from oneshot_tf.settings import (
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import (
-    make_folder,
-    read_json,
-    remove_leftovers,
-    user_path,
-    write_atomically,
-    write_json,
-)
+from oneshot_tf.system.files import make_folder, remove_leftovers, user_path, write_atomically
+from oneshot_tf.system.json_files import read_json, write_json
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.opening import check_folder, check_link
 from oneshot_tf.system.printable import command

@@ -9,7 +9,8 @@ import time
 from importlib import metadata
 
 from oneshot_tf.devices.threads import FORM, going_on, surroundings
-from oneshot_tf.system.files import append_line, read_json_lines
+from oneshot_tf.system.files import append_line
+from oneshot_tf.system.json_files import read_json_lines
 
 _PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "keras", "numpy",
              "tensorflow-datasets", "scikit-learn")  # fmt: skip

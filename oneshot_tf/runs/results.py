@@ -12,7 +12,8 @@ from oneshot_tf.runs.config_file import stored_settings
 from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short
-from oneshot_tf.system.files import check_form, check_run, read_json, write_atomically
+from oneshot_tf.system.files import write_atomically
+from oneshot_tf.system.json_files import check_form, check_run, read_json
 from oneshot_tf.system.printable import printable
 
 _ROUNDING = 1e-6  # of means

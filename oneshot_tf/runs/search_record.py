@@ -5,7 +5,7 @@ from typing import Any
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import Settings
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_run, read_json, write_json
+from oneshot_tf.system.json_files import check_run, read_json, write_json
 
 # What searches did whose search.json does not say so.
 _BEFORE = {"skip_twins": False, "strategy": "random"}

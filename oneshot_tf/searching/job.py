@@ -19,7 +19,7 @@ from oneshot_tf.settings import TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Proposer
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import read_json, write_json
+from oneshot_tf.system.json_files import read_json, write_json
 
 _TOGETHER = 4  # candidates per call and replica, if there are several workers
 _PROPOSALS = 64  # architectures that a proposer is asked for at a time

@@ -22,9 +22,9 @@ from oneshot_tf.system.files import (
     remove_leftovers,
     replace_folder,
     user_path,
-    write_json,
     writing,
 )
+from oneshot_tf.system.json_files import write_json
 
 # Of an export, all that this file and TensorFlow write.
 _WRITTEN = re.compile(

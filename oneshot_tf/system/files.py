@@ -7,28 +7,22 @@ and arrays take no more memory than their file is long.
 
 import contextlib
 import ctypes
-import json
-import math
 import os
 import pathlib
 import re
 import shutil
 import sys
-import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.opening import check_length, entries_below, open_file, read_bytes
-from oneshot_tf.system.printable import printable
+from oneshot_tf.system.opening import entries_below, open_file, read_bytes
 
 _WRITING = ".writing"
 _LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)
 # Bytes. Values of JSON take up to some twenty times as much memory as their text.
-MOST_TEXT, MOST_JSON, MOST_JSON_LINES, MOST_ARRAYS = 2**28, 2**24, 2**26, 2**34
+MOST_TEXT, _MOST_SUMMED = 2**28, 2**34  # bytes
 _MOST_INT = 2**63  # of what NumPy and plots can hold
 _HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
@@ -127,18 +121,6 @@ def _flush(folder: str | os.PathLike) -> None:
             os.close(descriptor)
 
 
-def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes a JSON object atomically, with the checksum of the rest as its last value."""
-    text = json.dumps({**value, "checksum": json_checksum(value)}, indent=2)
-    write_atomically(path, lambda file: file.write(text + "\n"))
-
-
-def json_checksum(value: Any) -> str:
-    """Eight hexadecimal digits that follow from a JSON value, whatever the order of its names."""
-    plain = json.loads(json.dumps(value))
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
-
-
 def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
     """Reads a text of at most `most` bytes.
 
@@ -150,123 +132,6 @@ def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} can't be read ({error}).") from None
-
-
-def _parsed(text: str):
-    """The value of a JSON text.
-
-    Raises:
-        ValueError: it isn't one, or holds a number that 64 bits can't hold, or half a character.
-        RecursionError: it is too deep.
-    """
-
-    def whole(digits: str):
-        number = int(digits)
-        if not -_MOST_INT <= number < _MOST_INT:
-            raise ValueError(f"the number {digits[:12]}... does not fit into 64 bits")
-        return number
-
-    value = json.loads(text, parse_int=whole)
-    json.dumps(value, ensure_ascii=False).encode()  # no halves of characters
-    return value
-
-
-def read_json(path: str | os.PathLike) -> dict:
-    """Reads a JSON object of at most 2^24 bytes; files of earlier versions have no checksum.
-
-    Raises:
-        InputError: no such file, not a JSON object, or changed since it was written.
-    """
-    text = read_text(path, MOST_JSON)
-    try:
-        value = _parsed(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} can't be read as JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
-    if value.pop("checksum", None) not in (None, json_checksum(value)):
-        raise InputError(
-            f"{path} was changed after it was written: its checksum does not fit. Put back the "
-            "file as it was."
-        )
-    return value
-
-
-def read_json_lines(path: str | os.PathLike, form: Any) -> list[dict]:
-    """The lines of a file that have a form; others are half-written, or none of ours.
-
-    Args:
-        path: the file; it may be missing.
-        form: as for `check_form`.
-
-    Raises:
-        InputError: it is no file, longer than 2^26 bytes, or can't be read.
-    """
-    if not os.path.lexists(path):
-        return []
-    lines = []
-    for line in read_bytes(path, MOST_JSON_LINES).splitlines():
-        with contextlib.suppress(ValueError, RecursionError):  # InputError is a ValueError
-            value = _parsed(line.decode(errors="replace"))
-            check_form(path, value, form)
-            lines.append(value)
-    return lines
-
-
-def check_run(path: str | os.PathLike, value: dict, run_id: str | None) -> None:
-    """Raises InputError for a file of another run.
-
-    Args:
-        path: where `value` is from.
-        value: what the file holds; its "run_id" says whose it is.
-        run_id: of the run that it was found in; None for a run that an earlier version began,
-            whose files do not say whose they are.
-    """
-    found = value.get("run_id")
-    if run_id is not None and found != run_id:
-        whose = "a run without an id" if found is None else f"the run {printable(found)[:8]}"
-        raise InputError(
-            f"{path} is of {whose}; this is the run {run_id[:8]}. Put this run's own file there, "
-            "or remove it."
-        )
-
-
-def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
-    """Raises InputError unless a JSON value has a form.
-
-    Args:
-        path: where it is from.
-        value: any.
-        form: a type (float takes whole numbers too), None, a tuple of forms, one of which it
-            must have, a list of one form, which each element must have, or a dict of the
-            forms of values by name; more names may be there.
-    """
-    wrong = _misfit(value, form, "")
-    if wrong is not None:
-        raise InputError(f"{path} is damaged or of another version: it holds {wrong}.")
-
-
-def _misfit(value: Any, form: Any, place: str) -> str | None:
-    """What doesn't have the form, in words; None if all does."""
-    if isinstance(form, tuple):
-        choices = [_misfit(value, each, place) for each in form]
-        return None if None in choices else choices[0]
-    if isinstance(form, dict) and isinstance(value, dict):
-        by_name = (
-            f"no {place}/{name}"
-            if name not in value
-            else _misfit(value[name], each, f"{place}/{name}")
-            for name, each in form.items()
-        )
-        return next((misfit for misfit in by_name if misfit), None)
-    if isinstance(form, list) and isinstance(value, list):
-        misfits = (_misfit(each, form[0], f"{place}/{i}") for i, each in enumerate(value))
-        return next((misfit for misfit in misfits if misfit), None)
-    fits = value is None if form is None else type(value) is form
-    fits = fits or (form is float and type(value) is int)
-    if fits and type(value) is int and not -_MOST_INT <= value < _MOST_INT:
-        return f"a number that does not fit into 64 bits at {place or '/'}"
-    return None if fits else f"a {type(value).__name__} at {place or '/'}"
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:
@@ -285,85 +150,13 @@ def append_line(path: str | os.PathLike, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays atomically as .npz (each member carries a checksum)."""
-    named: dict[str, Any] = dict(arrays)
-    write_atomically(path, lambda file: np.savez(file, **named), mode="wb")
-
-
-def read_arrays(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
-    """Reads what `write_arrays` wrote.
-
-    Args:
-        path: the file.
-        most: how many bytes it may have.
-
-    Raises:
-        InputError: it is missing, no file, longer, truncated, damaged or not of that kind.
-    """
-    with _opened_arrays(path, most) as (file, _), np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-
-
-def array_shapes(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
-    """The shapes of named arrays, by their headers; no array is read.
-
-    Raises:
-        InputError: as `read_arrays`.
-    """
-    with _opened_arrays(path, most) as (_, shapes):
-        return shapes
-
-
-@contextlib.contextmanager
-def _opened_arrays(path: str | os.PathLike, most: int):
-    """Yields the file and the shapes of its arrays, once these are known to fit the file."""
-    try:
-        with open(open_file(path), "rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            check_length(path, length, most)
-            with zipfile.ZipFile(file) as archive:
-                shapes = _check_members(archive, length)
-            file.seek(0)
-            yield file, shapes
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
-        raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
-
-
-def _check_members(archive: zipfile.ZipFile, length: int):
-    """Shapes by name; ValueError unless arrays are as long as their headers promise."""
-    members = archive.infolist()
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > length:
-        raise ValueError("its members are compressed, or longer than the file")
-    shapes = {}
-    for member in members:
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"array format {version}")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            # An array without elements could promise any shape for nothing.
-            small = math.prod(max(1, n) for n in shape) <= member.file_size
-            if dtype.hasobject or dtype.itemsize < 1 or min(shape, default=0) < 0 or not small:
-                raise ValueError(f"an array of shape {shape} and type {dtype}")
-            if file.tell() + dtype.itemsize * math.prod(shape) != member.file_size:
-                raise ValueError("a member has another length than its header says")
-        shapes[member.filename.removesuffix(".npy")] = shape
-    return shapes
-
-
 def checksum(path: str | os.PathLike) -> int:
     """CRC-32 of a file of at most 2^34 bytes.
 
     Raises:
         InputError: as `read_bytes`.
     """
-    return zlib.crc32(read_bytes(path, MOST_ARRAYS))
+    return zlib.crc32(read_bytes(path, _MOST_SUMMED))
 
 
 def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None:

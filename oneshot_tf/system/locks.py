@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_form, make_folder, read_json, writing
+from oneshot_tf.system.files import make_folder, writing
+from oneshot_tf.system.json_files import check_form, read_json
 from oneshot_tf.system.opening import open_file
 from oneshot_tf.system.printable import printable
 

@@ -29,7 +29,7 @@ from oneshot_tf.settings.setting import fields
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import STRATEGIES, RandomSearch
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import check_form, read_json, write_json
+from oneshot_tf.system.json_files import check_form, read_json, write_json
 from oneshot_tf.system.locks import locked
 
 LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it

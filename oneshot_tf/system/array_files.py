@@ -1,0 +1,87 @@
+"""Named arrays as .npz files: bounded, and without pickle."""
+
+import contextlib
+import math
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import write_atomically
+from oneshot_tf.system.opening import check_length, open_file
+
+MOST_ARRAYS = 2**34  # bytes
+
+
+def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    """Writes named arrays atomically as .npz (each member carries a checksum)."""
+    named: dict[str, Any] = dict(arrays)
+    write_atomically(path, lambda file: np.savez(file, **named), mode="wb")
+
+
+def read_arrays(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, np.ndarray]:
+    """Reads what `write_arrays` wrote.
+
+    Args:
+        path: the file.
+        most: how many bytes it may have.
+
+    Raises:
+        InputError: it is missing, no file, longer, truncated, damaged or not of that kind.
+    """
+    with _opened_arrays(path, most) as (file, _), np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def array_shapes(path: str | os.PathLike, most: int = MOST_ARRAYS) -> dict[str, tuple[int, ...]]:
+    """The shapes of named arrays, by their headers; no array is read.
+
+    Raises:
+        InputError: as `read_arrays`.
+    """
+    with _opened_arrays(path, most) as (_, shapes):
+        return shapes
+
+
+@contextlib.contextmanager
+def _opened_arrays(path: str | os.PathLike, most: int):
+    """Yields the file and the shapes of its arrays, once these are known to fit the file."""
+    try:
+        with open(open_file(path), "rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            check_length(path, length, most)
+            with zipfile.ZipFile(file) as archive:
+                shapes = _check_members(archive, length)
+            file.seek(0)
+            yield file, shapes
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.") from None
+    except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
+        raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
+
+
+def _check_members(archive: zipfile.ZipFile, length: int):
+    """Shapes by name; ValueError unless arrays are as long as their headers promise."""
+    members = archive.infolist()
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > length:
+        raise ValueError("its members are compressed, or longer than the file")
+    shapes = {}
+    for member in members:
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise ValueError(f"array format {version}")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            # An array without elements could promise any shape for nothing.
+            small = math.prod(max(1, n) for n in shape) <= member.file_size
+            if dtype.hasobject or dtype.itemsize < 1 or min(shape, default=0) < 0 or not small:
+                raise ValueError(f"an array of shape {shape} and type {dtype}")
+            if file.tell() + dtype.itemsize * math.prod(shape) != member.file_size:
+                raise ValueError("a member has another length than its header says")
+        shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
