@@ -205,7 +205,7 @@ def test_other_objectives(source, tmp_path, objective):
         run(tmp_path / "other", tune=changes, data={"num_validation": 90})
     if objective == "rank":
         (source / "retrain" / "top" / "result.json").unlink()
-        with pytest.raises(ost.InputError, match="has 0 stand-alone nets"):
+        with pytest.raises(ost.InputError, match="has 0 stand-alone models"):
             run(tmp_path / "none", tune=changes)
 
 
