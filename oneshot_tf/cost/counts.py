@@ -40,7 +40,14 @@ def parameters(
     stack: Stack,
     num_classes: int,
 ) -> np.ndarray:
-    """Trainable parameters of stand-alone nets, batch norms' betas among them: int64 `[A]`."""
+    """Trainable parameters of stand-alone nets, batch norms' betas among them: int64 `[A]`.
+
+    Example:
+
+        >>> space = bender2018()
+        >>> parameters(space, [space.all_on()], Stack(6, 16), num_classes=10).tolist()
+        [1277258]
+    """
     return costs(space, architectures, stack, num_classes, 1)[0]
 
 
@@ -51,7 +58,14 @@ def multiply_adds(
     num_classes: int,
     image_size: int,
 ) -> np.ndarray:
-    """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`."""
+    """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`.
+
+    Example:
+
+        >>> space = bender2018()
+        >>> len(multiply_adds(space, [space.all_on()], Stack(6, 16), 10, image_size=32))
+        1
+    """
     return costs(space, architectures, stack, num_classes, image_size)[1]
 
 

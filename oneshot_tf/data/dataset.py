@@ -22,6 +22,12 @@ from oneshot_tf.system.errors import InputError
 class Dataset:
     """A data set for search and final training.
 
+    Example:
+
+        >>> data = load_data("digits", num_validation=200)
+        >>> data.image_size, data.class_names[:2]
+        (8, ('0', '1'))
+
     Args:
         name: name of the data set, for messages.
         train: images for training.
@@ -115,6 +121,13 @@ def make_dataset(
     The split is random and not by class, so small classes may be missing in the validation
     images. `load_data` uses it for digits and tensorflow-datasets. `splits.hold_out` draws by
     class.
+
+    Example:
+
+        >>> full = Split(np.zeros([20, 8, 8, 3], np.uint8), np.arange(20) % 2)
+        >>> data = make_dataset("mine", full, lambda: full, ["a", "b"], num_validation=4)
+        >>> len(data.train), len(data.validation)
+        (16, 4)
 
     Args:
         name: name of the data set, for messages.

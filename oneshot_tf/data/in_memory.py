@@ -50,6 +50,12 @@ class AnySplit(Protocol):
 class Split:
     """Images for one purpose, for example training, in memory.
 
+    Example:
+
+        >>> split = Split(np.zeros([4, 8, 8, 3], np.uint8), np.arange(4))
+        >>> len(split)
+        4
+
     Args:
         images: uint8 `[N, H, W, 3]`.
         labels: int32 `[N]`.

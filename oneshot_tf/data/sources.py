@@ -31,6 +31,12 @@ def load_data(
     For a folder, this function only lists the test images. `Dataset.inventory` and
     `Dataset.load_test` decode them.
 
+    Example:
+
+        >>> data = load_data("digits", num_validation=200)
+        >>> len(data.train), data.num_classes
+        (1297, 10)
+
     Args:
         dataset: "digits", "folder:PATH", "npz:FILE", or a name that tensorflow-datasets knows.
         data_dir: folder of prepared tensorflow-datasets. "" uses their default folder.

@@ -26,6 +26,16 @@ class DivergenceEvaluator:
     reference and q of the architecture, averaged over images and references. It
     needs no labels.
 
+    Example:
+
+        >>> space = bender2018(num_blocks=1)
+        >>> supernet = Supernet(space, Stack(1, 4), num_classes=10)
+        >>> references = tf.ones([1, space.num_paths])
+        >>> images = digits.train.images[:32]
+        >>> evaluator = DivergenceEvaluator(supernet, images, digits.normalize, references)
+        >>> evaluator([space.all_on()]).shape
+        (1,)
+
     Args:
         supernet: a trained `Supernet`.
         images: uint8 `[N, H, W, 3]`, N a multiple of `ghost_batch_size`; the paper

@@ -33,6 +33,11 @@ _STANDALONE_BATCH = 256
 class Score:
     """What was measured on how many images.
 
+    Example:
+
+        >>> Score(accuracy=0.5, cross_entropy=1.0, num_images=100).accuracy
+        0.5
+
     Args:
         accuracy: share of images classified rightly, in [0, 1].
         cross_entropy: mean over the images, in nats.
@@ -57,6 +62,14 @@ class CandidateEvaluator:
     of them; of each, what it doesn't use is skipped. A few are in flight at a
     time. Memory grows with the images of a part and the architectures in flight,
     not with the number of architectures.
+
+    Example:
+
+        >>> space = bender2018(num_blocks=1)
+        >>> supernet = Supernet(space, Stack(1, 4), num_classes=10)
+        >>> evaluator = CandidateEvaluator(supernet, digits.validation, digits.normalize)
+        >>> len(evaluator(RandomSearch(space).propose(3)))
+        3
 
     Args:
         supernet: a trained `Supernet`.
@@ -184,6 +197,14 @@ def evaluate(
 ) -> list[Score]:
     """Scores architectures with the shared weights on the validation images.
 
+    Example:
+
+        >>> space = bender2018(num_blocks=1)
+        >>> supernet = Supernet(space, Stack(1, 4), num_classes=10)
+        >>> scores = evaluate(supernet, RandomSearch(space).propose(2), digits)
+        >>> scores[0].num_images
+        100
+
     Args:
         supernet: a trained `Supernet`.
         architectures: of its space; All On too.
@@ -206,6 +227,13 @@ def evaluate_standalone(
     """Scores a stand-alone net with its moving averages, in float32.
 
     So does the served model, whatever the net was trained in.
+
+    Example:
+
+        >>> cell = Architecture.from_text("prev1:max3x3")
+        >>> net = Standalone(bender2018(num_blocks=1), cell, Stack(1, 4), num_classes=10)
+        >>> evaluate_standalone(net, digits.validation, digits.normalize).num_images
+        100
 
     Args:
         net: a trained `Standalone`.

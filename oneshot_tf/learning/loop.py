@@ -44,6 +44,15 @@ def fit_supernet(
 ) -> dict[str, Any]:
     """Trains a one-shot model with masks that a sampler draws (section 3.2).
 
+    Example:
+
+        >>> space = bender2018(num_blocks=1)
+        >>> supernet = Supernet(space, Stack(1, 4), num_classes=10)
+        >>> sampler = PathDropout(space, 0.1, num_steps=2)
+        >>> fit_supernet(supernet, digits, sampler, 2, TrainSettings(batch_size=64))["step"]
+        one-shot training: 2 steps (the first one takes a while) ...
+        2
+
     Args:
         supernet: A `Supernet`, made in the scope of the distribution strategy in force, if any.
         data: A `Dataset`. Its training images are used.
@@ -88,7 +97,16 @@ def fit_standalone(
     device: DeviceSettings | None = None,
     owner: str | None = None,
 ) -> dict[str, Any]:
-    """Trains a stand-alone model from scratch (section 3.4). Arguments as `fit_supernet`."""
+    """Trains a stand-alone model from scratch (section 3.4). Arguments as `fit_supernet`.
+
+    Example:
+
+        >>> cell = Architecture.from_text("prev1:max3x3")
+        >>> net = Standalone(bender2018(num_blocks=1), cell, Stack(1, 4), num_classes=10)
+        >>> fit_standalone(net, digits, 1, TrainSettings(batch_size=64))["step"]
+        stand-alone training: 1 steps (the first one takes a while) ...
+        1
+    """
     loop = Loop(net, data, None, num_steps, settings or TrainSettings(), seed, directory)
     return loop.run(device or DeviceSettings(), "stand-alone training", owner)
 

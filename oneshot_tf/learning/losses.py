@@ -25,6 +25,12 @@ def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):
     sum_k share_k * |w_k|^2 / 2, where share_k is the share of ghost batches that use
     kernel k. A kernel that no ghost batch uses gets exactly zero gradient.
 
+    Example:
+
+        >>> usage = tf.constant([[1.0, 0.0], [1.0, 1.0]])  # two ghost batches, two kernels
+        >>> float(masked_l2([tf.ones([2]), tf.ones([2])], usage))
+        1.5
+
     Args:
         kernels: K variables or tensors.
         usage: float `[G, K]`, whether each ghost batch uses each kernel, as

@@ -122,6 +122,12 @@ class GhostBatchNorm(keras.layers.Layer):
     With moving averages (stand-alone nets) it uses them when not training, so
     that an image is classified the same alone and in a batch.
 
+    Example:
+
+        >>> layer = GhostBatchNorm()
+        >>> layer(tf.random.normal([8, 4, 4, 3]), num_ghosts=2).shape.as_list()
+        [8, 4, 4, 3]
+
     Args:
         scale: whether to learn a scale, `gamma`, as in `keras.layers.BatchNormalization`. A ReLU
             and a convolution that follow make it redundant. The offset, `beta`, is always learnt.

@@ -40,6 +40,13 @@ class Standalone(Network):
     `count_params()` counts the moving averages too, two for each `beta`;
     `oneshot_tf.parameters` counts, as the paper does, what is trained.
 
+    Example:
+
+        >>> cell = Architecture.from_text("prev1:sep3x3")
+        >>> net = Standalone(bender2018(num_blocks=1), cell, Stack(1, 4), num_classes=10)
+        >>> net(tf.zeros([2, 8, 8, 3])).shape.as_list()
+        [2, 10]
+
     Args:
         space: the space of the architecture.
         architecture: what to build; All On too.

@@ -24,6 +24,14 @@ class Supernet(Network):
     `keras.models.load_model` and `clone_model` work; what is exported for
     serving is a `Standalone`.
 
+    Example:
+
+        >>> space = bender2018(num_blocks=1)
+        >>> supernet = Supernet(space, Stack(num_cells=1, filters=4), num_classes=10)
+        >>> masks = space.masks([space.all_on()])
+        >>> supernet(tf.zeros([8, 8, 8, 3]), masks).shape.as_list()
+        [8, 10]
+
     Args:
         space: the cells it can be.
         stack: how many cells, how wide, and where they shrink.

@@ -72,6 +72,13 @@ def write_saved_model(
     `class_name` string `[N]`, in UTF-8. Preprocessing is inside: images are brought to the
     net's size as `data.images.resize` does. Batch norms use moving averages.
 
+    Example:
+
+        >>> cell = Architecture.from_text("prev1:max3x3")
+        >>> net = Standalone(bender2018(num_blocks=1), cell, Stack(1, 4), num_classes=10)
+        >>> write_saved_model(net, digits, folder / "served").name
+        'served'
+
     Args:
         net: a trained `Standalone`.
         dataset: a `Dataset`, or the `Preprocessing` of one.

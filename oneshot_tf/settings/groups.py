@@ -54,7 +54,13 @@ class DistributionSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class DeviceSettings(DistributionSettings):
-    """Devices, logs and checkpoints."""
+    """Devices, logs and checkpoints.
+
+    Example:
+
+        >>> DeviceSettings(mixed_precision=True).dtype
+        'mixed_bfloat16'
+    """
 
     mixed_precision: bool = setting(
         False, "Compute in bfloat16. Variables, batch statistics and the loss stay float32."
@@ -226,7 +232,13 @@ class ModelSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(Settings):
-    """Training of the one-shot model and of stand-alone models."""
+    """Training of the one-shot model and of stand-alone models.
+
+    Example:
+
+        >>> TrainSettings(batch_size=128, learning_rate=0.05).ghost_batch_size
+        32
+    """
 
     batch_size: int = setting(
         64,

@@ -21,6 +21,11 @@ _MAX_TEXT = 10_000
 class Choice:
     """What one choice block uses (section 3.1).
 
+    Example:
+
+        >>> Choice(inputs=("prev1",), operations=("sep3x3",)).inputs
+        ('prev1',)
+
     Args:
         inputs: names of the tensors it reads: `prev2` and `prev1` (outputs of
             the two previous cells) and `block0`, `block1`, … (earlier blocks

@@ -32,6 +32,12 @@ class CellSpace:
     previous cells and of the j blocks before it) and one to `max_operations`
     operations. Paths are numbered block by block, inputs before operations.
 
+    Example:
+
+        >>> space = CellSpace(num_blocks=1)
+        >>> space.inputs(0)
+        ('prev2', 'prev1')
+
     Args:
         num_blocks: choice blocks in a cell (the paper's N_choice), 1 to 8.
         operations: the menu: some of `OPERATIONS`, each once.
@@ -300,6 +306,12 @@ class CellSpace:
 
 def bender2018(num_blocks: int = 4) -> CellSpace:
     """The search space of Bender et al. 2018, section 3.1.
+
+    Example:
+
+        >>> space = bender2018(num_blocks=4)
+        >>> space.num_paths, space.num_architectures
+        (42, 6002115840)
 
     Args:
         num_blocks: choice blocks in a cell; the paper's is 4 (42 paths,

@@ -19,6 +19,11 @@ _PAPERS_REDUCTIONS = 2  # for CIFAR-10
 class Stack:
     """What makes a net of a cell, but for its classifier (sections 3.1 and 4).
 
+    Example:
+
+        >>> Stack(num_cells=6, filters=16).reducing_cells
+        frozenset({2, 4})
+
     Args:
         num_cells: cells in the stack; the paper's 6 for CIFAR-10, 8 for ImageNet.
         filters: channels of the stem and of the first cells' blocks (the paper's F).

@@ -45,7 +45,9 @@ class PathDropout(Sampler):
 
     Example:
 
-        >>> masks = PathDropout(space, 0.1, num_steps=100).sample(4, step=50, seed=0)
+        >>> sampler = PathDropout(bender2018(), final_rate=0.1, num_steps=100)
+        >>> sampler.sample(num_ghosts=4, step=50, seed=0).shape.as_list()
+        [4, 42]
 
     Args:
         space: The search space, with its paths and nodes.

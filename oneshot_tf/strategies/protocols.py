@@ -12,7 +12,16 @@ from oneshot_tf.space.architecture import Architecture
 
 
 class Sampler(abc.ABC):
-    """Decides which paths each ghost batch of a training step uses."""
+    """Decides which paths each ghost batch of a training step uses.
+
+    Example:
+
+        >>> class AllOn(Sampler):
+        ...     def sample(self, num_ghosts, step, seed):
+        ...         return tf.ones([num_ghosts, 11])
+        >>> AllOn().sample(2, 0, 0).shape.as_list()
+        [2, 11]
+    """
 
     @abc.abstractmethod
     def sample(self, num_ghosts: int, step: tf.Tensor, seed: int) -> tf.Tensor:
@@ -45,6 +54,11 @@ class Proposer(abc.ABC):
 
     A proposer is a pure function of its seed and of what it has observed. A search that resumes
     makes a new proposer and replays all observations, in their order.
+
+    Example:
+
+        >>> isinstance(RandomSearch(bender2018()), Proposer)
+        True
     """
 
     @property

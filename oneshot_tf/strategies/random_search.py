@@ -34,7 +34,8 @@ class RandomSearch(Proposer):
 
     Example:
 
-        >>> RandomSearch(bender2018(), seed=0).propose(1)
+        >>> len(RandomSearch(bender2018(), seed=0).propose(3))
+        3
 
     Args:
         space: The search space. `space.sample` is the distribution.

@@ -24,4 +24,9 @@ class InputError(ValueError):
     """A value, file or data set that can't be used.
 
     The message names the value given, the value needed and the way out.
+
+    Example:
+
+        >>> issubclass(InputError, ValueError)
+        True
     """
