@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from oneshot_tf import settings
 from oneshot_tf.cost.compiled_graphs import compile_elsewhere
-from oneshot_tf.data.dataset import augment, normalize
+from oneshot_tf.data.augmentation import AUGMENTATIONS, normalize
+from oneshot_tf.data.known import KNOWN
 from oneshot_tf.devices.accelerators import assumed
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.optimizers import NesterovSGD
@@ -37,8 +38,6 @@ from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, plain
 
 _PATIENCE = 3600.0  # seconds a compilation
-_CLASSES = {"cifar10": 10, "digits": 10, "cifar100": 100, "imagenet2012": 1000}
-_SIZES = {"cifar10": 32, "digits": 8, "cifar100": 32, "imagenet2012": 224}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +95,9 @@ def main(
 ) -> None:
     """Plans; each argument is the object of `settings` of that kind."""
     train, one_shot = with_sizes(train, one_shot)
-    classes = plan.num_classes or _CLASSES.get(data.dataset, 0)
-    size = data.image_size or _SIZES.get(data.dataset, 0)
+    known = KNOWN.get(data.dataset)
+    classes = plan.num_classes or (known.num_classes if known else 0)
+    size = data.image_size or (known.image_size if known else 0)
     if not classes or not size:
         raise InputError(
             f"--dataset={data.dataset}: its classes and image size aren't known without reading "
@@ -212,9 +212,8 @@ def _training_module(
     optimizer.build(net.trainable_variables)
 
     def prepare(images: Any, first: Any, batch_size: int, step: Any):
-        if train.augmentation in ("crop", "crop_flip"):
-            flip = train.augmentation == "crop_flip"
-            images = augment(images, first, batch_size, flip=flip, seed=0, step=step)
+        change = AUGMENTATIONS[train.augmentation]
+        images = change(images, first, batch_size, seed=0, step=step)
         return normalize(images, np.float32(0.5), np.float32(0.25))
 
     step = TrainStep(net, optimizer, sampler, prepare, train, 0, size)

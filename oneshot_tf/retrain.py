@@ -137,8 +137,7 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
     space = directory.space()
     candidates = CandidateFile(directory).read()
     if retrain.architecture:
-        architecture = Architecture.from_text(retrain.architecture)
-        space.check(architecture)
+        architecture = space.parse(retrain.architecture)
         known = [c for c in ranked(candidates) if c.architecture == architecture]
     elif retrain.select == "all_on":
         search = directory.path / "search.json"

@@ -1,4 +1,11 @@
-"""Normalizes and augments batches of images."""
+"""Normalizes and augments batches of images.
+
+To add an augmentation, write a function with the signature of `Augmentation`, and one entry in
+AUGMENTATIONS.
+"""
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -65,3 +72,27 @@ def augment(
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     padded = tf.gather(padded, rows, axis=1, batch_dims=1)
     return tf.gather(padded, columns, axis=2, batch_dims=1)
+
+
+def unchanged(
+    images: tf.Tensor,
+    first: int | tf.Tensor,
+    batch_size: int,
+    *,
+    seed: int | tf.Tensor,
+    step: int | tf.Tensor,
+) -> tf.Tensor:
+    """Returns the images as they are. Arguments as `augment`."""
+    return images
+
+
+# `augmentation(images, first, batch_size, seed=…, step=…)`, see `augment`.
+Augmentation = Callable[..., tf.Tensor]
+
+# `train --augmentation=NAME`. "inception" crops images while it decodes them.
+AUGMENTATIONS: dict[str, Augmentation] = {
+    "crop_flip": functools.partial(augment, flip=True),
+    "crop": functools.partial(augment, flip=False),
+    "inception": unchanged,
+    "none": unchanged,
+}

@@ -12,7 +12,7 @@ import psutil
 import tensorflow as tf
 
 from oneshot_tf.data import checksums
-from oneshot_tf.data.augmentation import augment, normalize
+from oneshot_tf.data.augmentation import AUGMENTATIONS, normalize
 from oneshot_tf.data.in_memory import AnySplit, Split
 from oneshot_tf.data.inventory import Inventory, Part, count_up
 from oneshot_tf.system.errors import InputError
@@ -92,18 +92,15 @@ class Dataset:
         """Returns the function `prepare(images, first, batch_size, step)` for `TrainStep`.
 
         Args:
-            augmentation: "crop" shifts images, and "crop_flip" mirrors them, too. Other values
-                only normalize.
+            augmentation: A name in `augmentation.AUGMENTATIONS`.
             seed: random seed of the augmentation.
         """
+        change = AUGMENTATIONS[augmentation]
 
         def prepare(
             images: tf.Tensor, first: int | tf.Tensor, batch_size: int, step: int | tf.Tensor
         ) -> tf.Tensor:
-            if augmentation in ("crop", "crop_flip"):  # decoding makes the "inception" crops
-                flip = augmentation == "crop_flip"
-                images = augment(images, first, batch_size, flip=flip, seed=seed, step=step)
-            return self.normalize(images)
+            return self.normalize(change(images, first, batch_size, seed=seed, step=step))
 
         return prepare
 

@@ -249,6 +249,16 @@ class CellSpace:
             for row in masks
         ]
 
+    def parse(self, text: str) -> Architecture:
+        """Returns the architecture of this space that a text describes.
+
+        Raises:
+            InputError: The text has another form, or the space has no such architecture.
+        """
+        architecture = Architecture.from_text(text)
+        self.check(architecture)
+        return architecture
+
     def check(self, architecture: Architecture) -> None:
         """Returns if the architecture is a member of this space.
 
