@@ -20,7 +20,7 @@ class DrawSettings(Settings):
 def main(draw: DrawSettings) -> None:
     """Draws; `draw` is `DrawSettings`."""
     architecture = Architecture.from_text(draw.architecture)
-    # All On too has a drawing, though it isn't a member of the space.
+    # All On too has a drawing, though it is not a member of the space.
     CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
     write_atomically(draw.file, lambda file: file.write(draw_cell(architecture) + "\n"))
     print(f"{architecture} is drawn in {draw.file}.", flush=True)

@@ -80,7 +80,7 @@ class PlanSettings(Settings):
         "the CPU there is no least time, and memory is what XLA's analysis for a CPU says.",
     )
     num_classes: int = setting(
-        0, "Classes, for a data set that isn't read for this; 0: known by its name.", least=0
+        0, "Classes, for a data set that is not read for this; 0: known by its name.", least=0
     )
 
 
@@ -100,7 +100,7 @@ def main(
     size = data.image_size or (known.image_size if known else 0)
     if not classes or not size:
         raise InputError(
-            f"--dataset={data.dataset}: its classes and image size aren't known without reading "
+            f"--dataset={data.dataset}: its classes and image size are not known without reading "
             "it; give --num_classes and --image_size."
         )
     targets = [_target(text) for text in plan.topology.split(",")]
@@ -129,8 +129,8 @@ def _target(text: str):
     tpus = ", ".join(name for name in CHIPS if name[0] == "v")
     gpus = ", ".join(f"gpu:{name}" for name in CHIPS if name[0] != "v")
     raise InputError(
-        f"--topology={text}; needed is a TPU's with its chips, such as v5e:2x4 or v4:2x2x1 "
-        f"({tpus}), a GPU's, such as gpu:h200x8 ({gpus}), or cpu."
+        f"--topology must be a TPU with its chips, for example v5e:2x4 or v4:2x2x1 ({tpus}), GPUs, "
+        f"for example gpu:h200x8 ({gpus}), or cpu; got {text}."
     )
 
 
@@ -139,15 +139,15 @@ def _share(target: tuple[str, str | None, int], train: TrainSettings) -> int:
     name, _, devices = target
     if train.batch_size % (devices * train.ghost_batch_size):
         raise InputError(
-            f"--batch_size={train.batch_size} doesn't divide among the {devices} devices of "
-            f"{name} in ghost batches of {train.ghost_batch_size}; needed is a multiple of "
-            f"{devices * train.ghost_batch_size}."
+            f"--batch_size must be a multiple of {devices * train.ghost_batch_size} for the "
+            f"{devices} devices of {name} and ghost batches of {train.ghost_batch_size}; got "
+            f"{train.batch_size}."
         )
     return train.batch_size // devices
 
 
 def _plan(target: tuple[str, str | None, int], train: TrainSettings, graphs: Any):
-    """Compiles a step, with fewer images at once as long as it doesn't fit, and an evaluation."""
+    """Compiles a step, with fewer images at once as long as it does not fit, and an evaluation."""
     name, kind, devices = target
     share = _share(target, train)
     most = max(train.ghost_batch_size, min(train.device_batch_size, share))
@@ -238,7 +238,7 @@ def _module(function: Any, *arguments: Any) -> bytes:
     try:
         return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise InputError(f"TensorFlow can't hand the graph to XLA: {plain(error)}") from None
+        raise InputError(f"TensorFlow cannot hand the graph to XLA: {plain(error)}") from None
 
 
 class _Row:
@@ -278,13 +278,13 @@ class _Row:
         """Prints what is known."""
         print(f"  {self.what}, {self.images} images at once, {self.turns} turn(s):", flush=True)
         if self.error:
-            reason = "doesn't fit" if self.too_large else "isn't compiled"
+            reason = "does not fit" if self.too_large else "is not compiled"
             print(f"    {reason}: {' '.join(self.error.split())[:300]}", flush=True)
             return
         a = self.answer
         parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in a["parts"].items())
         of = "" if self.chip is None else f" of {self.chip.memory / 2**20:,.0f}"
-        verdict = "fits" if self.fits else "doesn't fit"
+        verdict = "fits" if self.fits else "does not fit"
         outside = ""
         if a["memory_bytes"] is not None:
             outside = f", {a['memory_bytes'] / 1e9:,.2f} GB of it in main memory"
@@ -310,7 +310,7 @@ def _print_table(rows: Any):
     )
     for row in rows:
         if row.error:
-            cells = "doesn't fit" if row.too_large else "isn't compiled"
+            cells = "does not fit" if row.too_large else "is not compiled"
         else:
             floor = "-" if row.floor is None else f"{1e3 * row.floor:,.1f}"
             moved = row.answer["memory_bytes"]

@@ -38,10 +38,10 @@ class PredictSettings(Settings):
 
 
 def main(predict: PredictSettings, images: list[str]) -> None:
-    """Prints a line an image, as each one is read; what can't be read goes to stderr.
+    """Prints a line an image, as each one is read; what cannot be read goes to stderr.
 
     Raises:
-        InputError: there is no model or no image, or some image couldn't be read; then all
+        InputError: there is no model or no image, or some image could not be read; then all
             others were classified.
     """
     if not images:
@@ -52,13 +52,13 @@ def main(predict: PredictSettings, images: list[str]) -> None:
             pixels = decode(user_path(image).read_bytes()).pixels
         except (OSError, BadImage) as error:
             bad += 1
-            what = printable(f"{image} can't be read as an image: {plain(error)}")
+            what = printable(f"{image} cannot be read as an image: {plain(error)}")
             print(what, file=sys.stderr, flush=True)
             continue
         _print(image, classify(image, pixels), predict.json)
     if bad:
         raise InputError(
-            f"{bad:,} of {len(images):,} image(s) can't be read, as said above. Repair them or "
+            f"{bad:,} of {len(images):,} image(s) cannot be read, as said above. Repair them or "
             "leave them out."
         )
 
@@ -88,7 +88,7 @@ def _classifier(predict: PredictSettings):
         try:
             probabilities = serve(images=tf.constant(pixels[np.newaxis]))["probabilities"].numpy()
         except (tf.errors.OpError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} can't classify {image}: {plain(error)}") from None
+            raise InputError(f"{folder} cannot classify {image}: {plain(error)}") from None
         if probabilities.shape != (1, len(names)):
             raise InputError(
                 f"{folder} gives {probabilities.shape[-1]} probabilities, and architecture.json "
@@ -105,7 +105,7 @@ def _load(folder: pathlib.Path):
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]
     except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
-        raise InputError(f"{folder} can't be loaded: {plain(error)}") from None
+        raise InputError(f"{folder} cannot be loaded: {plain(error)}") from None
 
 
 if __name__ == "__main__":

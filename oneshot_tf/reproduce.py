@@ -74,7 +74,7 @@ def main(
         if code:
             raise InputError(
                 f"Step {number} of {len(todo)} ({program}) ended with code {code}; its own line "
-                "says why. Once that is put right, the same command goes on."
+                "gives the reason. Correct it and repeat the command to resume."
             )
 
 
@@ -83,7 +83,7 @@ def _run(command: list[str]) -> int:
     child = subprocess.Popen(command)
     try:
         return child.wait()
-    except KeyboardInterrupt as interrupt:  # Ctrl-C reaches the child by itself, SIGTERM doesn't
+    except KeyboardInterrupt as interrupt:  # Ctrl-C reaches the child by itself, SIGTERM does not
         if getattr(interrupt, "number", signal.SIGINT) == signal.SIGTERM:
             child.terminate()
         child.wait()
@@ -103,7 +103,7 @@ def commands(
         reproduce, location, devices: objects of `settings`.
 
     Raises:
-        InputError: rates, filters or rows that aren't.
+        InputError: rates, filters or rows that are not.
     """
     if reproduce.experiment == "figure4":
         return _figure4(run_dir, reproduce, location, devices)
@@ -169,7 +169,7 @@ def _numbers(name: str, text: str, kind: Callable[[str], Any]):
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--{name}={text}; needed are numbers separated by commas.") from None
+        raise InputError(f"--{name} must be numbers separated by commas; got {text}.") from None
 
 
 def _common(location: settings.LocationSettings, devices: settings.DistributionSettings):

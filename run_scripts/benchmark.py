@@ -107,7 +107,7 @@ class Worker:
 
 
 def in_turn(workers, pairs):
-    """Seconds `[workers, pairs]`, each turn one after another; the first turn isn't counted.
+    """Seconds `[workers, pairs]`, each turn one after another; the first turn is not counted.
 
     A turn takes all eight sets of masks where they are quick, so that turns are alike.
     """
@@ -230,7 +230,7 @@ def measure_threads(arguments):
 
 
 def measure_candidates(arguments):
-    """What a call should hold; that memory doesn't grow with the candidates."""
+    """What a call should hold; that memory does not grow with the candidates."""
     print("\ncandidates: images a second, median (least-most) of n = 5; memory in MB")
     print("ghost batches a call, in flight, candidates:  rate; memory added to that of the first")
     print("line, and planned for that")

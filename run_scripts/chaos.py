@@ -147,7 +147,7 @@ def digest(data: bytes) -> str:
 
 
 def broken(run, exports) -> list[str]:
-    """What stands under its final name but isn't whole."""
+    """What stands under its final name but is not whole."""
     wrong = []
     for path in run.rglob("*"):
         if any(part.startswith(".") for part in path.relative_to(run).parts):
@@ -304,7 +304,7 @@ def mutation_trials(arguments, base, scratch) -> bool:
 
 
 def main():
-    """Prints survived/trials; exits with 1 if one didn't."""
+    """Prints survived/trials; exits with 1 if one did not."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -93,7 +93,7 @@ def machine_rates(precisions) -> dict:
 
 
 def best_rate(work, amount) -> float:
-    """The best of five, after one that doesn't count."""
+    """The best of five, after one that does not count."""
     timed(work)
     return amount / min(timed(work) for _ in range(5))
 

@@ -141,7 +141,7 @@ def test_ranks_that_do_not_follow_the_order_are_refused(space, file, line, rank,
 
 
 def test_ranks_may_have_gaps_and_be_empty(space, file):
-    """Somebody who removes a damaged line can't do anything about the other ranks."""
+    """Somebody who removes a damaged line cannot do anything about the other ranks."""
     rows = ranked(candidates(space, 6))
     file.write([rows[0], *rows[2:]])
     assert [c.rank for c in file.read()] == [1, 3, 4, 5, 6]

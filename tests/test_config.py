@@ -114,7 +114,7 @@ def test_a_bad_flag_file(tmp_path, monkeypatch, text, part):
 def test_binary_flag_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "me.flags").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ost.InputError, match="can't be read"):
+    with pytest.raises(ost.InputError, match="cannot be read"):
         parse("--flagfile=me.flags")
 
 

@@ -209,7 +209,7 @@ def test_arrays_in_a_file(tmp_path):
         ({"train_labels": np.arange(40) - 1}, "out of range"),
         ({"class_names": ["one"]}, "at least two classes; got 1"),
         ({"class_names": np.zeros(3)}, "must be a list of strings"),
-        ({"train_images": np.array([{}])}, "can't be read"),
+        ({"train_images": np.array([{}])}, "cannot be read"),
         ({"test_labels": np.arange(10) % 5}, r"test_labels has 4 label\(s\) out of range.* 3"),
         ({"train_labels": np.arange(40) % 3 * 2}, "at least 2 images, .*; 1 has 0, 3 has 0"),
         ({"train_images": np.zeros((40, 8, 8, 2), np.uint8)}, "1 for grey"),

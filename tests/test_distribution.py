@@ -194,7 +194,7 @@ def test_a_tpu_that_does_not_answer():
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
-    assert f"found no TPU called '{name}'" in done.stderr and "didn't answer in 2 s" in done.stderr
+    assert f"found no TPU called '{name}'" in done.stderr and "did not answer in 2 s" in done.stderr
 
 
 def test_a_wait_ends_that_lets_no_thread_run():

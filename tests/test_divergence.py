@@ -1,4 +1,4 @@
-"""A loss that isn't finite: found at its step, looked at, never saved, gone back from."""
+"""A loss that is not finite: found at its step, looked at, never saved, gone back from."""
 
 import json
 
@@ -75,7 +75,7 @@ def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeyp
             raise Diverged(number, "The loss is nan")
 
     monkeypatch.setattr(Loop, "_check", check)
-    with pytest.raises(ost.InputError, match="can't be reached again"):
+    with pytest.raises(ost.InputError, match="cannot be reached again"):
         fit(net, digits, tmp_path / "run", steps=7)
     report = json.loads((tmp_path / "run" / "diverged.json").read_text())
     for name in ("loss", "cross_entropy", "l2", "accuracy"):
@@ -235,6 +235,6 @@ def test_a_checkpoint_that_is_not_finite_is_neither_written_nor_read(tmp_path):
         checkpoints.save(2, [good, bad])
     assert checkpoints.steps() == [1]
     write_arrays(checkpoints.path(3), {"a": np.array([1.0, np.nan, 1.0])})
-    with pytest.raises(ost.InputError, match="step_000000003.npz can't be used: its 'a' is not"):
+    with pytest.raises(ost.InputError, match="step_000000003.npz cannot be used: its 'a' is not"):
         checkpoints.restore_step(3, [good])
     assert checkpoints.restore([good]) == 1

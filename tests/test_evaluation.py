@@ -16,7 +16,7 @@ def supernet(small_space):
 
 @pytest.mark.parametrize("count, size", [(100, 32), (64, 32), (20, 32), (300, 16)])
 def test_every_image_is_counted_once_in_ghost_batches(supernet, small_space, digits, count, size):
-    """The last ghost batch is filled up from the beginning; what fills it isn't counted."""
+    """The last ghost batch is filled up from the beginning; what fills it is not counted."""
     split = digits.train.take(slice(0, count))
     for seed in range(2):
         a = small_space.sample(np.random.default_rng(seed))

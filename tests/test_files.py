@@ -94,7 +94,7 @@ def test_arrays_survive_every_cut_and_no_flipped_bit_is_taken_for_a_number(tmp_p
     whole = path.read_bytes()
     for cut in range(0, len(whole), 7):
         path.write_bytes(whole[:cut])
-        with pytest.raises(ost.InputError, match=r"arrays\.npz can't be read"):
+        with pytest.raises(ost.InputError, match=r"arrays\.npz cannot be read"):
             array_files.read_arrays(path)
     refused = 0
     for at in range(len(whole)):

@@ -96,7 +96,7 @@ def test_moving_averages_approach_the_statistics_and_serve_single_images():
 
 
 def test_ghost_batches_must_divide_the_batch():
-    with pytest.raises(ost.InputError, match="6 images can't be cut into 4"):
+    with pytest.raises(ost.InputError, match="6 images cannot be cut into 4"):
         ost.GhostBatchNorm()(images((6, 2, 2, 3)), num_ghosts=4)
 
 

@@ -260,7 +260,7 @@ def test_a_checkpoint_of_another_net_is_refused(digits, tmp_path, small_supernet
 
 
 def test_no_checkpoint_holds_half(tmp_path, small_supernet):
-    """What a kill leaves while a checkpoint is written isn't taken for one."""
+    """What a kill leaves while a checkpoint is written is not taken for one."""
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     (folder / ".step_000000007.npz.writing").write_bytes(b"half")

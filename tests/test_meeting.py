@@ -78,7 +78,7 @@ def chief(count=2, patience=20.0, facts=None):
             return addresses, thread, said
         except OSError:
             time.sleep(0.05)
-    raise AssertionError("the first process doesn't listen")
+    raise AssertionError("the first process does not listen")
 
 
 def connect(addresses):
@@ -219,7 +219,7 @@ def in_another_process(index, addresses):
 
 
 @pytest.mark.parametrize("number, message", [
-    (signal.SIGKILL, "went away before all had met, and didn't come back within 2 s"),
+    (signal.SIGKILL, "went away before all had met, and did not come back within 2 s"),
     (signal.SIGTERM, "has stopped before all had met"),
 ])  # fmt: skip
 def test_a_first_process_that_ends_before_all_have_met(monkeypatch, number, message):
@@ -278,12 +278,12 @@ def test_processes_with_other_clusters_say_so():
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])
 def test_a_host_that_is_no_name(host):
-    with pytest.raises(ost.InputError, match="can't listen there"):
+    with pytest.raises(ost.InputError, match="cannot listen there"):
         Cluster((f"{host}:2222", "192.0.2.2:2222"), 0).meet({})
 
 
 def test_an_address_of_another_machine():
-    with pytest.raises(ost.InputError, match="192.0.2.1:2222, but it can't listen there"):
+    with pytest.raises(ost.InputError, match="192.0.2.1:2222, but it cannot listen there"):
         Cluster(("192.0.2.1:2222", "192.0.2.2:2222"), 0).meet({})
 
 

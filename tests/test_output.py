@@ -41,7 +41,7 @@ def first_line_only(files):
 def test_work_goes_on_when_the_reader_is_gone():
     line, errors, code = first_line_only(files=False)
     assert (line, code) == ("line 0\n", 0)
-    assert "standard output cannot be written (Broken pipe); the program goes on" in errors
+    assert "standard output cannot be written (Broken pipe); the program continues" in errors
     assert errors.endswith("\nend\n") and len(errors.splitlines()) == 2
 
 
@@ -71,7 +71,7 @@ def test_output_on_a_full_disk(capsys):
     output.keep_going = True
     for _ in range(3):
         print("a", file=output, flush=True)
-    assert capsys.readouterr().err.count("goes on without printing") == 1
+    assert capsys.readouterr().err.count("continues without printing") == 1
 
 
 def test_a_program_in_a_locale_without_utf_8(tmp_path):

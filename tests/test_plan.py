@@ -64,7 +64,7 @@ def test_the_largest_batch_that_fits_is_found(compiler, capsys):
     compiler.sizes = [17, 9, 1]
     plan.main(*groups())
     out = capsys.readouterr().out
-    assert "doesn't fit: 17,408 of 16,384 MiB" in out
+    assert "does not fit: 17,408 of 16,384 MiB" in out
     assert "16 images at once, 2 turn(s)" in out and "at least 20.0 ms" in out
     assert len(compiler.modules) == 3
 
@@ -80,14 +80,14 @@ def test_what_the_compiler_refuses_for_size_is_tried_smaller(compiler, monkeypat
     monkeypatch.setattr(plan, "compile_elsewhere", lambda *_: answers.pop(0))
     plan.main(*groups("v5e:1x1", train={"batch_size": 128, "device_batch_size": 128}))
     out = capsys.readouterr().out
-    assert "128 images at once, 1 turn(s):\n    doesn't fit: JaxRuntimeError" in out
-    assert "64 images at once, 2 turn(s):\n    doesn't fit" in out
-    assert "32 images at once, 4 turn(s):\n    isn't compiled" in out and "thing as that" in out
+    assert "128 images at once, 1 turn(s):\n    does not fit: JaxRuntimeError" in out
+    assert "64 images at once, 2 turn(s):\n    does not fit" in out
+    assert "32 images at once, 4 turn(s):\n    is not compiled" in out and "thing as that" in out
     assert not answers
 
 
 def test_several_machines_share_graphs_and_a_table(compiler, capsys):
-    """48 images a device in ghost batches of 16: after 48 come 16, as 32 doesn't divide them."""
+    """48 images a device in ghost batches of 16: after 48 come 16, as 32 does not divide them."""
     compiler.sizes = [17, 1, 1, 17, 17, 1]
     plan.main(*groups("v5e:2x2,v3:1x2", train={"batch_size": 192}))
     out = capsys.readouterr().out
@@ -117,11 +117,11 @@ def test_for_a_gpu_there_is_memory_and_no_floor(compiler, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "topology, changes, part",
     [
-        ("v9:2x2", {}, "needed is a TPU's"),
-        ("v5e", {}, "needed is a TPU's"),
-        ("v5e:0x4", {}, "needed is a TPU's"),
-        ("gpu:v5e", {}, "needed is a TPU's"),
-        ("v5e:3x1", {}, "doesn't divide among the 3 devices"),
+        ("v9:2x2", {}, "must be a TPU with its chips"),
+        ("v5e", {}, "must be a TPU with its chips"),
+        ("v5e:0x4", {}, "must be a TPU with its chips"),
+        ("gpu:v5e", {}, "must be a TPU with its chips"),
+        ("v5e:3x1", {}, "multiple of 48 for the 3 devices"),
         ("cpu", {"data": {"dataset": "folder:x"}}, "--num_classes"),
     ],
 )

@@ -237,11 +237,11 @@ def test_what_cannot_be_classified(folder, tmp_path, capsys):
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "good.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
     names = ["good.png", "missing.jpg", "text.jpg", ".", "good.png"]
-    with pytest.raises(ost.InputError, match=r"3 of 5 image\(s\) can't be read"):
+    with pytest.raises(ost.InputError, match=r"3 of 5 image\(s\) cannot be read"):
         predict.main(model, [str(tmp_path / name) for name in names])
     out, errors = capsys.readouterr()
     assert [line.split(":")[0] for line in out.splitlines()] == [str(tmp_path / "good.png")] * 2
-    said = [line for line in errors.splitlines() if "can't be read as an image: " in line]
+    said = [line for line in errors.splitlines() if "cannot be read as an image: " in line]
     assert [line.split()[0] for line in said] == [str(tmp_path / name) for name in names[1:4]]
     with pytest.raises(ost.InputError, match="No image was given"):
         predict.main(model, [])
@@ -254,7 +254,7 @@ def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
     (weights,) = (tmp_path / "export" / "variables").glob("variables.data*")
     weights.write_bytes(weights.read_bytes()[:1])
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.zeros((8, 8, 3), np.uint8)).numpy())
-    with pytest.raises(ost.InputError, match="can't be loaded"):
+    with pytest.raises(ost.InputError, match="cannot be loaded"):
         predict.main(
             predict.PredictSettings(saved_model=str(tmp_path / "export")),
             [str(tmp_path / "a.png")],
@@ -262,7 +262,7 @@ def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
 
 
 def test_classes_are_called_as_a_file_says(folder, tmp_path):
-    """Lines of other classes don't matter; two of one name are told apart; none may be missing.
+    """Lines of other classes do not matter; two of one name are told apart; none may be missing.
 
     The file is as a Windows editor saves it, and the names are in any language.
     """
@@ -494,7 +494,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         ("search", ["--run_dir=run", "--num_candidates=20", "--budget=race"], "--budget=full; now"),
         ("search", ["--run_dir=run", "--num_candidates=20", "--max_memory_gb=1e-6"], "more memory"),
         ("search", ["--run_dir=unfinished"], "Train it to the end"),
-        ("search", ["--run_dir=damaged"], "can't be read"),
+        ("search", ["--run_dir=damaged"], "cannot be read"),
         ("retrain", ["--run_dir=run", "--top=1000"], "got 1000"),
         ("retrain", ["--run_dir=run", "--architecture=prev1"], "inputs:operations"),
         ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 blocks"),

@@ -173,5 +173,5 @@ def test_other_candidates_and_damage_are_refused(tmp_path):
     with pytest.raises(ost.InputError, match="other candidates"):
         race(path, Recorded(5, count=20), names=[str(i) for i in range(20)][::-1])
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ost.InputError, match="can't be read"):
+    with pytest.raises(ost.InputError, match="cannot be read"):
         race(path, Recorded(5, count=20))

@@ -155,7 +155,7 @@ def test_a_run_that_an_earlier_version_began_has_no_id_and_goes_on(directory):
     assert directory.run_id() is None
     directory.check_settings(GROUPS)
     directory.begin(GROUPS, directory.space(), [], {})
-    assert directory.run_id() is None  # it doesn't get one later
+    assert directory.run_id() is None  # it does not get one later
 
 
 def test_each_run_has_an_id_of_its_own_that_stays(directory, tmp_path, digits):

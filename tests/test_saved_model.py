@@ -115,5 +115,5 @@ def test_names_of_classes_hold_blanks(tmp_path):
     file.write_text("rare\tbird of prey\nrare bird Dodo\n")  # a tab ends a name before a blank does
     assert export._class_names(str(file), known[:2]) == ["bird of prey", "Dodo"]
     file.write_bytes("rare Few".encode("utf-16"))
-    with pytest.raises(ost.InputError, match="can't be read"):
+    with pytest.raises(ost.InputError, match="cannot be read"):
         export._class_names(str(file), known)

@@ -1,4 +1,4 @@
-"""The number of threads decides how results are rounded; the number of cores doesn't."""
+"""The number of threads decides how results are rounded; the number of cores does not."""
 
 import json
 import os

@@ -144,7 +144,7 @@ def test_a_diverged_trial_has_the_worst_score(tmp_path):
 def test_a_full_disk_is_not_taken_for_divergence(tmp_path, monkeypatch):
     def fails(net, data, sampler, steps, train, seed, folder, device):
         (folder / "diverged.json").write_text("{}")  # of a rollback
-        raise ost.InputError("Can't write: no space left.")
+        raise ost.InputError("Cannot write: no space left.")
 
     monkeypatch.setattr(one_trial, "fit_supernet", fails)
     with pytest.raises(ost.InputError, match="no space left"):
@@ -290,7 +290,7 @@ def test_mistakes(tmp_path, flags, code, part):
             dict(zip(VARIABLES, ("chief", "127.0.0.1", "many"))),
             "PORT must be a number from 1 to 65535; got many",
         ),
-        (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "can't listen there"),
+        (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "cannot listen there"),
     ],
 )
 def test_variables_of_several_processes_go_together(monkeypatch, environment, part):

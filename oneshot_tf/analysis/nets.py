@@ -84,7 +84,7 @@ def collect(
 ) -> dict[Protocol, list[Net]]:
     """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
 
-    Left out are nets, too, whose candidate accuracy can't be compared: see `left_out`.
+    Left out are nets, too, whose candidate accuracy cannot be compared: see `left_out`.
 
     Args:
         directory: the `RunDirectory`.
@@ -92,7 +92,7 @@ def collect(
         candidates: of the search, if they have been read; None reads them.
 
     Raises:
-        InputError: a file of the run is damaged, or a folder isn't there.
+        InputError: a file of the run is damaged, or a folder is not there.
     """
     return comparable(directory, only, candidates)[0]
 
@@ -173,7 +173,7 @@ def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
     all_on, nets, all_runs, drawn = space.all_on(), {}, {}, set()
     for result in results:
         settings = result["retrain"]
-        # A given architecture wasn't selected; otherwise folders may have any name.
+        # A given architecture was not selected; otherwise folders may have any name.
         selection = result["name"] if settings.get("architecture") else settings["select"]
         for entry in result["nets"]:
             architecture = Architecture.from_text(entry["architecture"])
@@ -201,7 +201,7 @@ def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
 
 
 def _strata(results: Iterable[dict[str, Any]], candidates: Any) -> Strata | None:
-    """The finest strata by which nets were drawn; None where these aren't known."""
+    """The finest strata by which nets were drawn; None where these are not known."""
     found = []
     for result in results:
         settings, kept = result["retrain"], result.get("strata")
@@ -223,7 +223,7 @@ def weighted(nets: Sequence[Any], drawn: Any, strata: Any) -> list[Net]:
     Args:
         nets: of one protocol.
         drawn: texts of those that chance chose, among all or within buckets.
-        strata: the buckets; None where they aren't known.
+        strata: the buckets; None where they are not known.
     """
     nets = list(nets)
     chosen = [n for n in nets if n.architecture in drawn and n.candidate_accuracy is not None]

@@ -45,7 +45,7 @@ class Page:
         self._body.append(f"<p><code>{_escaped(text)}</code></p>")
 
     def missing(self, what: str, command: str) -> None:
-        """Says what isn't there, and the command that makes it."""
+        """Says what is not there, and the command that makes it."""
         self._body.append(
             f"<p class='missing'>{_escaped(what)} To have it: <code>{_escaped(command)}</code></p>"
         )

@@ -48,7 +48,7 @@ class Measure:
 
     Args:
         name: what it is.
-        value: it; NaN if it can't be had.
+        value: it; NaN if it cannot be had.
         low, high: of the interval; NaN where there are too few architectures.
     """
 
@@ -283,7 +283,7 @@ def agreement_of_runs(nets: Sequence[Any], resamples: int = 1000) -> Measure | N
 
 
 def partial(nets: Sequence[Any], of: str, given: str, resamples: int = 1000) -> Measure | None:
-    """The rank correlation of a predictor with accuracy that another one doesn't explain.
+    """The rank correlation of a predictor with accuracy that another one does not explain.
 
     The correlation of the residuals, after a line, of the ranks.
     """

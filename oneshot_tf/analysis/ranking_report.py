@@ -103,7 +103,7 @@ class RankingReport:
             f"Candidate accuracy ranks these {len(nets)} architectures better than chance: "
             f"Spearman {spearman}."
             if spearman.low > 0 else
-            f"These {len(nets)} architectures don't show that candidate accuracy ranks better "
+            f"These {len(nets)} architectures do not show that candidate accuracy ranks better "
             f"than chance: Spearman {spearman}."
         ]  # fmt: skip
         words.append(_sampling(nets, self._over))
@@ -137,7 +137,7 @@ class RankingReport:
                 words.append(f"It ranks worse than {other}: {less.name} is {less}.")
             else:
                 words.append(
-                    f"Whether it ranks better than {other} isn't decided: {less.name} is {less}."
+                    f"Whether it ranks better than {other} is not decided: {less.name} is {less}."
                 )
         return words
 
@@ -155,7 +155,7 @@ def _sampling(nets: Sequence[Any], over: Any) -> str:
     if by_rank:
         parts.append(
             f"{len(by_rank)} of the {len(nets)} nets were not drawn by chance among all "
-            "candidates (such as top and small), so they can't be weighted: correlations with "
+            "candidates (such as top and small), so they cannot be weighted: correlations with "
             "them are of these nets only, and may be larger or smaller over the whole range."
         )
     if "candidate accuracy" in over:

@@ -30,7 +30,7 @@ class Report:
         only: folders of `retrain` whose nets are ranked; empty: all.
 
     Raises:
-        InputError: one of them isn't there.
+        InputError: one of them is not there.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Report:
         both = [c for c in whole if c.divergence is not None]
         if len(both) < 2:
             self.page.missing(
-                "Divergences weren't measured, as in a race or by an older search.",
+                "Divergences were not measured, as in a race or by an older search.",
                 "python -m oneshot_tf.search in a run directory without candidates.csv",
             )
             return
@@ -163,7 +163,7 @@ class Report:
         for number, directory in enumerate((self.directory, *self.others), start=1):
             known = self._accuracies(directory, {n.architecture for n in nets})
             one_shot = directory.group(OneShotSettings, "one_shot")
-            # Without the folder's name, so that plots don't change when it is renamed.
+            # Without the folder's name, so that plots do not change when it is renamed.
             name = f"{number}: {_described(directory.strategy())}, seed {one_shot.seed}"
             points = [
                 (known[n.architecture], n.mean, n.accuracies)

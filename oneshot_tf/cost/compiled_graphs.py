@@ -2,7 +2,7 @@
 
 python compiler.py MODULE TOPOLOGY: MODULE is a serialized HloModuleProto, TOPOLOGY "cpu" or a
 TPU's, such as v5e:2x4. Prints one line of JSON. It is started by `plan`, as a process of its
-own: it needs JAX and libtpu, which can't be in a process that has TensorFlow.
+own: it needs JAX and libtpu, which cannot be in a process that has TensorFlow.
 """
 
 import json

@@ -25,7 +25,7 @@ from oneshot_tf.system.json_files import check_form
 _PATIENCE = 600.0  # seconds that the processes wait for each other
 _RETURN = 120.0  # seconds in which one that went away must be back
 _REPORT = 10.0  # seconds between two lines that say so
-_MOST_STRANGERS = 64  # connections that haven't said anything yet
+_MOST_STRANGERS = 64  # connections that have not said anything yet
 _HEARD, _STOPPED = {"answer": "heard"}, {"answer": "stopped"}
 _MESSAGE = {"index": int, "facts": dict}
 _EXAMPLE = (
@@ -77,8 +77,8 @@ class Cluster:
                 raise ValueError("two tasks have the same address")
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise InputError(
-                f"TF_CONFIG={short(text)} can't be used ({type(error).__name__}: {error}). It must "
-                f"look like {_EXAMPLE}."
+                f"TF_CONFIG={short(text)} is not valid ({type(error).__name__}: {error}). "
+                f"Example: {_EXAMPLE}."
             ) from None
         return cls(addresses, place)
 
@@ -90,8 +90,8 @@ class Cluster:
             patience: seconds to wait.
 
         Raises:
-            InputError: a process didn't come, went away, or was started in another way; an
-                address isn't this machine's.
+            InputError: a process did not come, went away, or was started in another way; an
+                address is not this machine's.
         """
         with self._listen() as server:
             mine = {"index": self.index, "facts": facts}
@@ -116,7 +116,7 @@ class Cluster:
         except (OSError, UnicodeError) as error:
             raise InputError(
                 f"TF_CONFIG gives this process the address {self.addresses[self.index]}, but it "
-                f"can't listen there ({getattr(error, 'strerror', None) or error}): the address "
+                f"cannot listen there ({getattr(error, 'strerror', None) or error}): the address "
                 "is another machine's, or the port is taken."
             ) from None
 
@@ -264,7 +264,7 @@ class _Waiting:
         self._gone = (self._gone or now) if gone else None
         if self._gone is not None and now - self._gone > _RETURN:
             raise InputError(
-                f"A process of TF_CONFIG ({where}) went away before all had met, and didn't come "
+                f"A process of TF_CONFIG ({where}) went away before all had met, and did not come "
                 f"back within {_RETURN:.0f} s. Start all of them again."
             )
         if now - self._start > self._patience:

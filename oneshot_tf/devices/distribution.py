@@ -38,7 +38,7 @@ def make_strategy(
         started_with: objects of `settings`, which must be the same in all processes.
 
     Raises:
-        InputError: the devices or processes aren't there, or don't go together.
+        InputError: the devices or processes are not there, or do not go together.
     """
     if name == "auto":
         gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
@@ -79,14 +79,14 @@ def _multi_worker_strategy(started_with: Iterable[Any]):
         }
     )
     message = (
-        f"Another process of TF_CONFIG went away, or can't be reached: after "
+        f"Another process of TF_CONFIG went away, or cannot be reached: after "
         f"{_PROCESSES_START:.0f} s TensorFlow still waits for it. Start all of them again."
     )
     try:
         with ending_after(_PROCESSES_START, message):
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise InputError(f"The processes of TF_CONFIG can't be joined: {plain(error)}") from None
+        raise InputError(f"The processes of TF_CONFIG cannot be joined: {plain(error)}") from None
 
 
 def _versions():
@@ -110,7 +110,7 @@ def watching(strategy: tf.distribute.Strategy | None):
         if num_workers(strategy) == 1 or type(error).__name__ not in _ENDS:
             raise
         raise InputError(
-            "Another process of TF_CONFIG has stopped, or can't be reached. What was saved is "
+            "Another process of TF_CONFIG has stopped, or cannot be reached. What was saved is "
             "kept; to go on, start all of them again with the same commands. "
             f"({type(error).__name__}: {plain(error)})"
         ) from None
@@ -173,7 +173,7 @@ def _tpu_strategy():
                 host, port = address.rsplit(":", 1)
                 socket.create_connection((host, int(port)), timeout=_TPU_ANSWERS).close()
         # TensorFlow waits for a TPU without end.
-        with ending_after(_TPU_STARTS, f"{message} (It didn't answer in {_TPU_STARTS:.0f} s.)"):
+        with ending_after(_TPU_STARTS, f"{message} (It did not answer in {_TPU_STARTS:.0f} s.)"):
             if name != "local":
                 tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)

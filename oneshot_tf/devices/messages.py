@@ -1,4 +1,4 @@
-"""Messages between processes that don't know each other: lines of JSON, of which none is run.
+"""Messages between processes that do not know each other: lines of JSON, of which none is run.
 
 Whoever is at the other end may send anything, or nothing, as slowly as it likes.
 """
@@ -35,13 +35,13 @@ class Peer:
         return self.connection.fileno()
 
     def send(self, value: Any) -> None:
-        """Sends a line of JSON; OSError if the other end doesn't take it."""
+        """Sends a line of JSON; OSError if the other end does not take it."""
         self.connection.settimeout(ANSWER)
         self.connection.sendall(json.dumps(value).encode() + b"\n")
         self.connection.setblocking(False)
 
     def hear(self):
-        """The next message; None if it isn't there yet. Nothing of it is run.
+        """The next message; None if it is not there yet. Nothing of it is run.
 
         Raises:
             NoMessage: it is late, too long or no JSON; or the connection has ended.

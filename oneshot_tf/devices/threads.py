@@ -3,7 +3,7 @@
 TensorFlow cuts an operation into parts by the number of threads that may share it, and adds up
 what the parts give. A floating-point sum depends on its order, so another number of threads
 gives other last digits, and training makes the difference grow. The number of cores that run
-the threads doesn't matter.
+the threads does not matter.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ _TPU_BLOCK = 16  # architectures a call and replica
 
 
 class NotFinite(InputError):
-    """Weights give an architecture an outcome that isn't a finite number."""
+    """Weights give an architecture an outcome that is not a finite number."""
 
 
 def _outcomes(
@@ -58,7 +58,7 @@ def log_probabilities(
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
-    skip = "TPU" not in accelerators()  # which wants shapes and work that don't depend on values
+    skip = "TPU" not in accelerators()  # which wants shapes and work that do not depend on values
 
     outcomes = _outcomes(supernet, normalize, num_images, ghosts, in_flight, skip)
 
@@ -99,7 +99,7 @@ def log_probabilities(
 
 
 def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what: str) -> None:
-    """Says which architecture's outcome isn't a finite number.
+    """Says which architecture's outcome is not a finite number.
 
     Args:
         values: float `[A, ...]`, what was measured of each.
@@ -107,7 +107,7 @@ def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what
         what: what the values are, such as "cross-entropy".
 
     Raises:
-        NotFinite: a value isn't finite.
+        NotFinite: a value is not finite.
     """
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
@@ -115,5 +115,5 @@ def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what
         raise NotFinite(
             f"{int((~finite).sum())} of {len(finite)} architectures have a {what} that is not "
             f"finite with the shared weights, such as {architectures[worst]}. The one-shot model "
-            "can't rank them: train it again with a lower --learning_rate."
+            "cannot rank them: train it again with a lower --learning_rate."
         )

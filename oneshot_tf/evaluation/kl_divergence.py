@@ -45,8 +45,8 @@ class DivergenceEvaluator:
         ghost_batch_size: images a ghost batch.
 
     Raises:
-        InputError: the images don't fill ghost batches.
-        NotFinite: an output isn't finite.
+        InputError: the images do not fill ghost batches.
+        NotFinite: an output is not finite.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DivergenceEvaluator:
         """Brings the references' predictions up to date with the weights, if these changed.
 
         Raises:
-            NotFinite: an output of a reference isn't finite.
+            NotFinite: an output of a reference is not finite.
         """
         self._references = self._log_probabilities(self._images, self._masks).numpy()
         if not np.isfinite(self._references).all():
@@ -91,7 +91,7 @@ class DivergenceEvaluator:
         """float64 `[A]`.
 
         Raises:
-            NotFinite: a divergence isn't finite.
+            NotFinite: a divergence is not finite.
         """
         architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))

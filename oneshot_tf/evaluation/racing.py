@@ -249,6 +249,6 @@ class Race:
             )
         if (self.num_right > self.seen).any() or (self.entropy < 0).any():
             raise InputError(
-                f"{self.path} is damaged: a candidate can't have more images right than it has "
+                f"{self.path} is damaged: a candidate cannot have more images right than it has "
                 "seen, nor a cross-entropy below 0. Remove it to start the race anew."
             )

@@ -54,12 +54,12 @@ class CandidateEvaluator:
 
     The images are cut, in their order, into ghost batches whose statistics are
     computed on the fly (section 3.2). The last ghost batch is filled up with
-    images from the beginning, which serve its statistics and aren't counted. So
-    every image is counted once, and a score doesn't depend on what else is evaluated.
+    images from the beginning, which serve its statistics and are not counted. So
+    every image is counted once, and a score does not depend on what else is evaluated.
 
     A call of the graph takes a *part* of the images, a few ghost batches, through
     many architectures: decoding, normalising and the stem are done once for all
-    of them; of each, what it doesn't use is skipped. A few are in flight at a
+    of them; of each, what it does not use is skipped. A few are in flight at a
     time. Memory grows with the images of a part and the architectures in flight,
     not with the number of architectures.
 
@@ -84,7 +84,7 @@ class CandidateEvaluator:
         part_size: images of a part; the last one may have fewer.
 
     Raises:
-        InputError: no images, or a ghost batch doesn't fit into the memory.
+        InputError: no images, or a ghost batch does not fit into the memory.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class CandidateEvaluator:
     ):
         if len(split) == 0 or ghost_batch_size < 1:
             raise InputError(
-                f"{len(split)} images in ghost batches of {ghost_batch_size}; needed is at least 1."
+                f"There must be at least 1 image and ghost_batch_size must be at least 1; got "
+                f"{len(split)} and {ghost_batch_size}."
             )
         self.space = supernet.space
         self.num_images = len(split)
@@ -131,7 +132,7 @@ class CandidateEvaluator:
             `[A, n]`, its cross-entropy in nats; n images.
 
         Raises:
-            NotFinite: a cross-entropy isn't finite.
+            NotFinite: a cross-entropy is not finite.
         """
         architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))
@@ -241,7 +242,7 @@ def evaluate_standalone(
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
 
     Raises:
-        NotFinite: the cross-entropy isn't finite.
+        NotFinite: the cross-entropy is not finite.
     """
     split, size, net = split.in_memory(), split.image_size, _in_float32(net)
     # One graph for any number of images.

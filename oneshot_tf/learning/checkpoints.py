@@ -78,7 +78,7 @@ class Checkpoints:
             write: False in processes that only take part in reading the values.
 
         Raises:
-            InputError: a value isn't finite, or it can't be written.
+            InputError: a value is not finite, or it cannot be written.
         """
         arrays = {variable.path: value_of(variable) for variable in variables}
         wrong = not_finite(arrays)
@@ -138,7 +138,7 @@ class Checkpoints:
         """Fills variables from the checkpoint of a step.
 
         Raises:
-            InputError: missing, damaged, of other variables, or with values that aren't finite.
+            InputError: missing, damaged, of other variables, or with values that are not finite.
             WrongOwner: of another run, net or step.
         """
         path = self.path(step)
@@ -156,7 +156,7 @@ class Checkpoints:
                 )
         wrong = not_finite({variable.path: arrays[variable.path] for variable in variables})
         if wrong:
-            raise InputError(f"{path} can't be used: its '{wrong}' is not finite.")
+            raise InputError(f"{path} cannot be used: its '{wrong}' is not finite.")
         for variable in variables:
             variable.assign(arrays[variable.path])
 
@@ -225,8 +225,8 @@ def _name_now(name: str) -> str:
 
 
 def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
-    """The name of the first array that has a value that isn't finite; None if there is none."""
-    # A sum is not finite if a value isn't, and needs no array of flags. It may overflow, too.
+    """The name of the first array that has a value that is not finite; None if there is none."""
+    # A sum is not finite if a value is not, and needs no array of flags. It may overflow, too.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = {name: array for name, array in arrays.items() if not np.isfinite(np.sum(array))}
     return next((name for name, a in suspects.items() if not np.isfinite(a).all()), None)

@@ -1,4 +1,4 @@
-"""When a loss or a variable isn't finite: at which step, where it begins, and going back."""
+"""When a loss or a variable is not finite: at which step, where it begins, and going back."""
 
 import pathlib
 from typing import Any
@@ -14,11 +14,11 @@ _FACTOR = 0.5  # of the learning rate, each time that training goes back
 
 
 class Diverged(Exception):
-    """The loss of a step isn't finite, or what the step made isn't.
+    """The loss of a step is not finite, or what the step made is not.
 
     Args:
         number: of the step, from 0.
-        what: what isn't finite, such as "The loss is nan".
+        what: what is not finite, such as "The loss is nan".
         after: whether that was seen after the step's update; else before it.
     """
 
@@ -28,7 +28,7 @@ class Diverged(Exception):
 
 
 class GaveUp(InputError):
-    """A training whose loss wasn't finite doesn't go back, or not again."""
+    """A training whose loss was not finite does not go back, or not again."""
 
 
 class Rollbacks:
@@ -98,7 +98,7 @@ def look_at(step: Any, batch: Any, number: int) -> dict:
 
     Returns:
         loss, cross_entropy, l2, accuracy; gradient_norm; first_not_finite: the part of the net
-        whose output is the first that isn't finite ("cell 3"), or the variable whose value or
+        whose output is the first that is not finite ("cell 3"), or the variable whose value or
         gradient or L2 is; largest_outputs: the largest absolute output of each part.
     """
     images, labels = (tf.convert_to_tensor(x) for x in batch)
@@ -117,7 +117,7 @@ def look_at(step: Any, batch: Any, number: int) -> dict:
     return {
         **{name: _number(value) for name, value in metrics.items()},
         "gradient_norm": _number(tf.linalg.global_norm(gradients)),
-        "first_not_finite": first or "none: it can't be reached again",
+        "first_not_finite": first or "none: it cannot be reached again",
         "largest_outputs": {name: _number(value) for name, value in outputs.items()},
     }
 

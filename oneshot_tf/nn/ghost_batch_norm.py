@@ -48,7 +48,7 @@ def normalize_ghosts(
     """
     if x.shape[0] is not None and x.shape[0] % num_ghosts:
         raise InputError(
-            f"{x.shape[0]} images can't be cut into {num_ghosts} ghost batches; the number of "
+            f"{x.shape[0]} images cannot be cut into {num_ghosts} ghost batches; the number of "
             "images must be a multiple of `num_ghosts`."
         )
     gamma = tf.ones_like(beta) if gamma is None else gamma
@@ -118,7 +118,7 @@ class GhostBatchNorm(keras.layers.Layer):
 
     Without moving averages the layer does the same in training and in
     evaluation: it uses the statistics of the batch at hand, as one-shot models
-    must, because those of a candidate architecture aren't known in advance.
+    must, because those of a candidate architecture are not known in advance.
     With moving averages (stand-alone nets) it uses them when not training, so
     that an image is classified the same alone and in a batch.
 
@@ -148,7 +148,7 @@ class GhostBatchNorm(keras.layers.Layer):
             T statistics.
 
     Raises:
-        InputError: another dtype policy, or `num_ghosts` doesn't divide B.
+        InputError: another dtype policy, or `num_ghosts` does not divide B.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class GhostBatchNorm(keras.layers.Layer):
 
     def build(self, input_shape: tuple):
         width = (input_shape[-1],)
-        # Statistics stay float32 under mixed precision, so the variables don't autocast.
+        # Statistics stay float32 under mixed precision, so the variables do not autocast.
         self.beta = self.add_weight(name="beta", shape=width, initializer="zeros", autocast=False)
         if self.use_scale:
             self.gamma = self.add_weight(
@@ -180,7 +180,7 @@ class GhostBatchNorm(keras.layers.Layer):
 
     def _average(self, name: str, shape: tuple[int, ...], initializer: Any):
         # Each replica sees other images: their averages are averaged when they are read.
-        # `add_weight` can't say so (Keras 3.15), hence the variable made by hand.
+        # `add_weight` cannot say so (Keras 3.15), hence the variable made by hand.
         return keras.Variable(
             initializer=initializer,
             shape=shape,

@@ -36,7 +36,7 @@ class MaskedPaths(AllPaths):
     """Each image weights the paths by the row of masks of its ghost batch.
 
     Everything is computed: right for accelerators, and for XLA, which wants
-    shapes that don't depend on values.
+    shapes that do not depend on values.
 
     Args:
         masks: `[G, P]`.
@@ -54,7 +54,7 @@ class MaskedPaths(AllPaths):
 
 
 class SkippedPaths(AllPaths):
-    """All images share one row of masks, and what it drops isn't computed, nor its gradient.
+    """All images share one row of masks, and what it drops is not computed, nor its gradient.
 
     Args:
         mask: `[P]`.
@@ -114,7 +114,7 @@ def _add_if(used: Any, total: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
 
 @functools.cache
 def _chain(functions: Any, counts: Any, specs: Any, like: tf.Tensor, num_totals: int):
-    """One for each kind of path and shape: what is traced and compiled doesn't grow with cells."""
+    """One for each kind of path and shape: what is traced and compiled does not grow with cells."""
     specs = [tf.TensorSpec(*spec) for spec in specs]
     return _Chain(functions, counts, specs, like, num_totals)
 

@@ -32,9 +32,9 @@ class Standalone(Network):
             kernel.regularizer = keras.regularizers.L2(weight_decay / 2)
 
     A model around it must take `training` in its `call`: Keras's `fit` tells a
-    model that doesn't take it nothing, and batch norms, Keras's own too, stay as
+    model that does not take it nothing, and batch norms, Keras's own too, stay as
     they are. For TensorFlow Lite, give the net to `TFLiteConverter.from_keras_model`;
-    `from_concrete_functions` doesn't find Keras's variables, and what it makes of
+    `from_concrete_functions` does not find Keras's variables, and what it makes of
     the net answers NaN.
 
     `count_params()` counts the moving averages too, two for each `beta`;

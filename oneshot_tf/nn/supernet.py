@@ -59,7 +59,7 @@ class Supernet(Network):
         Logits, float32 `[B, K]`.
 
     Raises:
-        InputError: the numbers of images, ghost batches and rows don't fit together.
+        InputError: the numbers of images, ghost batches and rows do not fit together.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Supernet(Network):
         Raises:
             InputError: always.
         """
-        raise InputError("A one-shot model can't be exported; export a `Standalone`.")
+        raise InputError("A one-shot model cannot be exported; export a `Standalone`.")
 
     def part_outputs(self, images: tf.Tensor, mask: Any) -> dict:
         """The outputs of stem, cells and classifier by name, of one ghost batch with `mask`."""

@@ -45,8 +45,8 @@ class CandidateFile:
         """The candidates in the file; none if there is no file. Half a last line is dropped.
 
         Raises:
-            InputError: a line is damaged, of another run, or holds what can't have been measured
-                or doesn't follow from its architecture. The message has its number.
+            InputError: a line is damaged, of another run, or holds what cannot have been measured
+                or does not follow from its architecture. The message has its number.
         """
         if not self.path.exists():
             return []
@@ -154,7 +154,7 @@ class CandidateFile:
         """Writes the whole file anew, atomically.
 
         Raises:
-            InputError: a candidate has what can't have been measured.
+            InputError: a candidate has what cannot have been measured.
         """
         candidates = list(candidates)
         check_measured(Table.of(candidates))
@@ -217,7 +217,7 @@ def _converted(
     dtype: Any,
     kind: str,
 ) -> np.ndarray:
-    """The values of a column. The first that can't be converted is named."""
+    """The values of a column. The first that cannot be converted is named."""
     values = np.empty(len(texts), dtype)
     try:
         values[:] = list(map(convert, texts))

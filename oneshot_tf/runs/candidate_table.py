@@ -43,7 +43,7 @@ class Table:
 
     @classmethod
     def of(cls, candidates: list[Candidate]) -> "Table":
-        """The table of candidates that aren't in a file."""
+        """The table of candidates that are not in a file."""
         columns = {}
         for name in COLUMNS:
             values = [getattr(c, name) for c in candidates]

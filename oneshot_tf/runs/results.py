@@ -50,7 +50,7 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
         path: of the file.
 
     Raises:
-        InputError: it is missing, damaged, of another run, holds what can't have been measured, or
+        InputError: it is missing, damaged, of another run, holds what cannot have been measured, or
             names a folder outside of its own.
     """
     path = pathlib.Path(path)
@@ -94,7 +94,7 @@ def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
 
 
 def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
-    """Raises InputError for numbers that don't follow from others."""
+    """Raises InputError for numbers that do not follow from others."""
     if result["num_steps"] < 1 or result["num_images"] < 1 or result["num_steps"] > 10**9:
         raise InputError(
             f"{path} is damaged: num_steps={result['num_steps']}, "
@@ -171,7 +171,7 @@ def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
 def judged_in(result: dict) -> str:
     """The precision in which a result's nets were evaluated: float32 or bfloat16.
 
-    Older versions evaluated in that of training, and didn't write it down.
+    Older versions evaluated in that of training, and did not write it down.
     """
     device = result.get("device")
     mixed = isinstance(device, dict) and device.get("mixed_precision") is True

@@ -31,7 +31,7 @@ def check_one_shot(directory: Any) -> None:
         directory: the `RunDirectory`.
 
     Raises:
-        InputError: they don't fit together, or a checkpoint is of a step beyond --train_steps.
+        InputError: they do not fit together, or a checkpoint is of a step beyond --train_steps.
     """
     steps = directory.group(OneShotSettings, "one_shot").train_steps
     checkpoints = Checkpoints(directory.path / "checkpoints", num_steps=steps)

@@ -61,7 +61,7 @@ def check_in_fresh_process(
         How many images were compared, and the largest difference in probability.
 
     Raises:
-        InputError: it doesn't load, or gives other answers.
+        InputError: it does not load, or gives other answers.
     """
     groups, files = _made_pixels(preprocessing.image_size), _made_files()
     as_pixels = [images.three_channels(tf.constant(group)) for group in groups]
@@ -102,7 +102,7 @@ def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any):
         )
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace")[-2000:]
-            raise InputError(f"{saved_model} doesn't load in a fresh process: {said}")
+            raise InputError(f"{saved_model} does not load in a fresh process: {said}")
         with np.load(answers_file) as answers:
             return {name: answers[name] for name in answers.files}
 

@@ -45,7 +45,7 @@ def check_graph(folder: str | os.PathLike) -> None:
         folder: of the SavedModel. Only `saved_model.pb` is read, and nothing of it is run.
 
     Raises:
-        InputError: it isn't one, or its graph has an operation or an object of another kind.
+        InputError: it is not one, or its graph has an operation or an object of another kind.
     """
     path = pathlib.Path(folder) / "saved_model.pb"
     try:
@@ -55,7 +55,7 @@ def check_graph(folder: str | os.PathLike) -> None:
             raise InputError(f"{path} must be a plain file of at most {_MOST_BYTES:,} bytes.")
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except (OSError, DecodeError) as error:  # InputError is neither
-        raise InputError(f"{path} can't be read ({error}); export it anew.") from None
+        raise InputError(f"{path} cannot be read ({error}); export it anew.") from None
     # TensorFlow runs the initial operations of a graph without objects, as of TensorFlow 1.
     if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
         raise InputError(f"{path} must hold one graph with objects, as export writes it.")
@@ -115,5 +115,5 @@ def _mentioned(function: Any, library: dict[str, Any]):
 def _refusal(path: pathlib.Path, what: str, name: str) -> InputError:
     return InputError(
         f"{path} has the {what} {short(name)}, which no export of this package has: it could read "
-        "or write files. Don't load it; export the net anew."
+        "or write files. Do not load it; export the net anew."
     )

@@ -91,8 +91,8 @@ def write_saved_model(
         The directory.
 
     Raises:
-        InputError: it can't be written, or the directory holds anything that this function
-            doesn't write: nothing of a user's is removed.
+        InputError: it cannot be written, or the directory holds anything that this function
+            does not write: nothing of a user's is removed.
     """
     directory = user_path(directory).resolve()
     _check_replaceable(directory)

@@ -95,7 +95,7 @@ class Architecture:
 
     @classmethod
     def from_text(cls, text: str) -> "Architecture":
-        """Reads what `str` writes; spaces don't matter.
+        """Reads what `str` writes; spaces do not matter.
 
         Raises:
             InputError: `text` has another form.
@@ -107,8 +107,9 @@ class Architecture:
             fields = "".join(part.split()).split(":")
             if len(fields) != 2:
                 raise InputError(
-                    f"Block {index} of architecture {short(text)} reads {short(part.strip())}; "
-                    f"needed is 'inputs:operations', blocks separated by '|', as in {_EXAMPLE!r}."
+                    f"Block {index} of architecture {short(text)} must be 'inputs:operations', "
+                    f"blocks separated by '|', for example {_EXAMPLE!r}; got "
+                    f"{short(part.strip())}."
                 )
             try:
                 blocks.append(Choice(*(tuple(field.split("+")) for field in fields)))
@@ -134,7 +135,7 @@ class Architecture:
             pairs = [(block["inputs"], block["operations"]) for block in blocks]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
-                f"Not the JSON of an architecture ({type(error).__name__}: {error}); needed is "
-                '{"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, ...]}.'
+                f"This is not the JSON of an architecture ({type(error).__name__}: {error}). "
+                'Example: {"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, ...]}.'
             ) from None
         return cls(tuple(Choice(*pair) for pair in pairs))

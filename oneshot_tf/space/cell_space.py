@@ -231,7 +231,7 @@ class CellSpace:
         """
         masks = np.asarray(masks)
         if masks.ndim != 2 or masks.shape[1] != self.num_paths:
-            raise InputError(f"masks of shape {masks.shape}; needed is [A, {self.num_paths}].")
+            raise InputError(f"masks must have the shape [A, {self.num_paths}]; got {masks.shape}.")
         if not np.isin(masks, (0, 1)).all():
             raise InputError("masks with values other than 0 and 1 are not of one architecture.")
         return [

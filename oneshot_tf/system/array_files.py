@@ -61,7 +61,7 @@ def _opened_arrays(path: str | os.PathLike, most: int):
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
-        raise InputError(f"{path} can't be read ({type(error).__name__}: {error}).") from None
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}).") from None
 
 
 def _check_members(archive: zipfile.ZipFile, length: int):

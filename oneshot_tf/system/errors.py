@@ -1,4 +1,4 @@
-"""The one error type for what a user gave and this package can't use.
+"""The one error type for what a user gave and this package cannot use.
 
 Libraries raise it; programs print its one line and exit with code 1. Anything
 else that escapes is a defect of the package and keeps its traceback.
@@ -21,7 +21,7 @@ def short(value: Any) -> str:
 
 
 class InputError(ValueError):
-    """A value, file or data set that can't be used.
+    """A value, file or data set that cannot be used.
 
     The message names the value given, the value needed and the way out.
 

@@ -39,8 +39,8 @@ def writing(path: str | os.PathLike):
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
-            f"Can't write {path}: {reason}. What was written before is whole; once that is put "
-            "right, the same command goes on."
+            f"Cannot write {path}: {reason}. Files written before are whole. Correct the cause and "
+            "repeat the command to resume."
         ) from None
 
 
@@ -125,13 +125,13 @@ def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
     """Reads a text of at most `most` bytes.
 
     Raises:
-        InputError: it is missing, no file, longer, not UTF-8, or can't be read.
+        InputError: it is missing, no file, longer, not UTF-8, or cannot be read.
     """
     try:
         text = read_bytes(path, most).decode("utf-8")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} can't be read ({error}).") from None
+        raise InputError(f"{path} cannot be read ({error}).") from None
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:
@@ -185,7 +185,7 @@ def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None
 
 
 def _exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
-    """Exchanges the names of two folders at once; False where the system can't."""
+    """Exchanges the names of two folders at once; False where the system cannot."""
     names = os.fsencode(one), os.fsencode(other)
     with contextlib.suppress(AttributeError, OSError):
         system = ctypes.CDLL(None, use_errno=True)

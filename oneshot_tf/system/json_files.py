@@ -31,7 +31,7 @@ def _parsed(text: str):
     """The value of a JSON text.
 
     Raises:
-        ValueError: it isn't one, or holds a number that 64 bits can't hold, or half a character.
+        ValueError: it is not one, or holds a number that 64 bits cannot hold, or half a character.
         RecursionError: it is too deep.
     """
 
@@ -56,7 +56,7 @@ def read_json(path: str | os.PathLike) -> dict:
     try:
         value = _parsed(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} can't be read as JSON: {error}.") from None
+        raise InputError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
     if value.pop("checksum", None) not in (None, json_checksum(value)):
@@ -75,7 +75,7 @@ def read_json_lines(path: str | os.PathLike, form: Any) -> list[dict]:
         form: as for `check_form`.
 
     Raises:
-        InputError: it is no file, longer than 2^26 bytes, or can't be read.
+        InputError: it is no file, longer than 2^26 bytes, or cannot be read.
     """
     if not os.path.lexists(path):
         return []
@@ -122,7 +122,7 @@ def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
 
 
 def _misfit(value: Any, form: Any, place: str) -> str | None:
-    """What doesn't have the form, in words; None if all does."""
+    """What does not have the form, in words; None if all does."""
     if isinstance(form, tuple):
         choices = [_misfit(value, each, place) for each in form]
         return None if None in choices else choices[0]

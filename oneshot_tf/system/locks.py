@@ -66,7 +66,7 @@ def _acquire(path: pathlib.Path, kind: Any):
             raise InputError(_in_use(path)) from None
         except OSError as error:
             print(
-                f"{printable(path.parent)} can't be locked ({error.strerror}): see to it that no "
+                f"{printable(path.parent)} cannot be locked ({error.strerror}): see to it that no "
                 "other program works there.",
                 flush=True,
             )

@@ -34,7 +34,7 @@ def open_file(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
 
     Raises:
         InputError: `path` is a link, a folder, a pipe, a socket or a device.
-        OSError: it can't be opened.
+        OSError: it cannot be opened.
     """
     # Before opening: that alone may do something to a device.
     with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     """Reads a file of at most `most` bytes, whatever length the file system gives for it.
 
     Raises:
-        InputError: it is missing, longer, not a file, or can't be read.
+        InputError: it is missing, longer, not a file, or cannot be read.
     """
     read, parts = 0, []
     try:
@@ -79,9 +79,9 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
     except OSError as error:
-        raise InputError(f"{path} can't be read ({error.strerror or error}).") from None
+        raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     except MemoryError:
-        raise InputError(f"{path} can't be read: there is not enough memory for it.") from None
+        raise InputError(f"{path} cannot be read: there is not enough memory for it.") from None
 
 
 def check_length(path: str | os.PathLike, length: int, most: int) -> None:
@@ -96,7 +96,7 @@ def check_length(path: str | os.PathLike, length: int, most: int) -> None:
 def entries_below(folder: str | os.PathLike):
     """Yields `os.DirEntry` of all that is below a folder; no link is followed.
 
-    What disappears meanwhile, or can't be looked into, is left out.
+    What disappears meanwhile, or cannot be looked into, is left out.
     """
     folders = [os.fspath(folder)]
     while folders:

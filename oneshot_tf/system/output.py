@@ -71,7 +71,7 @@ class Output:
             if not self._is_errors:
                 print(
                     f"{self._program}: standard output cannot be written ({reason}); the program "
-                    "goes on without printing.",
+                    "continues without printing.",
                     file=sys.stderr,
                     flush=True,
                 )

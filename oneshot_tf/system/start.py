@@ -73,7 +73,7 @@ try:
 
     _backend = keras.backend.backend()
 except ModuleNotFoundError:  # Keras imports the backend it is set to
-    _backend = "another backend, which isn't installed"
+    _backend = "another backend, which is not installed"
 if _backend != "tensorflow":
     raise _unusable(
         f"oneshot_tf needs Keras on TensorFlow, but Keras is set to {_backend}: set the "

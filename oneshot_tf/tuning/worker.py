@@ -13,7 +13,7 @@ def tuner_worker() -> str:
     """What KerasTuner calls this process; empty if it works alone.
 
     Raises:
-        InputError: KerasTuner's variables don't go together, or the port isn't free.
+        InputError: KerasTuner's variables do not go together, or the port is not free.
     """
     values = {name: os.environ.get(name, "") for name in VARIABLES}
     given = [name for name in VARIABLES if values[name]]
@@ -34,7 +34,7 @@ def tuner_worker() -> str:
                 pass
         except OSError as error:
             raise InputError(
-                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief can't "
+                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief cannot "
                 f"listen there ({error.strerror or error})."
             ) from None
     else:
