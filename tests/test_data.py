@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import oneshot_tf as ost
 from oneshot_tf.data import dataset as data
+from oneshot_tf.data.augmentation import augment
 from oneshot_tf.data.inventory import warnings
 
 
@@ -48,7 +49,7 @@ def test_an_epoch_holds_every_image_once():
 def test_augmentation_shifts_and_mirrors(flip):
     rng = np.random.default_rng(0)
     images = rng.integers(1, 255, (200, 16, 16, 3), dtype=np.uint8)
-    out = data.augment(images, 0, 200, flip=flip, seed=0, step=3).numpy()
+    out = augment(images, 0, 200, flip=flip, seed=0, step=3).numpy()
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
     seen = set()
     for i in range(200):
@@ -76,7 +77,7 @@ def _window(padded, dy, dx, mirror):
 
 def test_augmentation_does_not_depend_on_how_the_batch_is_spread():
     images = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
-    draw = lambda part, first: data.augment(part, first, 8, flip=True, seed=1, step=2)  # noqa: E731
+    draw = lambda part, first: augment(part, first, 8, flip=True, seed=1, step=2)  # noqa: E731
     whole = draw(images, 0)
     np.testing.assert_array_equal(whole[:4], draw(images[:4], 0))
     np.testing.assert_array_equal(whole[4:], draw(images[4:], 4))
