@@ -54,7 +54,7 @@ def test_a_standalone_net_is_scored_image_by_image(small_space, digits):
 
 
 def test_no_images(supernet, digits):
-    with pytest.raises(ost.InputError, match="0 images"):
+    with pytest.raises(ost.InputError, match="at least 1 image"):
         ost.CandidateEvaluator(supernet, digits.train.take([]), digits.normalize)
 
 

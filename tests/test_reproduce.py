@@ -74,8 +74,8 @@ def test_rows_of_a_table():
 @pytest.mark.parametrize(
     "flags, part",
     [(["--experiment=table1", "--rows=best"], "--rows=best"),
-     (["--experiment=table1", "--filters=many"], "--filters=many"),
-     (["--experiment=figure4", "--rates=0.1;0.2"], "--rates=")],
+     (["--experiment=table1", "--filters=many"], "--filters must be numbers"),
+     (["--experiment=figure4", "--rates=0.1;0.2"], "--rates must be numbers")],
 )  # fmt: skip
 def test_mistakes(flags, part):
     with pytest.raises(ost.InputError, match=part):
