@@ -137,7 +137,7 @@ def candidates(arguments) -> dict:
         rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
         rng.integers(0, 10, ghosts * 32).astype(np.int32),
     )
-    shared_weights.plan_parts = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
+    shared_weights.plan_chunks = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
     before = psutil.Process().memory_info().rss
     evaluator = ost.CandidateEvaluator(net, split, lambda x: tf.cast(x, tf.float32) / 128 - 1)
     every = [net.space.sample(rng) for _ in range(arguments.count)]

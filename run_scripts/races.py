@@ -37,7 +37,7 @@ POPULATIONS = {
 class Recorded:
     """An evaluator whose outcomes were drawn beforehand."""
 
-    part_size = PART
+    chunk_size = PART
 
     def __init__(self, hits):
         self.hits, self.num_images = hits, hits.shape[1]

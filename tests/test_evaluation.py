@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.cost.counts import activation_bytes
-from oneshot_tf.evaluation.shared_weights import plan_parts
+from oneshot_tf.evaluation.shared_weights import plan_chunks
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,13 @@ def test_memory_bounds_the_parts_and_what_is_in_flight(small_space, digits):
     """More memory, larger calls; never above it; too little is said before anything is tried."""
     net = ost.Supernet(small_space, ost.Stack(3, 16), num_classes=10)
     ghost = 32 * activation_bytes(small_space, net.stack, 8)
-    plans = [plan_parts(net, digits.train, 32, ghosts * ghost / 1e9) for ghosts in (1, 2, 5, 1000)]
+    plans = [plan_chunks(net, digits.train, 32, ghosts * ghost / 1e9) for ghosts in (1, 2, 5, 1000)]
     assert plans[0] == (1, 1)
     for (ghosts, in_flight), fitting in zip(plans, (1, 2, 5, 1000)):
         assert 1 <= ghosts * in_flight <= fitting
     assert plans[3][0] > 1
     with pytest.raises(ost.InputError, match="max_memory_gb=1e-06"):
-        plan_parts(net, digits.train, 32, 1e-6)
+        plan_chunks(net, digits.train, 32, 1e-6)
 
 
 def test_scores_do_not_depend_on_the_memory(supernet, small_space, digits):
@@ -82,9 +82,9 @@ def test_scores_do_not_depend_on_the_memory(supernet, small_space, digits):
 
 def test_outcomes_of_parts_are_those_of_all_images(supernet, small_space, digits):
     evaluator = ost.CandidateEvaluator(
-        supernet, digits.train.take(slice(0, 300)), digits.normalize, 32, largest_part=64
+        supernet, digits.train.take(slice(0, 300)), digits.normalize, 32, largest_chunk=64
     )
-    assert evaluator.part_size == 64 and evaluator.num_parts == 5
+    assert evaluator.chunk_size == 64 and evaluator.num_chunks == 5
     every = [small_space.sample(np.random.default_rng(s)) for s in range(3)]
     hits, losses = evaluator.outcomes(every)
     assert hits.shape == losses.shape == (3, 300)

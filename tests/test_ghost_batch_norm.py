@@ -106,7 +106,7 @@ def test_turns_move_the_averages_as_the_whole_batch_does():
     for _ in range(3):
         whole(x, num_ghosts=6, training=True)
         for t in range(3):
-            turns(x[8 * t : 8 * t + 8], num_ghosts=2, training=True, turn=(t, 3))
+            turns(x[8 * t : 8 * t + 8], num_ghosts=2, training=True, micro_batch=(t, 3))
     np.testing.assert_allclose(whole.moving_mean, turns.moving_mean, atol=1e-6)
     np.testing.assert_allclose(whole.moving_variance, turns.moving_variance, rtol=1e-5)
 

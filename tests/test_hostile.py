@@ -261,7 +261,7 @@ def test_rollbacks(tmp_path_factory, data):
 
 
 class Evaluator:
-    num_images, part_size = 200, 50
+    num_images, chunk_size = 200, 50
 
 
 @hostile(600)

@@ -60,7 +60,7 @@ PLOTTED = ("metrics.jsonl", "tracked.jsonl", "provenance.jsonl")
 
 
 class Evaluator:
-    num_images, part_size = 200, 50
+    num_images, chunk_size = 200, 50
 
 
 def race_of(path, run_id):
@@ -93,7 +93,7 @@ def make(path, seed) -> None:
     ]
     write_json(directory.path / "search.json",
                {"seed": 0, "step": 3, "rank_by": "accuracy", "num_images": 200, "run_id": run_id,
-                "all_on_accuracy": 0.5, "part_size": 50})  # fmt: skip
+                "all_on_accuracy": 0.5, "chunk_size": 50})  # fmt: skip
     candidate_file(directory).write(
         ranked(
             Candidate(a, int(rng.integers(200)) / 200, 1.5, 200, *each)

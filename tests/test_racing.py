@@ -21,7 +21,7 @@ IMAGES, PART = 1000, 50
 class Recorded:
     """An evaluator whose outcomes were drawn beforehand; counts what is asked of it."""
 
-    num_images, part_size = IMAGES, PART
+    num_images, chunk_size = IMAGES, PART
 
     def __init__(self, seed, count=200, stop_after=None, hits=None):
         rng = np.random.default_rng(seed)

@@ -273,10 +273,10 @@ def test_what_a_kill_left_is_removed(directory):
 
 STOP = """
 import sys, time
-from oneshot_tf.system.interrupts import Interrupted, held, listen
+from oneshot_tf.system.interrupts import Interrupted, uninterrupted, listen
 listen()
 try:
-    with held():
+    with uninterrupted():
         print("in", flush=True)
         for _ in range(int(sys.argv[1])):
             time.sleep(0.1)

@@ -265,7 +265,7 @@ def test_a_folder_is_no_file(run, name):
 
 
 class Evaluator:
-    num_images, part_size = 200, 50
+    num_images, chunk_size = 200, 50
 
 
 def test_a_folder_is_no_race(run):

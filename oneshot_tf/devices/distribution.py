@@ -98,7 +98,7 @@ def _versions():
 
 
 @contextlib.contextmanager
-def watching(strategy: tf.distribute.Strategy | None):
+def watch_workers(strategy: tf.distribute.Strategy | None):
     """Turns the end of another process into one line, within about half a minute.
 
     Raises:

@@ -156,10 +156,10 @@ class Tracker:
         self._texts = [str(a) for a in self.architectures]
         self._divergence = divergence_evaluator(supernet, dataset, ghost_batch_size, seed)
         self._num_steps = num_steps
-        # A ghost batch at a time: in several processes parts must be the same, whatever is free.
+        # A ghost batch at a time: in several processes chunks must be the same, whatever is free.
         self._evaluate = lambda: CandidateEvaluator(
             supernet, dataset.validation, dataset.normalize, ghost_batch_size,
-            largest_part=ghost_batch_size,
+            largest_chunk=ghost_batch_size,
         )(self.architectures)  # fmt: skip
 
     def __call__(self, step: int) -> dict:

@@ -19,7 +19,7 @@ from oneshot_tf.evaluation.chances import chances, noise_ratio
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.array_files import read_arrays, write_arrays
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.interrupts import held
+from oneshot_tf.system.interrupts import uninterrupted
 from oneshot_tf.system.json_files import check_run
 from oneshot_tf.system.progress import pieces
 
@@ -120,18 +120,18 @@ class Race:
                 report(number, len(rounds), len(todo), done)
             # Also where all were measured, but it was killed before any stopped.
             if len(todo) or number >= self._finished_rounds:
-                with held():
+                with uninterrupted():
                     self._stop_some(number)
                     self._finished_rounds[...] = np.maximum(self._finished_rounds, number + 1)
                     self._save()
 
     def _rounds(self) -> list[int]:
-        """Images seen at the end of each round: whole parts of the evaluator."""
-        part, total = self.evaluator.part_size, self.evaluator.num_images
+        """Images seen at the end of each round: whole chunks of the evaluator."""
+        chunk, total = self.evaluator.chunk_size, self.evaluator.num_images
         ends: list[int] = []
         images = float(_FIRST_IMAGES)
         while not ends or ends[-1] < total:
-            end = min(total, math.ceil(images / part) * part)
+            end = min(total, math.ceil(images / chunk) * chunk)
             if not ends or end > ends[-1]:
                 ends.append(end)
             images *= _GROWTH
@@ -139,14 +139,14 @@ class Race:
 
     def _measure(self, rows: np.ndarray, images: tf.Tensor):
         """Brings candidates from what each has seen to `images`."""
-        part = self.evaluator.part_size
+        chunk = self.evaluator.chunk_size
         for seen in np.unique(self.seen[rows]):
             some = rows[self.seen[rows] == seen]
-            parts = range(seen // part, -(-images // part))
-            hits, losses = self.evaluator.outcomes([self.architectures[i] for i in some], parts)
+            chunks = range(seen // chunk, -(-images // chunk))
+            hits, losses = self.evaluator.outcomes([self.architectures[i] for i in some], chunks)
             known = np.unpackbits(self._bits[some], axis=1)
             known[:, seen:images] = hits
-            with held():
+            with uninterrupted():
                 self._bits[some] = np.packbits(known, axis=1)
                 self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
                 self.seen[some] = images

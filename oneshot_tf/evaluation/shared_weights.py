@@ -57,10 +57,10 @@ class CandidateEvaluator:
     images from the beginning, which serve its statistics and are not counted. So
     every image is counted once, and a score does not depend on what else is evaluated.
 
-    A call of the graph takes a *part* of the images, a few ghost batches, through
+    A call of the graph takes a *chunk* of the images, a few ghost batches, through
     many architectures: decoding, normalising and the stem are done once for all
     of them; of each, what it does not use is skipped. A few are in flight at a
-    time. Memory grows with the images of a part and the architectures in flight,
+    time. Memory grows with the images of a chunk and the architectures in flight,
     not with the number of architectures.
 
     Example:
@@ -77,11 +77,11 @@ class CandidateEvaluator:
         normalize: makes float images of uint8 images, such as `dataset.normalize`.
         ghost_batch_size: images a ghost batch; best that of training.
         max_memory_gb: what the activations may take, in 10^9 bytes; None: half of what is free.
-        largest_part: images of a part at most, but for a ghost batch; None: what is fastest.
+        largest_chunk: images of a chunk at most, but for a ghost batch; None: what is fastest.
 
     Attributes:
         num_images: how many images there are.
-        part_size: images of a part; the last one may have fewer.
+        chunk_size: images of a chunk; the last one may have fewer.
 
     Raises:
         InputError: no images, or a ghost batch does not fit into the memory.
@@ -94,7 +94,7 @@ class CandidateEvaluator:
         normalize: Callable[[tf.Tensor], tf.Tensor],
         ghost_batch_size: int = 32,
         max_memory_gb: float | None = None,
-        largest_part: int | None = None,
+        largest_chunk: int | None = None,
     ):
         if len(split) == 0 or ghost_batch_size < 1:
             raise InputError(
@@ -103,29 +103,29 @@ class CandidateEvaluator:
             )
         self.space = supernet.space
         self.num_images = len(split)
-        ghosts, in_flight = plan_parts(supernet, split, ghost_batch_size, max_memory_gb)
-        if largest_part is not None:
-            ghosts = min(ghosts, max(1, largest_part // ghost_batch_size))
+        ghosts, in_flight = plan_chunks(supernet, split, ghost_batch_size, max_memory_gb)
+        if largest_chunk is not None:
+            ghosts = min(ghosts, max(1, largest_chunk // ghost_batch_size))
         size = ghosts * ghost_batch_size
-        self._split, self.part_size = split.in_memory(), size
+        self._split, self.chunk_size = split.in_memory(), size
         self._starts = range(0, len(split), size)
         self._log_probabilities = log_probabilities(
             supernet, normalize, size, split.image_size, ghosts, in_flight
         )
 
     @property
-    def num_parts(self) -> int:
-        """Into how many parts the images are cut."""
+    def num_chunks(self) -> int:
+        """How many chunks the images are cut into."""
         return len(self._starts)
 
     def outcomes(
-        self, architectures: Sequence[Architecture], parts: Iterable[int] | None = None
+        self, architectures: Sequence[Architecture], chunks: Iterable[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """What becomes of each image.
 
         Args:
             architectures: A of them.
-            parts: which parts of the images, in order; None for all.
+            chunks: which chunks of the images, in order; None for all.
 
         Returns:
             bool `[A, n]`, whether each image is classified rightly, and float32
@@ -137,8 +137,8 @@ class CandidateEvaluator:
         architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))
         hits, losses = [], []
-        for part in range(self.num_parts) if parts is None else parts:
-            rows = np.arange(self._starts[part], self._starts[part] + self.part_size)
+        for chunk in range(self.num_chunks) if chunks is None else chunks:
+            rows = np.arange(self._starts[chunk], self._starts[chunk] + self.chunk_size)
             images = self._split.take(rows % self.num_images)
             outcome = self._log_probabilities(tf.constant(images.images), masks).numpy()
             counted = rows < self.num_images  # the others fill up the last ghost batch
@@ -157,7 +157,7 @@ class CandidateEvaluator:
         ]
 
 
-def plan_parts(
+def plan_chunks(
     supernet: Supernet, split: Any, ghost_batch_size: int, max_memory_gb: float | None = None
 ) -> tuple[int, int]:
     """How many ghost batches a call takes, and how many architectures are in flight at a time.

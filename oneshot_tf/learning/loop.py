@@ -25,7 +25,7 @@ from oneshot_tf.settings import DeviceSettings, TrainSettings
 from oneshot_tf.strategies.protocols import Sampler
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
-from oneshot_tf.system.interrupts import Interrupted, held
+from oneshot_tf.system.interrupts import Interrupted, uninterrupted
 from oneshot_tf.system.progress import Progress
 
 
@@ -239,7 +239,7 @@ class Loop:
             for number in range(start, self.num_steps):
                 batch = self.batches.own(number)
                 self.step.trace(*batch, number)
-                with held():
+                with uninterrupted():
                     self._step(batch, number)
                     save, log = self._due(number)
                     if save or log:

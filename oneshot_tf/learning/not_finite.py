@@ -88,7 +88,7 @@ def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp
     )
 
 
-def look_at(step: Any, batch: Any, number: int) -> dict:
+def inspect_step(step: Any, batch: Any, number: int) -> dict:
     """What is to be seen of a step before it is taken.
 
     Args:
@@ -103,7 +103,7 @@ def look_at(step: Any, batch: Any, number: int) -> dict:
     """
     images, labels = (tf.convert_to_tensor(x) for x in batch)
     index = tf.constant(number, tf.int32)
-    metrics, gradients = step.look(images, labels, index)
+    metrics, gradients = step.inspect(images, labels, index)
     outputs = _largest_outputs(step, images, index)
     values = [v.value for v in step.variables]
     first = _first_not_finite({f"variable {v.path}": x for v, x in zip(step.variables, values)})

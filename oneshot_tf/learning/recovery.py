@@ -10,7 +10,7 @@ import keras
 from oneshot_tf.devices.distribution import is_chief, num_workers
 from oneshot_tf.learning.batches import Batches
 from oneshot_tf.learning.checkpoints import Checkpoints, not_finite, value_of
-from oneshot_tf.learning.not_finite import Diverged, Rollbacks, gave_up, look_at
+from oneshot_tf.learning.not_finite import Diverged, Rollbacks, gave_up, inspect_step
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.settings import DeviceSettings
 from oneshot_tf.system.json_files import write_json
@@ -137,6 +137,6 @@ class Recovery:
             variable.assign(value)
         for before in range(first, number + after):
             self.step(*self.batches.own(before), before)
-        report = look_at(self.step, self.batches.whole(number), number)
+        report = inspect_step(self.step, self.batches.whole(number), number)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return {"step": number + 1, "learning_rate": rate, **report}

@@ -178,7 +178,7 @@ class TrainStep:
         return self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
 
     @functools.partial(tf.function, autograph=False)
-    def look(
+    def inspect(
         self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Returns the metrics and gradients of a step, without an update. Each device does it.
@@ -273,8 +273,8 @@ class TrainStep:
         with tf.GradientTape() as tape:
             if masks is None:
                 ghosts = images.shape[0] // self.ghost_batch_size
-                turn = tf.stack([index, count])
-                logits = self.net(images, training=True, num_ghosts=ghosts, turn=turn)
+                micro_batch = tf.stack([index, count])
+                logits = self.net(images, training=True, num_ghosts=ghosts, micro_batch=micro_batch)
             else:
                 logits = self.net(images, masks, training=True, skip=skip)
             losses = cross_entropy(labels, logits, self.settings.label_smoothing)

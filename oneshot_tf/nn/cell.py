@@ -9,7 +9,7 @@ import tensorflow as tf
 from oneshot_tf.nn.operations import (
     BnReluConvs,
     Conv,
-    Parts,
+    LayerFactory,
     Stage,
     bn_relu_stages,
     make_operation,
@@ -28,7 +28,7 @@ class Cell(keras.layers.Layer):
     operations. The cell's output is the concatenation of its blocks.
 
     Args:
-        parts: see `Parts`.
+        factory: see `LayerFactory`.
         space: its path table.
         plan: widths and joins.
         present: `[P + R]`, which paths and reads to build, in the order of a
@@ -37,19 +37,24 @@ class Cell(keras.layers.Layer):
     Call arguments:
         prev2, prev1: outputs of the two previous cells, `[B, h, w, c]`; None where not present.
         paths: an object of `nn.paths`.
-        num_ghosts, training, turn: for the batch norms, see `GhostBatchNorm`.
+        num_ghosts, training, micro_batch: for the batch norms, see `GhostBatchNorm`.
 
     All variables exist once the constructor returns.
     """
 
     def __init__(
-        self, parts: Parts, space: CellSpace, plan: CellPlan, present: np.ndarray, **kwargs: Any
+        self,
+        factory: LayerFactory,
+        space: CellSpace,
+        plan: CellPlan,
+        present: np.ndarray,
+        **kwargs: Any,
     ):
-        super().__init__(dtype=parts.dtype, **kwargs)
+        super().__init__(dtype=factory.dtype, **kwargs)
         self.space = space
         self.plan = plan
-        self._build_reads(parts, present[space.num_paths :])
-        self._build_blocks(parts, present[: space.num_paths])
+        self._build_reads(factory, present[space.num_paths :])
+        self._build_blocks(factory, present[: space.num_paths])
         self.build(*((None, None, None, i.source_width) for i in plan.inputs))
 
     def build(self, prev2_shape: tuple, prev1_shape: tuple):
@@ -70,7 +75,7 @@ class Cell(keras.layers.Layer):
                     pairs.extend((v, path) for v in conv.variables)
         return pairs
 
-    def _build_reads(self, parts: Any, present: Any):
+    def _build_reads(self, factory: Any, present: Any):
         """The joins of the two outer inputs, and the BN of each tensor that is read."""
         widths = [i.width for i in self.plan.inputs]
         widths += [self.plan.width] * (num_reads(self.space) - 2)
@@ -81,15 +86,15 @@ class Cell(keras.layers.Layer):
             name = f"{self.name}_{names[i]}"
             if i < 2 and self.plan.inputs[i].convolved:
                 outer = self.plan.inputs[i]
-                conv = Conv(parts, outer.width, stride=outer.stride, name=f"{name}_join")
-                joins[i] = BnReluConvs(parts, [conv], name=f"{name}_joined")
+                conv = Conv(factory, outer.width, stride=outer.stride, name=f"{name}_join")
+                joins[i] = BnReluConvs(factory, [conv], name=f"{name}_joined")
                 joins[i].build((None, None, None, outer.source_width))
-            norms[i] = parts.batch_norm(f"{name}_bn")
+            norms[i] = factory.batch_norm(f"{name}_bn")
             norms[i].build((None, None, None, widths[i]))
         self._read_widths = widths
         self.joins, self.norms = joins, norms  # assigned whole: Keras tracks what it is given
 
-    def _build_blocks(self, parts: Any, present: Any):
+    def _build_blocks(self, factory: Any, present: Any):
         """The 1x1 convolution of each input path, the layer of each operation path."""
         layers: list[Any] = [None] * self.space.num_paths
         for block in range(self.space.num_blocks):
@@ -97,13 +102,13 @@ class Cell(keras.layers.Layer):
             for i, path in enumerate(self.space.input_paths(block)):
                 if present[path]:
                     name = f"{self.name}_block{block}_{names[i]}"
-                    layer = Conv(parts, self.plan.width, name=name)
+                    layer = Conv(factory, self.plan.width, name=name)
                     layer.build((None, None, None, self._read_widths[i]))
                     layers[path] = layer
             for operation, path in zip(self.space.operations, self.space.operation_paths(block)):
                 if present[path]:
                     name = f"{self.name}_block{block}_{operation}"
-                    layer = make_operation(operation, parts, self.plan.width, name)
+                    layer = make_operation(operation, factory, self.plan.width, name)
                     layer.build((None, None, None, self.plan.width))
                     layers[path] = layer
         self.path_layers = layers
@@ -115,9 +120,9 @@ class Cell(keras.layers.Layer):
         paths: Any = None,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
+        context = {"num_ghosts": num_ghosts, "training": training, "micro_batch": micro_batch}
         reads = [self._read_outer(i, x, paths, context) for i, x in enumerate((prev2, prev1))]
         size = next(x.shape[:3] for x in reads if x is not None)
         like = [*size, self.plan.width]

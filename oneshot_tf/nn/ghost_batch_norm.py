@@ -143,9 +143,9 @@ class GhostBatchNorm(keras.layers.Layer):
         num_ghosts: how many ghost batches `x` holds; must divide B.
         training: only matters with moving averages. Not given, it is that of the layer or
             model around this call, as everywhere in Keras; False outside of any.
-        turn: (t, T), numbers or one int tensor: this batch is the t-th (from 0) of T that make
-            up a training step. After all T, the averages have moved once, by the mean of the
-            T statistics.
+        micro_batch: (t, T), two numbers or one int tensor. This batch is micro-batch t (from 0)
+            of the T that make up a training step. After all T, the moving averages have moved
+            once, by the mean of the T statistics.
 
     Raises:
         InputError: another dtype policy, or `num_ghosts` does not divide B.
@@ -200,7 +200,7 @@ class GhostBatchNorm(keras.layers.Layer):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
         then: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     ):
         """The layer's computation, and `then`: a function of x and `weight_tensors()`."""
@@ -208,7 +208,7 @@ class GhostBatchNorm(keras.layers.Layer):
             return _normalization(num_ghosts, self.epsilon, then)
         if training:
             return lambda x, *weights: then(
-                self._normalize_and_average(x, weights, num_ghosts, turn)
+                self._normalize_and_average(x, weights, num_ghosts, micro_batch)
             )
         return lambda x, *weights: then(self._normalize_by_averages(x, *weights))
 
@@ -217,9 +217,9 @@ class GhostBatchNorm(keras.layers.Layer):
         x: tf.Tensor,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        return self.function(num_ghosts, training, turn)(x, *self.weight_tensors())
+        return self.function(num_ghosts, training, micro_batch)(x, *self.weight_tensors())
 
     def compute_output_shape(self, input_shape: tuple):
         return input_shape
@@ -236,20 +236,20 @@ class GhostBatchNorm(keras.layers.Layer):
         x: tf.Tensor,
         weights: Sequence[tf.Tensor],
         num_ghosts: int,
-        turn: tf.Tensor | tuple[int, int],
+        micro_batch: tf.Tensor | tuple[int, int],
     ):
         y, mean, variance = normalize_ghosts(
             x, *weights, num_ghosts=num_ghosts, epsilon=self.epsilon
         )
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            average.assign(average + (value - average) * self._rate(turn))
+            average.assign(average + (value - average) * self._rate(micro_batch))
         return y
 
-    def _rate(self, turn: tf.Tensor | tuple[int, int]):
-        """How far an average moves in a turn, so that in the end all turns weigh the same."""
-        index, turns = (tf.cast(number, tf.float32) for number in (turn[0], turn[1]))
-        share = (1.0 - self.momentum) / turns
-        return share / (1.0 - share * (turns - 1.0 - index))
+    def _rate(self, micro_batch: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+        """Returns the update rate of this micro-batch. After the step, all T weigh the same."""
+        index, count = (tf.cast(number, tf.float32) for number in (micro_batch[0], micro_batch[1]))
+        share = (1.0 - self.momentum) / count
+        return share / (1.0 - share * (count - 1.0 - index))
 
     def get_config(self):
         return {

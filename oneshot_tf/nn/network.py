@@ -10,7 +10,7 @@ import tensorflow as tf
 from oneshot_tf.cost.counts import usage
 from oneshot_tf.nn.cell import Cell
 from oneshot_tf.nn.ghost_batch_norm import check_policy
-from oneshot_tf.nn.operations import BnReluConvs, Conv, Parts
+from oneshot_tf.nn.operations import BnReluConvs, Conv, LayerFactory
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack, num_reads, num_units
@@ -59,26 +59,28 @@ class Network(keras.Model):
         self.space, self.stack = space, stack
         self.num_classes, self.seed = int(num_classes), int(seed)
         moving_averages = architecture is not None
-        parts = Parts(moving_averages, self.dtype_policy.name, np.random.default_rng(seed))
+        factory = LayerFactory(moving_averages, self.dtype_policy.name, np.random.default_rng(seed))
         plans = stack.plans(space)
         units = np.ones(num_units(space, stack.num_cells), bool)
         if architecture is not None:
             units = usage(space, stack.num_cells, [architecture])[0] > 0
         self._units_per_cell = space.num_paths + num_reads(space)
 
-        self.stem = _Stem(parts, stack.filters, stack.stem_stride, name="stem")
+        self.stem = _Stem(factory, stack.filters, stack.stem_stride, name="stem")
         self.cells = []
         for index, (plan, present) in enumerate(zip(plans, np.split(units[:-2], stack.num_cells))):
-            cell = Cell(parts, space, plan, present, name=f"cell{index}") if present.any() else None
+            cell = (
+                Cell(factory, space, plan, present, name=f"cell{index}") if present.any() else None
+            )
             self.cells.append(cell)
         features = space.num_blocks * plans[-1].width
-        self.last_norm = parts.batch_norm("last_bn")
+        self.last_norm = factory.batch_norm("last_bn")
         self.last_norm.build((None, None, None, features))
         self.classifier = keras.layers.Dense(
             num_classes,
             dtype="float32",
             kernel_initializer=keras.initializers.VarianceScaling(
-                1.0, "fan_in", seed=int(parts.rng.integers(2**31))
+                1.0, "fan_in", seed=int(factory.rng.integers(2**31))
             ),
             name="classifier",
         )
@@ -149,7 +151,7 @@ class Network(keras.Model):
         images: tf.Tensor,
         num_ghosts: int,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         """The stem's output `[B, h, w, F]`, which all architectures share.
 
@@ -162,7 +164,7 @@ class Network(keras.Model):
                 "image as a batch of one, and a grey image three equal channels."
             )
         images = tf.cast(images, self.compute_dtype)
-        return self.stem(images, num_ghosts=num_ghosts, training=training, turn=turn)
+        return self.stem(images, num_ghosts=num_ghosts, training=training, micro_batch=micro_batch)
 
     def _logits(
         self,
@@ -170,10 +172,10 @@ class Network(keras.Model):
         paths: Any,
         num_ghosts: int,
         training: bool,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
-        return dict(self._outputs(stem, paths, num_ghosts, training, turn))["classifier"]
+        return dict(self._outputs(stem, paths, num_ghosts, training, micro_batch))["classifier"]
 
     def _outputs(
         self,
@@ -181,11 +183,11 @@ class Network(keras.Model):
         paths: Any,
         num_ghosts: int,
         training: bool,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         """Yields name and output of each part, in turn: the stem, the cells, the classifier."""
         yield "stem", stem
-        context = {"num_ghosts": num_ghosts, "training": training, "turn": turn}
+        context = {"num_ghosts": num_ghosts, "training": training, "micro_batch": micro_batch}
         prev2 = prev1 = stem
         for index, cell in enumerate(self.cells):
             out = None if cell is None else cell(prev2, prev1, paths=paths, **context)
@@ -199,14 +201,14 @@ class Network(keras.Model):
 class _Stem(keras.layers.Layer):
     """The first convolution, 3x3; one more, after BN-ReLU, where it divides by 4."""
 
-    def __init__(self, parts: Parts, filters: int, stride: int, name: str):
-        super().__init__(dtype=parts.dtype, name=name)
-        self.conv = Conv(parts, filters, (3, 3), stride=min(stride, 2), name=name)
+    def __init__(self, factory: LayerFactory, filters: int, stride: int, name: str):
+        super().__init__(dtype=factory.dtype, name=name)
+        self.conv = Conv(factory, filters, (3, 3), stride=min(stride, 2), name=name)
         self.conv.build((None, None, None, 3))
         self.filters, self.stride, self.second = filters, stride, None
         if stride == 4:
-            conv = Conv(parts, filters, (3, 3), stride=2, name=f"{name}2")
-            self.second = BnReluConvs(parts, [conv], name=f"{name}2")
+            conv = Conv(factory, filters, (3, 3), stride=2, name=f"{name}2")
+            self.second = BnReluConvs(factory, [conv], name=f"{name}2")
             self.second.build((None, None, None, filters))
         self.build((None, None, None, 3))
 
@@ -227,9 +229,9 @@ class _Stem(keras.layers.Layer):
         images: tf.Tensor,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         x = self.conv(images)
         if self.second is None:
             return x
-        return self.second(x, num_ghosts=num_ghosts, training=training, turn=turn)
+        return self.second(x, num_ghosts=num_ghosts, training=training, micro_batch=micro_batch)

@@ -1,7 +1,7 @@
 """BN-ReLU-Conv units, and the seven operations of section 3.1 made of them.
 
 Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes
-`num_ghosts`, `training` and `turn` for its batch norms. None of them knows of
+`num_ghosts`, `training` and `micro_batch` for its batch norms. None of them knows of
 masks. What a layer computes is stated once, as its `stages`.
 """
 
@@ -56,7 +56,7 @@ def pooling(kind: str, size: int, stride: int):
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class LayerFactory:
     """What all layers of one net share.
 
     Args:
@@ -89,7 +89,7 @@ class Chain(keras.layers.Layer):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ) -> list[Stage]:
         """What it computes, in order. Called in the scope of the layer's dtype policy."""
         raise NotImplementedError
@@ -99,16 +99,18 @@ class Chain(keras.layers.Layer):
         x: tf.Tensor,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        return run_stages(self.stages(num_ghosts=num_ghosts, training=training, turn=turn), x)
+        return run_stages(
+            self.stages(num_ghosts=num_ghosts, training=training, micro_batch=micro_batch), x
+        )
 
 
 class Conv(Chain):
     """A convolution, "same" padding, no bias.
 
     Args:
-        parts: see `Parts`.
+        factory: see `LayerFactory`.
         width: output channels.
         kernel_size: height and width of the kernel.
         stride: of both.
@@ -117,15 +119,15 @@ class Conv(Chain):
 
     def __init__(
         self,
-        parts: Any,
+        factory: Any,
         width: int,
         kernel_size: tuple[int, int] = (1, 1),
         stride: int = 1,
         separable: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(dtype=parts.dtype, **kwargs)
-        self.parts = parts
+        super().__init__(dtype=factory.dtype, **kwargs)
+        self.factory = factory
         self.width = width
         self.kernel_size = tuple(kernel_size)
         self.stride = stride
@@ -135,7 +137,7 @@ class Conv(Chain):
         channels = input_shape[-1]
 
         def kernel(name: str, shape: tuple[int, ...]):
-            return self.add_weight(name=name, shape=shape, initializer=self.parts.initializer())
+            return self.add_weight(name=name, shape=shape, initializer=self.factory.initializer())
 
         if self.separable:
             self.depthwise = kernel("depthwise", (*self.kernel_size, channels, 1))
@@ -147,7 +149,7 @@ class Conv(Chain):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         if self.separable:
             return [
@@ -162,14 +164,14 @@ class BnReluConvs(Chain):
     """A chain of BN-ReLU-Conv units (section 3.2, "BN-Relu-Conv").
 
     Args:
-        parts: see `Parts`.
+        factory: see `LayerFactory`.
         convs: the convolutions, in order.
     """
 
-    def __init__(self, parts: Any, convs: Sequence[Any], **kwargs: Any):
-        super().__init__(dtype=parts.dtype, **kwargs)
+    def __init__(self, factory: Any, convs: Sequence[Any], **kwargs: Any):
+        super().__init__(dtype=factory.dtype, **kwargs)
         self.convs = list(convs)
-        self.norms = [parts.batch_norm(f"{conv.name}_bn") for conv in self.convs]
+        self.norms = [factory.batch_norm(f"{conv.name}_bn") for conv in self.convs]
 
     def build(self, input_shape: tuple):
         for norm, conv in zip(self.norms, self.convs):
@@ -181,11 +183,11 @@ class BnReluConvs(Chain):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         chain = []
         for norm, conv in zip(self.norms, self.convs):
-            chain += bn_relu_stages(norm, num_ghosts, training, turn) + conv.stages()
+            chain += bn_relu_stages(norm, num_ghosts, training, micro_batch) + conv.stages()
         return chain
 
 
@@ -193,11 +195,13 @@ def bn_relu_stages(
     norm: GhostBatchNorm,
     num_ghosts: int = 1,
     training: bool = False,
-    turn: tf.Tensor | tuple[int, int] = (0, 1),
+    micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
 ):
     """A batch norm and the ReLU after it, as one stage."""
 
-    return [Stage(norm.function(num_ghosts, training, turn, tf.nn.relu), norm.weight_tensors())]
+    return [
+        Stage(norm.function(num_ghosts, training, micro_batch, tf.nn.relu), norm.weight_tensors())
+    ]
 
 
 class Identity(Chain):
@@ -207,7 +211,7 @@ class Identity(Chain):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         return []
 
@@ -227,12 +231,12 @@ class Pool(Chain):
         self,
         num_ghosts: int = 1,
         training: bool = False,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
         return [Stage(pooling(self.kind, 3, 1))]
 
 
-def make_operation(operation: str, parts: Parts, width: int, name: str) -> Chain:
+def make_operation(operation: str, factory: LayerFactory, width: int, name: str) -> Chain:
     """The layer of one of `space.cell_space.OPERATIONS`, `width` channels in and out."""
     kernels = {
         "sep3x3": ((3, 3), (3, 3)),
@@ -243,10 +247,10 @@ def make_operation(operation: str, parts: Parts, width: int, name: str) -> Chain
     if operation in kernels:
         separable = operation.startswith("sep")
         convs = [
-            Conv(parts, width, size, separable=separable, name=f"{name}_{i}")
+            Conv(factory, width, size, separable=separable, name=f"{name}_{i}")
             for i, size in enumerate(kernels[operation])
         ]
-        return BnReluConvs(parts, convs, name=name)
+        return BnReluConvs(factory, convs, name=name)
     if operation == "identity":
-        return Identity(dtype=parts.dtype, name=name)
-    return Pool("MAX" if operation == "max3x3" else "AVG", dtype=parts.dtype, name=name)
+        return Identity(dtype=factory.dtype, name=name)
+    return Pool("MAX" if operation == "max3x3" else "AVG", dtype=factory.dtype, name=name)

@@ -62,7 +62,7 @@ class Standalone(Network):
         training: whether batch norms use (and average) the batch's statistics. None
             for that of the layer or model around this call; False outside of any.
         num_ghosts: ghost batches in the batch, when training.
-        turn: see `GhostBatchNorm`.
+        micro_batch: see `GhostBatchNorm`.
 
     Returns:
         Logits, float32 `[B, K]`.
@@ -97,10 +97,10 @@ class Standalone(Network):
         images: tf.Tensor,
         training: bool = False,
         num_ghosts: int = 1,
-        turn: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        stem = self.stem_of(images, num_ghosts, training, turn)
-        return self._logits(stem, AllPaths(), num_ghosts, training, turn)
+        stem = self.stem_of(images, num_ghosts, training, micro_batch)
+        return self._logits(stem, AllPaths(), num_ghosts, training, micro_batch)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "architecture": str(self.architecture)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from oneshot_tf.devices.distribution import is_chief, watching
+from oneshot_tf.devices.distribution import is_chief, watch_workers
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.system.files import remove_leftovers
 from oneshot_tf.system.locks import locked
@@ -29,12 +29,12 @@ def opened(
     Raises:
         InputError: Another program works there, or another worker has stopped.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         if is_chief(strategy):
-            held.enter_context(directory.locked(shared=folder is not None))
+            stack.enter_context(directory.locked(shared=folder is not None))
             if folder is not None:
-                held.enter_context(locked(folder))
+                stack.enter_context(locked(folder))
                 remove_leftovers(folder)
-        held.enter_context(watching(strategy))
-        held.enter_context(strategy.scope())
+        stack.enter_context(watch_workers(strategy))
+        stack.enter_context(strategy.scope())
         yield

@@ -64,7 +64,7 @@ def _score_finalists(job: SearchJob) -> None:
 
 def race(job: SearchJob) -> None:
     """Stops candidates early that can hardly be among the best `finalists`."""
-    evaluator = job.evaluator(largest_part=_RACE_IMAGES)
+    evaluator = job.evaluator(largest_chunk=_RACE_IMAGES)
     job.begin()
     job.done.clear()  # race.npz knows all of them, in the order proposed
     for new in job.proposed():

@@ -130,11 +130,11 @@ class SearchJob:
             self.supernet, self.dataset, self.ghost_batch_size, self.settings.seed
         )
 
-    def evaluator(self, largest_part: int | None = None) -> CandidateEvaluator:
+    def evaluator(self, largest_chunk: int | None = None) -> CandidateEvaluator:
         """Returns what scores candidates. Scores All On and writes that to search.json.
 
         Args:
-            largest_part: The largest chunk of images per call; None for as large as memory allows.
+            largest_chunk: The largest chunk of images per call; None for as large as memory allows.
 
         Raises:
             InputError: Memory does not allow the chunks that the search began with, or those of
@@ -144,20 +144,20 @@ class SearchJob:
         # Another worker may not have written it yet.
         before = read_json(path) if is_chief() or path.exists() else {}
         # Chunks of another size may round differently, and a race could not resume.
-        part_size = before.get("part_size")
+        chunk_size = before.get("chunk_size", before.get("part_size"))  # its name in old runs
         evaluator = CandidateEvaluator(
             self.supernet,
             self.dataset.validation,
             self.dataset.normalize,
             self.ghost_batch_size,
             self.settings.max_memory_gb or None,
-            part_size if type(part_size) is int and part_size > 0 else largest_part,
+            chunk_size if type(chunk_size) is int and chunk_size > 0 else largest_chunk,
         )
-        self._check_sizes(evaluator, part_size)
+        self._check_sizes(evaluator, chunk_size)
         all_on = evaluator([self.space.all_on()])[0]
         facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
         if is_chief():
-            write_json(path, {**before, **facts, "part_size": evaluator.part_size})
+            write_json(path, {**before, **facts, "chunk_size": evaluator.chunk_size})
         print(
             f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
             "validation images.",
@@ -165,16 +165,16 @@ class SearchJob:
         )
         return evaluator
 
-    def _check_sizes(self, evaluator: CandidateEvaluator, part_size: int | None) -> None:
-        sizes = of_all_workers(evaluator.part_size)
+    def _check_sizes(self, evaluator: CandidateEvaluator, chunk_size: int | None) -> None:
+        sizes = of_all_workers(evaluator.chunk_size)
         if len(set(sizes)) > 1:
             raise InputError(
                 f"The workers in TF_CONFIG have memory for {sizes} images per call. Give all of "
                 "them the same --max_memory_gb, small enough for each."
             )
-        if self.done and part_size not in (None, evaluator.part_size):
+        if self.done and chunk_size not in (None, evaluator.chunk_size):
             raise InputError(
-                f"The search in {self.directory.path} began with {part_size} images per call; now "
-                f"{evaluator.part_size} fit into memory. Give a larger --max_memory_gb, or move "
+                f"The search in {self.directory.path} began with {chunk_size} images per call; now "
+                f"{evaluator.chunk_size} fit into memory. Give a larger --max_memory_gb, or move "
                 "candidates.csv and race.npz away to start anew."
             )

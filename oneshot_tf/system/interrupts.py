@@ -39,7 +39,7 @@ def listen() -> None:
 
 
 @contextlib.contextmanager
-def held():
+def uninterrupted():
     """Puts an interruption off to the end of the block; a second one comes through at once.
 
     Raises:
