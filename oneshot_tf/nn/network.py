@@ -69,9 +69,8 @@ class Network(keras.Model):
         self.stem = _Stem(factory, stack.filters, stack.stem_stride, name="stem")
         self.cells = []
         for index, (plan, present) in enumerate(zip(plans, np.split(units[:-2], stack.num_cells))):
-            cell = (
-                Cell(factory, space, plan, present, name=f"cell{index}") if present.any() else None
-            )
+            name = f"cell{index}"
+            cell = Cell(factory, space, plan, present, name=name) if present.any() else None
             self.cells.append(cell)
         features = space.num_blocks * plans[-1].width
         self.last_norm = factory.batch_norm("last_bn")

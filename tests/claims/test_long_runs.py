@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-CHAOS = pathlib.Path(__file__).parent.parent / "run_scripts" / "chaos.py"
+CHAOS = pathlib.Path(__file__).parents[2] / "run_scripts" / "chaos.py"
 FOUR = """
 import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]

@@ -5,7 +5,6 @@ trip, or is refused by `InputError`. Any other exception fails the test, and so 
 that takes seconds, or a lot of memory.
 """
 
-import datetime
 import json
 import zipfile
 
@@ -13,7 +12,18 @@ import numpy as np
 import psutil
 import pytest
 from conftest import complete_result
-from hypothesis import HealthCheck, given, settings
+from hostile_inputs import (
+    JSON,
+    SCALARS,
+    SPACE,
+    accepted,
+    architecture_texts,
+    changed_bytes,
+    changed_json,
+    hostile,
+    near_architectures,
+)
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oneshot_tf as ost
@@ -32,7 +42,6 @@ from oneshot_tf.system.array_files import read_arrays, write_arrays
 from oneshot_tf.system.json_files import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # zipfile's, of duplicate names
-SPACE = ost.bender2018()
 GROUPS = {
     "data": ours.DataSettings,
     "model": ours.ModelSettings,
@@ -43,93 +52,12 @@ GROUPS = {
 }
 
 
-def hostile(count):
-    """That many inputs, the same at every run."""
-    return settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=datetime.timedelta(seconds=5),
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 @pytest.fixture(scope="module", autouse=True)
 def memory():
     """All of it together takes little memory."""
     before = psutil.Process().memory_info().rss
     yield
     assert psutil.Process().memory_info().rss - before < 500e6
-
-
-def accepted(read, *arguments):
-    """What a parser makes of something; None if it is refused."""
-    try:
-        return read(*arguments)
-    except ost.InputError as error:
-        assert str(error)
-        return None
-
-
-# ---------------------------------------------------------------------------- inputs
-
-NAMES = ["prev1", "prev2", "block0", "block1", "block2", *SPACE.operations]
-TOKENS = [*NAMES, "|", ":", "+", " ", "\n", "", "block9", "Prev1", "__class__", "\0", "'", "\ud800"]
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-    | st.sampled_from([10**40, -1, 0, 1e308, "../../etc", "/", "\0", "nan", "\ud800", *NAMES])
-)  # fmt: skip
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from([*NAMES, "blocks", "inputs", "operations", ""]), inner)
-    ),
-    max_leaves=12,
-)
-architecture_texts = st.lists(st.sampled_from(TOKENS) | st.text(max_size=3), max_size=40).map(
-    "".join
-)
-
-
-@st.composite
-def near_architectures(draw):
-    """The text of an architecture with some tokens changed."""
-    text = str(SPACE.sample(np.random.default_rng(draw(st.integers(0, 10**6)))))
-    for _ in range(draw(st.integers(0, 3))):
-        at, length = draw(st.integers(0, len(text))), draw(st.integers(0, 6))
-        text = text[:at] + draw(st.sampled_from(TOKENS)) + text[at + length :]
-    return text
-
-
-@st.composite
-def changed_bytes(draw, original: bytes):
-    """A file with some bytes replaced, cut out or put in."""
-    data = bytearray(original)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(data)))
-        length = draw(st.integers(0, 3) | st.integers(0, len(data)))
-        tokens = [b",", b"\n", b'"', b"\xff", b"\0", b"9" * 30, b"-", b"nan", b"inf", b"]", b"{"]
-        data[at : at + length] = draw(st.binary(max_size=6) | st.sampled_from(tokens))
-    return bytes(data)
-
-
-@st.composite
-def changed_json(draw, original):
-    """A JSON value in which something was replaced or removed."""
-    value = json.loads(json.dumps(original))
-    for _ in range(draw(st.integers(1, 2))):
-        place, key = {"": value}, ""
-        while isinstance(place[key], (dict, list)) and place[key] and draw(st.integers(0, 4)):
-            place = place[key]
-            names = sorted(place) if isinstance(place, dict) else range(len(place))
-            key = draw(st.sampled_from(names))
-        if isinstance(place, dict) and key and draw(st.booleans()):
-            del place[key]
-        else:
-            place[key] = draw(JSON)
-        value = place[""] if "" in place and key == "" else value
-    return json.dumps(value)
 
 
 # ---------------------------------------------------------------------------- architectures

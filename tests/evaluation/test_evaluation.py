@@ -80,7 +80,7 @@ def test_scores_do_not_depend_on_the_memory(supernet, small_space, digits):
         assert a.cross_entropy == pytest.approx(b.cross_entropy, rel=1e-5)
 
 
-def test_outcomes_of_parts_are_those_of_all_images(supernet, small_space, digits):
+def test_outcomes_of_chunks_are_those_of_all_images(supernet, small_space, digits):
     evaluator = ost.CandidateEvaluator(
         supernet, digits.train.take(slice(0, 300)), digits.normalize, 32, largest_chunk=64
     )
@@ -88,7 +88,7 @@ def test_outcomes_of_parts_are_those_of_all_images(supernet, small_space, digits
     every = [small_space.sample(np.random.default_rng(s)) for s in range(3)]
     hits, losses = evaluator.outcomes(every)
     assert hits.shape == losses.shape == (3, 300)
-    some = evaluator.outcomes(every[1:], parts=range(1, 3))
+    some = evaluator.outcomes(every[1:], chunks=range(1, 3))
     np.testing.assert_array_equal(some[0], hits[1:, 64:192])
     np.testing.assert_allclose(some[1], losses[1:, 64:192], rtol=1e-5)
 

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+from hostile_inputs import accepted, changed_bytes, changed_json, hostile
 from hypothesis import given
 from hypothesis import strategies as st
-from test_hostile import accepted, changed_bytes, changed_json, hostile
 
 import oneshot_tf as ost
 
@@ -259,7 +259,7 @@ def test_programs_import_nothing_from_the_current_folder(tmp_path):
     """
     for name in ("numpy", "tempfile", "absl", "keras", "runs"):
         (tmp_path / f"{name}.py").write_text("open('PWNED', 'w').close()\nraise SystemExit(3)\n")
-    root = str(pathlib.Path(__file__).parent.parent)
+    root = str(pathlib.Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-m", "oneshot_tf.draw", "--help"], cwd=tmp_path, capture_output=True,
         text=True, env={**os.environ, "PYTHONPATH": root},

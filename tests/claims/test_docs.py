@@ -8,7 +8,7 @@ import pytest
 
 from oneshot_tf.settings import command_line
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 LIMITS = {"README.md": 150, "BUILD_NOTES.md": 150, "CONTRIBUTING.md": 60}

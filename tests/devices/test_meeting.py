@@ -17,7 +17,7 @@ import oneshot_tf as ost
 from oneshot_tf.devices import cluster
 from oneshot_tf.devices.cluster import Cluster
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 

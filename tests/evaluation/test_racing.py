@@ -11,7 +11,7 @@ from oneshot_tf.evaluation.chances import chances, noise_ratio
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.system.array_files import read_arrays, write_arrays
 
-_SCRIPT = pathlib.Path(__file__).parent.parent / "run_scripts" / "races.py"
+_SCRIPT = pathlib.Path(__file__).parents[2] / "run_scripts" / "races.py"
 _SPEC = importlib.util.spec_from_file_location("races", _SCRIPT)
 races = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(races)

@@ -17,7 +17,7 @@ from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SPACE = ost.bender2018(num_blocks=1)
 
 

@@ -29,7 +29,7 @@ from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.selection import Strata, select
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def nets(count, strength, runs=2, seed=0, parameters_too=False):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--cells=1", "--filters=2", "--image_size=8", "--batch=32", "--evaluate=32", "--pairs=2"]
 
 

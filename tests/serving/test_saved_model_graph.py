@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from hostile_inputs import accepted, changed_bytes, hostile
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
-from test_hostile import accepted, changed_bytes, hostile
 
 import oneshot_tf as ost
 from oneshot_tf import predict

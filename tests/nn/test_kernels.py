@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 COMPUTE = """if True:
     import sys
     import numpy as np, tensorflow as tf

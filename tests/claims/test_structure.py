@@ -12,7 +12,7 @@ import pytest
 
 import oneshot_tf as ost
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "oneshot_tf"
 # What each room may import of ours, besides itself.
 ALLOWED = {
@@ -144,6 +144,12 @@ def test_parameters_are_typed():
 def test_no_file_is_a_drawer():
     names = {path.stem for path in PACKAGE.rglob("*.py")}
     assert not names & {"utils", "helpers", "common", "misc", "manager", "base"}
+
+
+def test_folders_of_tests_are_those_of_the_package():
+    """`programs` tests the verbs at the top, `claims` what crosses rooms."""
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders == {*ALLOWED, "programs", "claims"}
 
 
 def test_public_names_are_there_and_documented():

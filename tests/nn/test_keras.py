@@ -18,7 +18,7 @@ import oneshot_tf as ost
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.system.array_files import write_arrays
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TEXT = "prev1:sep3x3+max3x3 | prev2+block0:avg3x3"
 
 

@@ -18,7 +18,7 @@ import oneshot_tf as ost
 from oneshot_tf.devices import distribution
 from oneshot_tf.devices.distribution import make_strategy
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "run_scripts" / "multi_worker_local.sh"
 DATA = ["--dataset=digits", "--num_validation=100"]
 TRAIN = ["--batch_size=48", "--ghost_batch_size=4", "--augmentation=crop", "--log_steps=2"]

@@ -34,7 +34,7 @@ from oneshot_tf.settings import (
 from oneshot_tf.system.files import append_line
 from oneshot_tf.system.json_files import check_run, read_json, read_json_lines, write_json
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "run_scripts"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "run_scripts"))
 import mutations
 
 SPACE = ost.bender2018(num_blocks=1)

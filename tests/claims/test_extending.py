@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_conformance import check_proposer, check_sampler
+from conformance_checks import check_proposer, check_sampler
 
 import oneshot_tf as ost
 from oneshot_tf import search, settings
@@ -17,7 +17,7 @@ from oneshot_tf.serving.formats import FORMATS
 from oneshot_tf.settings import RetrainSettings, command_line
 from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, SAMPLERS
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = dict(re.findall(r"## An? ([\w ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL))
 REGISTRIES = {"sampler": SAMPLERS, "proposer": PROPOSERS, "selection": SELECTIONS,

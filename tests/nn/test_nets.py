@@ -14,7 +14,7 @@ from reference import Reference
 import oneshot_tf as ost
 from oneshot_tf.nn.convolutions import depthwise_convolve
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 DEAD_CELLS = "prev2:sep3x3+max3x3 | prev2+block0:avg3x3"  # nothing reads the cell before the last
 
 

@@ -18,7 +18,7 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import command_line
 from oneshot_tf.system.errors import InputError
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 TWO_CORES = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores to choose from")
 FLAGS = """

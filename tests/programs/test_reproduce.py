@@ -12,7 +12,7 @@ from oneshot_tf import analyze, reproduce, search, settings
 from oneshot_tf.settings import command_line
 from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, STRATEGIES
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 KINDS = (settings.RunSettings, reproduce.ReproduceSettings, settings.LocationSettings,
          settings.DistributionSettings)  # fmt: skip
 TRAIN = """

@@ -24,7 +24,7 @@ from oneshot_tf.strategies import PathDropoutSettings
 from oneshot_tf.tuning import trials as one_trial
 from oneshot_tf.tuning.worker import VARIABLES, tuner_worker
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 GROUPS = ("data", "model", "train", "one_shot", "strategy", "device")
 FLAGS = ["--dataset=digits", "--num_validation=100", "--num_blocks=1", "--num_cells=2",
          "--filters=2", "--batch_size=64", "--train_steps=6", "--num_candidates=6", "--top=2",

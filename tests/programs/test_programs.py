@@ -26,7 +26,7 @@ from oneshot_tf.runs.directory import FOLDERS, RunDirectory
 from oneshot_tf.strategies import RandomSearchSettings
 from oneshot_tf.system import interrupts
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = """--dataset=digits
 --track_architectures=2
 --num_validation=100

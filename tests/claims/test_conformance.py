@@ -1,0 +1,80 @@
+"""Every entry that can be chosen by name passes the same cases. An entry without a row fails."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conformance_checks import SPACES, check_proposer, check_sampler, check_settings
+
+import oneshot_tf as ost
+from oneshot_tf.data.augmentation import AUGMENTATIONS
+from oneshot_tf.runs.selection import SELECTIONS
+from oneshot_tf.searching import BUDGETS, RANKINGS
+from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.strategies import LEARNERS, PROPOSERS, SAMPLERS
+
+# A row for each entry: whether masks are only 0 and 1.
+SAMPLER_ROWS = {"path_dropout": True}
+LEARNER_ROWS: dict[str, bool] = {}
+# Whether proposals depend on what was observed.
+PROPOSER_ROWS = {"random": False}
+SELECTION_ROWS = {"top", "small", "random", "stratified"}
+BUDGET_ROWS = {"full", "race"}
+RANKING_ROWS = {"accuracy", "kl"}
+FORMAT_ROWS = {"saved_model"}
+AUGMENTATION_ROWS = {"crop_flip", "crop", "inception", "none"}
+
+
+def test_every_entry_has_a_row():
+    assert set(SAMPLERS) == set(SAMPLER_ROWS) and set(LEARNERS) == set(LEARNER_ROWS)
+    assert set(PROPOSERS) == set(PROPOSER_ROWS)
+    assert set(SELECTIONS) == SELECTION_ROWS and set(BUDGETS) == BUDGET_ROWS
+    assert set(RANKINGS) == RANKING_ROWS and set(FORMATS) == FORMAT_ROWS
+    assert set(AUGMENTATIONS) == AUGMENTATION_ROWS
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers(name):
+    check_settings(SAMPLERS[name], SAMPLERS, name)
+    check_sampler(SAMPLERS[name], SAMPLER_ROWS[name])
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_proposers(name):
+    check_settings(PROPOSERS[name], PROPOSERS, name)
+    check_proposer(PROPOSERS[name], PROPOSER_ROWS[name])
+
+
+def test_random_search_exhausts_a_space():
+    space = SPACES[0]
+    for skip_twins in (True, False):
+        entry = PROPOSERS["random"]
+        proposer = entry.make(space, entry.settings(skip_twins=skip_twins), 0)
+        proposed = proposer.propose(10_000)
+        assert len(proposed) == proposer.limit and proposer.propose(1) == []
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations(name):
+    """Shape, type; a pure function of step and seed; rows of the global batch."""
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, [8, 16, 16, 3], np.uint8))
+    change = AUGMENTATIONS[name]
+    whole = change(images, 0, 8, seed=1, step=2)
+    assert whole.dtype == tf.uint8 and whole.shape == images.shape
+    np.testing.assert_array_equal(whole, change(images, 0, 8, seed=1, step=2))
+    for first in (0, 4):
+        part = change(images[first : first + 4], first, 8, seed=1, step=2)
+        np.testing.assert_array_equal(part, whole[first : first + 4])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda s: f"{s.num_blocks} blocks")
+def test_spaces(space):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        architecture = space.sample(rng)
+        assert space.parse(str(architecture)) == architecture
+        assert space.architectures(space.masks([architecture])) == [architecture]
+    with pytest.raises(ost.InputError):
+        space.parse("prev1:no_such_operation")
+    with pytest.raises(ost.InputError):
+        space.parse(" | ".join(["prev1:sep3x3"] * (space.num_blocks + 1)))
+    assert space.all_on() != space.sample(rng)
