@@ -13,7 +13,7 @@ import tensorflow as tf
 from oneshot_tf.system.errors import InputError
 
 # Measured forward and backward on CPU. On small tensors, normalising all ghost batches at once is
-# faster, because it needs fewer kernels. On larger ones, one fused kernel per ghost batch is faster.
+# faster, because it needs fewer kernels. On larger ones, a fused kernel per ghost batch is faster.
 _FUSED_FROM_ELEMENTS = 2**15
 _FUSED_UP_TO_GHOSTS = 4
 
