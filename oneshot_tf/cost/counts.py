@@ -74,9 +74,9 @@ def multiply_adds(
 def multiply_adds_of_masks(
     space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
-    """Returns the multiply-adds of the paths that rows of masks use: int64 `[A]`.
+    """Returns the multiply-adds of `multiply_adds` for rows of masks: int64 `[A]`.
 
-    The masks can come from path dropout. Otherwise this is like `multiply_adds`.
+    The rows need not be architectures. For example, path dropout can draw them.
     """
     used = (masks != 0).astype(np.float32)
     return _costs_of_masks(space, used, stack, num_classes, image_size)[1]

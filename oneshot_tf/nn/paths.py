@@ -16,7 +16,7 @@ from oneshot_tf.nn.operations import Stage, run_stages
 
 
 class AllPaths:
-    """Uses every path that was built, as stand-alone models do."""
+    """Paths that are all used, as in stand-alone models."""
 
     def sum(self, terms: Sequence[Any], like: tf.Tensor):
         """Runs each path's stages on its input and returns the sum of the results.
@@ -33,9 +33,9 @@ class AllPaths:
 
 
 class MaskedPaths(AllPaths):
-    """Multiplies the paths by the masks: each image uses the row of its ghost batch.
+    """Paths multiplied by masks. Each image uses the row of masks of its ghost batch.
 
-    It computes all paths, dropped ones too. This suits accelerators, and XLA needs it, because its
+    All paths are computed, dropped ones too. This suits accelerators. XLA needs it, because its
     shapes must not depend on values.
 
     Args:
@@ -54,7 +54,7 @@ class MaskedPaths(AllPaths):
 
 
 class SkippedPaths(AllPaths):
-    """Skips dropped paths and their gradients. All images share one row of masks.
+    """Paths that are skipped when dropped, with their gradients. All images share one row of masks.
 
     Args:
         mask: `[P]`.

@@ -200,7 +200,7 @@ class CellSpace:
         place: dict[tuple[int, Choice], int] = {}  # the row of each choice: there are few
         places: list[int] = []
         for architecture in architectures:
-            # Choices may all be known and the number of blocks still wrong.
+            # All choices can be known even if the number of blocks is wrong.
             if len(architecture.blocks) != self.num_blocks:
                 self._check_names(architecture)
             for block in enumerate(architecture.blocks):

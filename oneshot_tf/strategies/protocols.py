@@ -52,7 +52,7 @@ class Sampler(abc.ABC):
 class Proposer(abc.ABC):
     """Decides which architectures a search evaluates.
 
-    A proposer is a pure function of its seed and of what it has observed. A search that resumes
+    A proposer is a pure function of its seed and its observations. A search that resumes
     makes a new proposer and replays all observations, in their order.
 
     Example:
