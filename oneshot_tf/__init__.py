@@ -2,8 +2,9 @@
 
     import oneshot_tf as ost
 
-One model with shared weights, the one-shot model, contains every architecture of a search space.
-Candidates are ranked with those weights. The best are trained alone, from scratch, and served.
+The one-shot model has shared weights and contains every architecture of a search space. A search
+ranks candidates with these weights. The best candidates are trained alone, from scratch, and
+served.
 """
 
 from oneshot_tf.system import start as _start  # noqa: F401  # before TensorFlow is imported
@@ -14,7 +15,7 @@ from oneshot_tf.system import start as _start  # noqa: F401  # before TensorFlow
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.data.dataset import Dataset, Split, make_dataset
 
-# What can be searched, and what it costs.
+# Search spaces, and the costs of architectures.
 from oneshot_tf.space.cell_space import CellSpace, bender2018
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.stacking import Stack
@@ -26,7 +27,7 @@ from oneshot_tf.strategies import PathDropout, Sampler
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 
-# Search: who proposes, and how good is it.
+# Search: proposers and evaluators.
 from oneshot_tf.strategies import Proposer, RandomSearch
 from oneshot_tf.evaluation.shared_weights import (
     CandidateEvaluator,
@@ -40,7 +41,7 @@ from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.saved_model import write_saved_model
 
-# Parts, for nets of your own.
+# Parts for other models.
 from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
 from oneshot_tf.learning.losses import masked_l2
 from oneshot_tf.system.errors import InputError

@@ -1,1 +1,1 @@
-"""What does it cost? Parameters, arithmetic, compiled graphs."""
+"""The cost of models: parameters, arithmetic, and compiled graphs."""

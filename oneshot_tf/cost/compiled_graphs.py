@@ -1,8 +1,9 @@
-"""Compiles a graph for a device that this machine needn't have; a program of its own.
+"""Compiles a graph for a device that this machine does not need to have.
 
-python compiler.py MODULE TOPOLOGY: MODULE is a serialized HloModuleProto, TOPOLOGY "cpu" or a
-TPU's, such as v5e:2x4. Prints one line of JSON. It is started by `plan`, as a process of its
-own: it needs JAX and libtpu, which cannot be in a process that has TensorFlow.
+This file is also a program: `python compiled_graphs.py MODULE TOPOLOGY` prints one line of JSON.
+MODULE is a serialized HloModuleProto. TOPOLOGY is "cpu" or that of a TPU, for example v5e:2x4.
+`plan` starts the program as a separate process, because it needs JAX and libtpu, and these cannot
+share a process with TensorFlow.
 """
 
 import json
@@ -17,21 +18,22 @@ from typing import Any
 
 
 def compile_elsewhere(module: bytes, topology: str, seconds: float) -> dict:
-    """What the compiler says of a module, in a process of its own.
+    """Compiles a module in a separate process and returns the compiler's counts.
 
     Args:
-        module: a serialized HloModuleProto.
-        topology: "cpu" or a TPU's.
-        seconds: to wait at most.
+        module: A serialized HloModuleProto.
+        topology: "cpu" or the topology of a TPU.
+        seconds: The longest time to wait, in seconds.
 
     Returns:
-        hbm_bytes and its parts, flops, bytes_accessed (by XLA's count, on-chip memory
-        included), memory_bytes (`memory_traffic`; None for a CPU), seconds; or error.
+        `hbm_bytes` and its `parts`, `flops`, `bytes_accessed` (by XLA's count, on-chip memory
+        included), `memory_bytes` (`memory_traffic`; None for a CPU) and `seconds`. If it fails,
+        only `error`.
     """
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",  # there is no TPU to ask about
+        "TPU_SKIP_MDS_QUERY": "1",  # there is no TPU to query
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_STDERR_LOG_LEVEL": "3",
         "TPU_MIN_LOG_LEVEL": "3",
@@ -47,11 +49,11 @@ def compile_elsewhere(module: bytes, topology: str, seconds: float) -> dict:
                 timeout=seconds,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return {"error": f"the compiler was stopped after {seconds:.0f} s"}
+            return {"error": f"the compiler ran longer than {seconds:.0f} s and was stopped"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
-        reason = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        return {"error": f"the compiler ended with code {done.returncode}: {reason[0]}"}
+        reason = done.stderr.strip().splitlines()[-1:] or ["it printed no reason"]
+        return {"error": f"the compiler failed with exit code {done.returncode}: {reason[0]}"}
     return json.loads(lines[-1])
 
 
@@ -77,14 +79,14 @@ _FREE = (
 
 
 def memory_traffic(text: str) -> int:
-    """Bytes that a compiled module reads from and writes to a TPU's main memory.
+    """Returns the bytes that a compiled module reads from and writes to a TPU's main memory.
 
-    Arrays that the compiler placed on the chip (memory spaces other than the first, `S(1)`) count
-    only when they are copied in or out. XLA's own count of bytes makes no such difference. Arrays
-    are as large as their tiles make them.
+    Arrays on the chip (memory spaces other than the first, for example `S(1)`) count only when they
+    are copied in or out. XLA's own count of bytes includes all of them. The size of an array
+    includes the padding of its tiles.
 
     Args:
-        text: the optimized module, as XLA prints it. Its entry computation is counted.
+        text: The optimized module, as XLA prints it. Only its entry computation counts.
     """
     types, total = {}, 0
     entry = text[text.rindex("\nENTRY ") :]
@@ -106,7 +108,7 @@ def memory_traffic(text: str) -> int:
 
 
 def _arrays(kind: str):
-    """Of each array of a type: its bytes, and whether it lies in main memory."""
+    """Returns for each array of a type its bytes, and whether it is in main memory."""
     found = []
     for element, axes, layout in _ARRAY.findall(kind):
         sizes = [int(size) for size in axes.split(",") if size]
@@ -130,7 +132,7 @@ def _devices(topology: str):
 
 
 def _compile(path: pathlib.Path, topology: str) -> dict:
-    """Compiles for one device of the topology."""
+    """Compiles a module for one device of the topology and returns the compiler's counts."""
     import time
 
     import numpy as np
@@ -156,12 +158,12 @@ def _compile(path: pathlib.Path, topology: str) -> dict:
             return ir.WalkResult.ADVANCE
 
         module.operation.walk(visit)
-        for copy in copies:  # of a variable's new value: it has no form in StableHLO
+        for copy in copies:  # copies of variables' new values: StableHLO has no such operation
             copy.results[0].replace_all_uses_with(copy.operands[0])
             copy.erase()
         started = time.monotonic()
         client, device = devices[0].client, _jax.DeviceList(tuple(devices[:1]))
-        # A device that is here can only be compiled for together with loading.
+        # For a device of this machine, compiling without loading is not possible.
         make = client.compile_and_load if topology == "cpu" else client.compile
         compiled = make(module, device, options)
     memory, cost = compiled.get_compiled_memory_stats(), compiled.cost_analysis()
@@ -183,13 +185,13 @@ def _compile(path: pathlib.Path, topology: str) -> dict:
 
 
 def _text(compiled: Any):
-    """The module that runs, with the places of its arrays."""
+    """Returns the optimized module as text, with the memory spaces of its arrays."""
     return compiled.hlo_modules()[0].to_string()
 
 
 if __name__ == "__main__":
     try:
         answer = _compile(pathlib.Path(sys.argv[1]), sys.argv[2])
-    except Exception as error:  # whatever it is, it is the answer
+    except Exception as error:  # any error is an answer
         answer = {"error": f"{type(error).__name__}: {str(error)[:3000]}"}
     print(json.dumps(answer), flush=True)

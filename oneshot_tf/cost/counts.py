@@ -1,6 +1,6 @@
-"""Parameters and multiply-adds of architectures, without building them.
+"""Counts parameters and multiply-adds of architectures, without building models.
 
-Exact: a test holds `parameters` against the variables of built stand-alone nets.
+The counts are exact. A test compares `parameters` with the variables of built stand-alone models.
 """
 
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack, num_reads, unit_usage
 
 _SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
-_ROWS = 4096  # masks at a time, so that their units fit into a cache
+_ROWS = 4096  # rows of masks at a time, so that their units fit into a cache
 
 
 def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
-    """Which units of the net each architecture uses: float32 `[A, U]`."""
+    """Returns which units each architecture uses: float32 `[A, U]` of 0 and 1."""
     return np.concatenate(unit_usage(space, num_cells, space.masks(architectures)), axis=1)
 
 
@@ -27,9 +27,9 @@ def costs(
     num_classes: int,
     image_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`parameters` and `multiply_adds` of stand-alone nets, counted in one pass: int64 `[A]` each.
+    """Returns `parameters` and `multiply_adds` of stand-alone models, int64 `[A]` each.
 
-    Memory grows with the masks, `[A, P]`, not with the units of the nets.
+    It counts both in one pass. Memory grows with the masks, `[A, P]`, not with the number of units.
     """
     return _costs_of_masks(space, space.masks(architectures), stack, num_classes, image_size)
 
@@ -40,7 +40,9 @@ def parameters(
     stack: Stack,
     num_classes: int,
 ) -> np.ndarray:
-    """Trainable parameters of stand-alone nets, batch norms' betas among them: int64 `[A]`.
+    """Returns the trainable parameters of stand-alone models: int64 `[A]`.
+
+    The betas of batch norms are included.
 
     Example:
 
@@ -58,7 +60,7 @@ def multiply_adds(
     num_classes: int,
     image_size: int,
 ) -> np.ndarray:
-    """Multiply-adds of the convolutions and the classifier for one image: int64 `[A]`.
+    """Returns the multiply-adds of convolutions and classifier for one image: int64 `[A]`.
 
     Example:
 
@@ -72,7 +74,10 @@ def multiply_adds(
 def multiply_adds_of_masks(
     space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
-    """As `multiply_adds`, of what rows of masks, such as path dropout's, use: int64 `[A]`."""
+    """Returns the multiply-adds of `multiply_adds` for rows of masks: int64 `[A]`.
+
+    The rows need not be architectures. For example, path dropout can draw them.
+    """
     used = (masks != 0).astype(np.float32)
     return _costs_of_masks(space, used, stack, num_classes, image_size)[1]
 
@@ -80,11 +85,11 @@ def multiply_adds_of_masks(
 def _costs_of_masks(
     space: CellSpace, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ):
-    """Parameters and multiply-adds of what rows of `used`, float32 `[A, P]` of 0 and 1, use."""
+    """Returns parameters and multiply-adds for rows of `used`, float32 `[A, P]` of 0 and 1."""
     units = np.array(_units(space, stack, num_classes, image_size), np.int64)
     totals = np.zeros([len(used), 2], np.int64)
     for start in range(0, len(used), _ROWS):
-        # `unit_usage` works column by column, so columns are best contiguous.
+        # `unit_usage` works column by column, so contiguous columns are faster.
         rows = np.asfortranarray(used[start : start + _ROWS])
         columns = np.concatenate(unit_usage(space, stack.num_cells, rows), axis=1)
         totals[start : start + _ROWS] = columns.astype(np.int64) @ units
@@ -94,7 +99,7 @@ def _costs_of_masks(
 def _units(
     space: CellSpace, stack: Stack, num_classes: int, image_size: int
 ) -> list[tuple[int, int]]:
-    """(parameters, multiply-adds an image) of each unit, in the order of `unit_usage`."""
+    """Returns each unit's parameters and multiply-adds per image, in the order of `unit_usage`."""
     units = []
     cells = stack.plans(space)
     for cell in cells:
@@ -120,7 +125,11 @@ def _units(
 
 
 def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
-    """A 3x3 convolution, of stride 2 where the stem divides; of stride 4, BN and a second one."""
+    """Returns the stem's parameters and multiply-adds per image.
+
+    The stem is a 3x3 convolution, with stride 2 if it divides by 2. A stem that divides by 4 has a
+    batch norm and a second convolution.
+    """
     first = 3 * 3 * 3 * filters
     if stride < 4:
         return first, first * (-(-image_size // stride)) ** 2
@@ -130,7 +139,7 @@ def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
 
 
 def _operation(name: str, width: int) -> tuple[int, int]:
-    """Convolution weights and batch norms' betas of one operation on `width` channels."""
+    """Returns convolution weights and batch norms' betas of an operation on `width` channels."""
     if name in _SEPARABLE:
         return 2 * (_SEPARABLE[name] ** 2 * width + width**2), 2 * width
     if name == "conv1x7_7x1":
@@ -139,13 +148,13 @@ def _operation(name: str, width: int) -> tuple[int, int]:
 
 
 def activation_bytes(space: CellSpace, stack: Stack, image_size: int) -> int:
-    """A bound on what the activations of one image take while an architecture is evaluated.
+    """Returns an upper bound on the memory for the activations of one image in evaluation.
 
-    Counted at the widest moment of the largest cell: both inputs, what is read of
-    them, everything inside the cell, and its output twice (blocks, concatenation);
-    in float32.
+    The bound is in bytes, for float32. It is that of the largest cell at its widest moment: both
+    inputs, the tensors read from them, everything inside the cell, and its output twice (the
+    blocks and their concatenation).
     """
-    # A stem of stride 4 holds its middle, before and after BN-ReLU.
+    # A stem of stride 4 holds the tensor between its convolutions, before and after BN-ReLU.
     most = 4 * 3 * stack.filters * (-(-image_size // 2)) ** 2 if stack.stem_stride == 4 else 0
     for plan in stack.plans(space):
         outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)

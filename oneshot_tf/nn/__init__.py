@@ -1,1 +1,1 @@
-"""What computes: layers, the one-shot model and stand-alone nets."""
+"""Layers, the one-shot model and stand-alone models."""

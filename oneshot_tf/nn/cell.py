@@ -1,4 +1,4 @@
-"""One cell: its choice blocks, and how they read each other and the cells before."""
+"""One cell: its choice blocks. They read each other and the two cells before."""
 
 from typing import Any
 
@@ -20,26 +20,29 @@ from oneshot_tf.space.stacking import CellPlan, num_reads
 
 
 class Cell(keras.layers.Layer):
-    """Choice blocks over two earlier outputs (section 3.1, figure 3).
+    """A cell of choice blocks over two earlier outputs (section 3.1, figure 3).
 
-    Each tensor that is read passes one BN-ReLU in the cell, whichever blocks
-    read it. A block concatenates what it reads and convolves it 1x1, here as
-    the sum of one 1x1 convolution an input, which is the same; then it sums its
-    operations. The cell's output is the concatenation of its blocks.
-
-    Args:
-        factory: see `LayerFactory`.
-        space: its path table.
-        plan: widths and joins.
-        present: `[P + R]`, which paths and reads to build, in the order of a
-            cell's units in `space.stacking`.
-
-    Call arguments:
-        prev2, prev1: outputs of the two previous cells, `[B, h, w, c]`; None where not present.
-        paths: an object of `nn.paths`.
-        num_ghosts, training, micro_batch: for the batch norms, see `GhostBatchNorm`.
+    A block concatenates its inputs, applies a 1x1 convolution, and sums its operations. Here the
+    convolution is the sum of one 1x1 convolution per input, which is the same. Each input passes
+    one BN-ReLU in the cell, shared by all blocks that read it. The cell's output is the
+    concatenation of its blocks' outputs.
 
     All variables exist once the constructor returns.
+
+    Args:
+        factory: Makes the layers' parts; see `LayerFactory`.
+        space: The search space, with its path table.
+        plan: Widths and joins.
+        present: `[P + R]`, the paths and reads to build, in the order of a cell's units in
+            `space.stacking`.
+
+    Call arguments:
+        prev2: Output of the cell before the previous one, `[B, h, w, c]`; None where not present.
+        prev1: Output of the previous cell, likewise.
+        paths: An object of `nn.paths`.
+        num_ghosts: For the batch norms; see `GhostBatchNorm`.
+        training: For the batch norms.
+        micro_batch: For the batch norms.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Cell(keras.layers.Layer):
         self.build(*((None, None, None, i.source_width) for i in plan.inputs))
 
     def build(self, prev2_shape: tuple, prev1_shape: tuple):
-        """Makes nothing: it lets Keras note the shapes, for `summary`, saving and export."""
+        """Creates nothing. Keras records the shapes here, for `summary`, saving and export."""
 
     def compute_output_shape(self, prev2_shape: tuple, prev1_shape: tuple):
         sizes = [n and -(-n // self.plan.inputs[1].stride) for n in prev1_shape[1:3]]
@@ -66,7 +69,7 @@ class Cell(keras.layers.Layer):
 
     @property
     def kernels(self) -> list:
-        """Pairs of a variable that L2 counts and its unit within the cell."""
+        """Pairs of a variable under L2 regularisation and its unit within the cell."""
         joined = [(i, join.convs[0]) for i, join in enumerate(self.joins) if join is not None]
         pairs = [(conv.kernel, self.space.num_paths + i) for i, conv in joined]
         for path, layer in enumerate(self.path_layers):
@@ -76,7 +79,7 @@ class Cell(keras.layers.Layer):
         return pairs
 
     def _build_reads(self, factory: Any, present: Any):
-        """The joins of the two outer inputs, and the BN of each tensor that is read."""
+        """Builds the joins of the two outer inputs, and the batch norm of each tensor read."""
         widths = [i.width for i in self.plan.inputs]
         widths += [self.plan.width] * (num_reads(self.space) - 2)
         names = self.space.inputs(self.space.num_blocks - 1)
@@ -92,10 +95,10 @@ class Cell(keras.layers.Layer):
             norms[i] = factory.batch_norm(f"{name}_bn")
             norms[i].build((None, None, None, widths[i]))
         self._read_widths = widths
-        self.joins, self.norms = joins, norms  # assigned whole: Keras tracks what it is given
+        self.joins, self.norms = joins, norms  # Keras tracks layers at assignment: no appends
 
     def _build_blocks(self, factory: Any, present: Any):
-        """The 1x1 convolution of each input path, the layer of each operation path."""
+        """Builds the 1x1 convolution of each input path and the layer of each operation path."""
         layers: list[Any] = [None] * self.space.num_paths
         for block in range(self.space.num_blocks):
             names = self.space.inputs(block)
@@ -145,7 +148,7 @@ class Cell(keras.layers.Layer):
         return tf.concat(outputs, axis=-1)
 
     def _read_outer(self, i: int, x: tf.Tensor, paths: Any, context: Any):
-        """The output of an earlier cell, brought to this cell's size, BN, ReLU."""
+        """Returns the output of an earlier cell at this cell's size, after BN and ReLU."""
         plan = self.plan.inputs[i]
         join = []
         if self.joins[i] is not None:
@@ -157,14 +160,14 @@ class Cell(keras.layers.Layer):
         return self._read(i, x, join, paths, like, context)
 
     def _read(self, i: int, x: tf.Tensor, join: Any, paths: Any, like: tf.Tensor, context: Any):
-        """A tensor as the blocks read it: its join, then BN and ReLU."""
+        """Returns a tensor as the blocks read it: after its join, BN and ReLU."""
         if self.norms[i] is None:
             return None
         stages = join + bn_relu_stages(self.norms[i], **context)
         return paths.read(self._readers(i), x, stages, like)
 
     def _readers(self, i: int):
-        """The paths that read tensor i: an input of every block after it."""
+        """Returns the paths that read tensor i: one input path of every block after it."""
         return [
             self.space.input_paths(block)[i]
             for block in range(max(0, i - 1), self.space.num_blocks)

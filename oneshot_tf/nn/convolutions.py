@@ -1,18 +1,22 @@
-"""Convolutions as pure functions, "same" padding; the CPU's own ways stay in here."""
+"""Convolutions as pure functions, with "same" padding. Special cases for CPUs stay in here."""
 
 import tensorflow as tf
 
 from oneshot_tf.devices.accelerators import accelerators
 
-_NARROWEST = 8  # where the gradient below pays; measured in BUILD_NOTES.md
+_NARROWEST = 8  # the gradient below pays from this image width on; measured in BUILD_NOTES.md
 
 
 def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1):
-    """`[B, H, W, C]` by a kernel `[h, w, C, D]`: `[B, H / stride, W / stride, D]`."""
+    """Convolves `[B, H, W, C]` with a kernel `[h, w, C, D]`.
+
+    Returns:
+        `[B, H / stride, W / stride, D]`.
+    """
     if kernel.shape[:2] == (1, 1):
-        # The same numbers as a matrix product of the pixels that the stride keeps, which is the
-        # faster kernel on CPU. And with a stride, oneDNN's gradient of a 1x1 kernel is wrong on
-        # some CPUs (TensorFlow 2.21).
+        # A matrix product of the pixels that the stride keeps gives the same numbers, and it is
+        # faster on CPUs. Also, oneDNN's gradient of a 1x1 kernel with a stride is wrong on some
+        # CPUs (TensorFlow 2.21).
         x = x[:, ::stride, ::stride] if stride > 1 else x
         rows = tf.reshape(x, [-1, x.shape[-1]])
         y = tf.matmul(rows, kernel[0, 0])
@@ -26,7 +30,7 @@ def _sizes(x: tf.Tensor):
 
 
 def depthwise_convolve(x: tf.Tensor, kernel: tf.Tensor):
-    """Every channel of `[B, H, W, C]` by its own filter of `[h, w, C, 1]`."""
+    """Convolves every channel of `[B, H, W, C]` with its own filter of `[h, w, C, 1]`."""
     height, width = kernel.shape[:2]
     wide = width in (5, 7) and height > 1 and (x.shape[2] or 0) >= _NARROWEST
     if wide and not accelerators():
@@ -36,12 +40,11 @@ def depthwise_convolve(x: tf.Tensor, kernel: tf.Tensor):
 
 @tf.custom_gradient
 def _depthwise_by_columns(x: tf.Tensor, kernel: tf.Tensor):
-    """A depthwise convolution whose filter gradient is put together from columns.
+    """Convolves depthwise. The filter gradient is put together from groups of columns.
 
-    The CPU kernel for that gradient is slow for filters wider than 3: this takes
-    a fifth to two fifths of its time. The three middle columns come from one
-    call, those to the left and to the right from one each, on images shifted
-    against each other by two pixels.
+    TensorFlow's CPU kernel for the filter gradient is slow for filters wider than 3. This way takes
+    a fifth to two fifths of its time. One call gives the three middle columns. Two more calls give
+    the columns to the left and to the right, from images shifted by two pixels.
     """
     y = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
 

@@ -1,6 +1,6 @@
 """Batch normalisation with the statistics of each ghost batch.
 
-`normalize_ghosts` is the mathematics; `GhostBatchNorm` only holds the variables.
+`normalize_ghosts` does the mathematics. `GhostBatchNorm` holds the variables.
 """
 
 import functools
@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from oneshot_tf.system.errors import InputError
 
-# Measured forward and backward on CPU: normalising all ghost batches in one go wins on small
-# tensors (fewer kernels), the fused kernel, one call a ghost batch, on larger ones.
+# Measured forward and backward on CPU. On small tensors, normalising all ghost batches at once is
+# faster, because it needs fewer kernels. On larger ones, a fused kernel per ghost batch is faster.
 _FUSED_FROM_ELEMENTS = 2**15
 _FUSED_UP_TO_GHOSTS = 4
 
@@ -28,27 +28,27 @@ def normalize_ghosts(
 ):
     """Normalises each ghost batch with its own mean and variance (Hoffer et al. 2017).
 
-    y = gamma * (x - mean_g) / sqrt(variance_g + epsilon) + beta, where ghost
-    batch g is a run of B / num_ghosts consecutive images and its statistics are
-    taken over images, height and width. They are float32 whatever `x` is.
+    Computes y = gamma * (x - mean_g) / sqrt(variance_g + epsilon) + beta. Ghost batch g is a run of
+    B / num_ghosts consecutive images. Its statistics are taken over images, height and width. They
+    are float32 for every type of `x`.
 
     Args:
-        x: `[B, H, W, C]`, B a multiple of `num_ghosts`.
-        beta: float32 `[C]`.
-        gamma: float32 `[C]`; None for ones.
+        x: `[B, H, W, C]`. B is a multiple of `num_ghosts`.
+        beta: Float32 `[C]`.
+        gamma: Float32 `[C]`; None for ones.
         num_ghosts: G, at least 1.
-        epsilon: added to the variance.
+        epsilon: A small number added to the variance.
 
     Returns:
-        y, of the shape and type of `x`; the means and the variances averaged
-        over the ghost batches, float32 `[C]` each.
+        y, with the shape and type of `x`. Then the mean and the variance, each averaged over the
+        ghost batches, float32 `[C]`.
 
     Raises:
         InputError: B is not a multiple of `num_ghosts`.
     """
     if x.shape[0] is not None and x.shape[0] % num_ghosts:
         raise InputError(
-            f"{x.shape[0]} images cannot be cut into {num_ghosts} ghost batches; the number of "
+            f"{x.shape[0]} images cannot be cut into {num_ghosts} ghost batches. The number of "
             "images must be a multiple of `num_ghosts`."
         )
     gamma = tf.ones_like(beta) if gamma is None else gamma
@@ -84,14 +84,14 @@ def _normalize_fused(
     ]
     means = tf.add_n([part.batch_mean for part in parts]) / num_ghosts
     samples = x.shape[0] // num_ghosts * x.shape[1] * x.shape[2]
-    biased = (samples - 1) / samples  # the kernel reports n / (n - 1) times what it divides by
+    biased = (samples - 1) / samples  # the kernel reports the unbiased variance
     variances = tf.add_n([part.batch_variance for part in parts]) * (biased / num_ghosts)
     return tf.concat([part.y for part in parts], axis=0), means, variances
 
 
 @functools.cache
 def _normalization(num_ghosts: int, epsilon: float, then: Callable[[tf.Tensor], tf.Tensor]):
-    """One object for all layers that compute the same."""
+    """Returns one function object for all layers with the same computation."""
 
     def normalize(x: tf.Tensor, *weights: Sequence[tf.Tensor]):
         return then(normalize_ghosts(x, *weights, num_ghosts=num_ghosts, epsilon=epsilon)[0])
@@ -100,15 +100,15 @@ def _normalization(num_ghosts: int, epsilon: float, then: Callable[[tf.Tensor], 
 
 
 def check_policy(policy: keras.DTypePolicy) -> None:
-    """Refuses a dtype policy in which statistics could not be float32.
+    """Checks that a dtype policy allows float32 statistics.
 
     Raises:
-        InputError: the policy's variables are not float32, or it quantizes.
+        InputError: The policy's variables are not float32, or it quantizes.
     """
     if policy.variable_dtype != "float32" or policy.quantization_mode is not None:
         raise InputError(
             "The dtype policy must be float32, mixed_float16 or mixed_bfloat16; got "
-            f"{policy.name}. Give another `dtype`, or set it by keras.config.set_dtype_policy."
+            f"{policy.name}. Give another `dtype`, or call keras.config.set_dtype_policy."
         )
 
 
@@ -116,11 +116,11 @@ def check_policy(policy: keras.DTypePolicy) -> None:
 class GhostBatchNorm(keras.layers.Layer):
     """Batch normalisation over ghost batches, computed on the fly (section 3.2).
 
-    Without moving averages the layer does the same in training and in
-    evaluation: it uses the statistics of the batch at hand, as one-shot models
-    must, because those of a candidate architecture are not known in advance.
-    With moving averages (stand-alone nets) it uses them when not training, so
-    that an image is classified the same alone and in a batch.
+    Without moving averages, the layer uses the statistics of the current batch, both in training
+    and in evaluation. One-shot models need this, because the statistics of a candidate
+    architecture are not known in advance. With moving averages, the layer uses them outside of
+    training. Stand-alone models need this, so that an image gets the same class alone and in a
+    batch.
 
     Example:
 
@@ -129,26 +129,28 @@ class GhostBatchNorm(keras.layers.Layer):
         [8, 4, 4, 3]
 
     Args:
-        scale: whether to learn a scale, `gamma`, as in `keras.layers.BatchNormalization`. A ReLU
-            and a convolution that follow make it redundant. The offset, `beta`, is always learnt.
-        moving_averages: whether to keep averages of mean and variance over
-            training, for use when `training` is False.
-        momentum: of the moving averages, in [0, 1).
-        epsilon: added to the variance.
-        **kwargs: `name`, `dtype` and `trainable`, as of every Keras layer. The dtype policy must
+        scale: Whether to learn a scale, `gamma`, as in `keras.layers.BatchNormalization`. A ReLU
+            and a convolution after the layer make it redundant. The layer always learns the
+            offset, `beta`.
+        moving_averages: Whether to keep averages of mean and variance over training. The layer uses
+            them when `training` is False.
+        momentum: Momentum of the moving averages, in [0, 1).
+        epsilon: A small number added to the variance.
+        **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer. The dtype policy must
             have float32 variables: "float32", "mixed_float16" or "mixed_bfloat16".
 
     Call arguments:
         x: `[B, H, W, C]`.
-        num_ghosts: how many ghost batches `x` holds; must divide B.
-        training: only matters with moving averages. Not given, it is that of the layer or
-            model around this call, as everywhere in Keras; False outside of any.
-        micro_batch: (t, T), two numbers or one int tensor. This batch is micro-batch t (from 0)
-            of the T that make up a training step. After all T, the moving averages have moved
+        num_ghosts: Number of ghost batches in `x`. It must divide B.
+        training: Whether the call is part of training. This matters only with moving averages. If
+            it is not given, the layer or model around this call decides, as everywhere in Keras;
+            outside of any the value is False.
+        micro_batch: (t, T), two numbers or one int tensor. This batch is micro-batch t (from 0) of
+            the T micro-batches in a training step. After all T, the moving averages have moved
             once, by the mean of the T statistics.
 
     Raises:
-        InputError: another dtype policy, or `num_ghosts` does not divide B.
+        InputError: The dtype policy is another one, or `num_ghosts` does not divide B.
     """
 
     def __init__(
@@ -179,8 +181,8 @@ class GhostBatchNorm(keras.layers.Layer):
             self.moving_variance = self._average("moving_variance", width, "ones")
 
     def _average(self, name: str, shape: tuple[int, ...], initializer: Any):
-        # Each replica sees other images: their averages are averaged when they are read.
-        # `add_weight` cannot say so (Keras 3.15), hence the variable made by hand.
+        # Replicas see different images. Reading the variable takes the mean over the replicas.
+        # `add_weight` has no option for this (Keras 3.15), so the variable is made by hand.
         return keras.Variable(
             initializer=initializer,
             shape=shape,
@@ -192,7 +194,7 @@ class GhostBatchNorm(keras.layers.Layer):
         )
 
     def weight_tensors(self) -> tuple:
-        """What `function` takes besides x: beta, and gamma if there is one."""
+        """Returns the arguments of `function` after x: beta, and gamma if there is one."""
         variables = (self.beta, self.gamma) if self.use_scale else (self.beta,)
         return tuple(tf.convert_to_tensor(v) for v in variables)
 
@@ -203,7 +205,10 @@ class GhostBatchNorm(keras.layers.Layer):
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
         then: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     ):
-        """The layer's computation, and `then`: a function of x and `weight_tensors()`."""
+        """Returns the layer's computation, followed by `then`.
+
+        The result is a function of x and `weight_tensors()`.
+        """
         if not self.use_moving_averages:
             return _normalization(num_ghosts, self.epsilon, then)
         if training:

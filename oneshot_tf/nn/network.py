@@ -1,4 +1,4 @@
-"""Stem, stacked cells, classifier: what the one-shot and the stand-alone nets share."""
+"""Stem, stacked cells and classifier. One-shot and stand-alone models share this module."""
 
 import dataclasses
 from typing import Any
@@ -18,22 +18,23 @@ from oneshot_tf.system.errors import InputError, short
 
 
 class Network(keras.Model):
-    """A stack of cells of which only some units are built.
+    """A stack of cells with all units, or with those of one architecture.
 
-    Not called itself: `Supernet` builds every unit and `Standalone` those of one
+    This is a base class. `Supernet` builds every unit, and `Standalone` builds the units of one
     architecture. All variables exist once the constructor returns.
 
     Args:
-        space: its cells.
-        stack: how many, how wide, and where they shrink.
-        architecture: whose units to build, with moving averages; None for all, without.
+        space: The search space of the cells.
+        stack: The number of cells, their width, and the places of the reductions.
+        architecture: The architecture whose units are built, with moving averages. None builds all
+            units, without moving averages.
         num_classes: K, at least 2.
-        seed: of the initial weights, at least 0.
-        dtype: a Keras dtype policy with float32 variables; None for Keras's global one.
-        **kwargs: `name` and `trainable`, as of every Keras model.
+        seed: Seed of the initial weights, at least 0.
+        dtype: A Keras dtype policy with float32 variables. None takes Keras's global policy.
+        **kwargs: `name` and `trainable`, as in every Keras model.
 
     Raises:
-        InputError: a value is not one of these.
+        InputError: A value has a wrong type or is out of its range.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Network(keras.Model):
         super().__init__(dtype=dtype, **kwargs)
         check_policy(self.dtype_policy)
         if not isinstance(stack, Stack):
-            raise InputError(f"`stack` must be a Stack, such as Stack(num_cells=6); got {stack!r}.")
+            raise InputError(f"`stack` must be a Stack, e.g. Stack(num_cells=6); got {stack!r}.")
         for name, value, least in (("num_classes", num_classes, 2), ("seed", seed, 0)):
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise InputError(
@@ -88,16 +89,16 @@ class Network(keras.Model):
         self.build((None, None, None, 3))
 
     def build(self, input_shape: tuple):
-        """Makes nothing: it lets Keras note the shape, for `summary`, saving and export."""
+        """Creates nothing. Keras records the shape here, for `summary`, saving and export."""
 
     @property
     def kernels(self) -> list[keras.Variable]:
-        """The variables that L2 counts: all convolutions, and the classifier's weights."""
+        """The variables under L2 regularisation: all convolutions and the classifier's weights."""
         return [variable for variable, _ in self._kernels()]
 
     @property
     def kernel_units(self) -> list[int]:
-        """The unit of each of `kernels`, see `space.stacking`."""
+        """The unit of each of `kernels`; see `space.stacking`."""
         return [unit for _, unit in self._kernels()]
 
     def _kernels(self) -> list[tuple[keras.Variable, int]]:
@@ -109,7 +110,7 @@ class Network(keras.Model):
         return [*pairs, (self.classifier.kernel, stem_unit + 1)]
 
     def get_config(self) -> dict:
-        """Plain values from which `from_config` makes the same net, before any training."""
+        """Returns plain values. `from_config` makes the same untrained model from them."""
         return {
             "name": self.name,
             "trainable": self.trainable,
@@ -122,12 +123,12 @@ class Network(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: Any = None):
-        """The net of `get_config`.
+        """Returns the untrained model that `get_config` describes.
 
         Raises:
-            InputError: `config` lacks a value, or holds one that no net has.
+            InputError: `config` lacks a value, or a value is wrong.
         """
-        del custom_objects  # a config holds numbers and texts only
+        del custom_objects  # a config holds only numbers and strings
         config = dict(config)
         try:
             config["space"] = CellSpace.from_dict(config["space"])
@@ -135,13 +136,13 @@ class Network(keras.Model):
             if "architecture" in config:
                 config["architecture"] = Architecture.from_text(config["architecture"])
             if not isinstance(config["dtype"], str):
-                raise InputError(f"`dtype` must be a text; got {short(config['dtype'])}.")
+                raise InputError(f"`dtype` must be a string; got {short(config['dtype'])}.")
             return cls(**config)
         except InputError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
-                f"The configuration of a {cls.__name__} must be what `get_config` gives; got "
+                f"The configuration of a {cls.__name__} must come from `get_config`; got "
                 f"{short(config)} ({type(error).__name__}: {error})."
             ) from None
 
@@ -152,7 +153,7 @@ class Network(keras.Model):
         training: bool = False,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        """The stem's output `[B, h, w, F]`, which all architectures share.
+        """Returns the stem's output `[B, h, w, F]`. All architectures share it.
 
         Raises:
             InputError: `images` are not `[B, H, W, 3]`.
@@ -173,7 +174,7 @@ class Network(keras.Model):
         training: bool,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        """float32 `[B, K]` of the stem's output `[B, H, W, F]`."""
+        """Returns the logits, float32 `[B, K]`, for the stem's output `[B, H, W, F]`."""
         return dict(self._outputs(stem, paths, num_ghosts, training, micro_batch))["classifier"]
 
     def _outputs(
@@ -184,7 +185,7 @@ class Network(keras.Model):
         training: bool,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        """Yields name and output of each part, in turn: the stem, the cells, the classifier."""
+        """Yields name and output of the stem, of each cell, and of the classifier."""
         yield "stem", stem
         context = {"num_ghosts": num_ghosts, "training": training, "micro_batch": micro_batch}
         prev2 = prev1 = stem
@@ -198,7 +199,7 @@ class Network(keras.Model):
 
 
 class _Stem(keras.layers.Layer):
-    """The first convolution, 3x3; one more, after BN-ReLU, where it divides by 4."""
+    """The stem: a 3x3 convolution. With stride 4, BN-ReLU and a second one follow."""
 
     def __init__(self, factory: LayerFactory, filters: int, stride: int, name: str):
         super().__init__(dtype=factory.dtype, name=name)
@@ -212,7 +213,7 @@ class _Stem(keras.layers.Layer):
         self.build((None, None, None, 3))
 
     def build(self, input_shape: tuple):
-        """Makes nothing: it lets Keras note the shape."""
+        """Creates nothing. Keras records the shape here."""
 
     def compute_output_shape(self, input_shape: tuple):
         sizes = [n and -(-n // self.stride) for n in input_shape[1:3]]

@@ -1,8 +1,8 @@
 """BN-ReLU-Conv units, and the seven operations of section 3.1 made of them.
 
-Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes
-`num_ghosts`, `training` and `micro_batch` for its batch norms. None of them knows of
-masks. What a layer computes is stated once, as its `stages`.
+Every layer here maps `[B, H, W, C]` to `[B, H', W', width]` and takes `num_ghosts`, `training` and
+`micro_batch` for its batch norms. Layers do not know masks. Each layer defines its computation in
+one place, its `stages`.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ from oneshot_tf.nn.ghost_batch_norm import GhostBatchNorm
 class Stage(NamedTuple):
     """One step of a chain: `y = function(x, *weights)`.
 
-    With its weights as arguments, a chain can be cut anywhere, skipped, or run
-    again from what a stage was given (`nn.paths`).
+    The weights are arguments, so `nn.paths` can cut a chain anywhere, skip it, or run a stage again
+    from its input.
 
     Args:
-        function: of `[B, H, W, C]` and the weights. The same object for all
-            layers that compute the same, so that it need be traced but once.
-        weights: tensors.
-        linear: whether y is proportional to the first weight.
+        function: A function of `[B, H, W, C]` and the weights. Layers with the same computation
+            share one object, so it is traced only once.
+        weights: Tensors.
+        linear: Whether y is proportional to the first weight.
     """
 
     function: Callable
@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
 
 def run_stages(stages: Any, x: tf.Tensor):
-    """What the chain makes of `x`."""
+    """Applies the stages to `x`, one after another."""
     for stage in stages:
         x = stage.function(x, *stage.weights)
     return x
@@ -50,19 +50,25 @@ def _convolution(stride: int):
 
 @functools.cache
 def pooling(kind: str, size: int, stride: int):
-    """Pools `[B, H, W, C]`, "MAX" or "AVG", "same" padding."""
+    """Returns a function that pools `[B, H, W, C]` with "same" padding.
+
+    Args:
+        kind: "MAX" or "AVG".
+        size: Height and width of the window.
+        stride: Stride of both.
+    """
     pool = {"MAX": tf.nn.max_pool2d, "AVG": tf.nn.avg_pool2d}[kind]
     return functools.partial(pool, ksize=size, strides=stride, padding="SAME")
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerFactory:
-    """What all layers of one net share.
+    """Settings that all layers of one model share.
 
     Args:
-        moving_averages: whether batch norms keep moving averages.
-        dtype: a Keras dtype policy or its name.
-        rng: draws one seed for each convolution's initial weights, in the order of building.
+        moving_averages: Whether batch norms keep moving averages.
+        dtype: A Keras dtype policy or its name.
+        rng: Draws one seed for each convolution's initial weights, in the order of building.
     """
 
     moving_averages: bool
@@ -70,20 +76,20 @@ class LayerFactory:
     rng: np.random.Generator
 
     def batch_norm(self, name: str) -> GhostBatchNorm:
-        """A batch norm before ReLU and convolution: the scale would be redundant."""
+        """Returns a batch norm without a scale, which the convolution after it makes redundant."""
         return GhostBatchNorm(
             scale=False, moving_averages=self.moving_averages, dtype=self.dtype, name=name
         )
 
     def initializer(self) -> keras.initializers.Initializer:
-        """Fan-out variance scaling, as for ReLU nets."""
+        """Returns a fan-out variance scaling initializer, suited to ReLU networks."""
         return keras.initializers.VarianceScaling(
             2.0, "fan_out", "untruncated_normal", seed=int(self.rng.integers(2**31))
         )
 
 
 class Chain(keras.layers.Layer):
-    """A layer that is a chain of stages; called, it runs them."""
+    """A layer defined by a chain of stages. A call runs them."""
 
     def stages(
         self,
@@ -91,7 +97,10 @@ class Chain(keras.layers.Layer):
         training: bool = False,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ) -> list[Stage]:
-        """What it computes, in order. Called in the scope of the layer's dtype policy."""
+        """Returns the stages of the layer, in order.
+
+        It must be called in the scope of the layer's dtype policy.
+        """
         raise NotImplementedError
 
     def call(
@@ -107,14 +116,14 @@ class Chain(keras.layers.Layer):
 
 
 class Conv(Chain):
-    """A convolution, "same" padding, no bias.
+    """A convolution with "same" padding and without bias.
 
     Args:
-        factory: see `LayerFactory`.
-        width: output channels.
-        kernel_size: height and width of the kernel.
-        stride: of both.
-        separable: a depthwise convolution, of stride 1, and a 1x1 convolution in its place.
+        factory: Makes the initial weights; see `LayerFactory`.
+        width: Number of output channels.
+        kernel_size: Height and width of the kernel.
+        stride: Stride of both.
+        separable: Whether to use a depthwise convolution of stride 1 and a 1x1 convolution instead.
     """
 
     def __init__(
@@ -164,8 +173,8 @@ class BnReluConvs(Chain):
     """A chain of BN-ReLU-Conv units (section 3.2, "BN-Relu-Conv").
 
     Args:
-        factory: see `LayerFactory`.
-        convs: the convolutions, in order.
+        factory: Makes the batch norms; see `LayerFactory`.
+        convs: The convolutions, in order.
     """
 
     def __init__(self, factory: Any, convs: Sequence[Any], **kwargs: Any):
@@ -197,15 +206,14 @@ def bn_relu_stages(
     training: bool = False,
     micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
 ):
-    """A batch norm and the ReLU after it, as one stage."""
-
+    """Returns a batch norm and the ReLU after it, as one stage."""
     return [
         Stage(norm.function(num_ghosts, training, micro_batch, tf.nn.relu), norm.weight_tensors())
     ]
 
 
 class Identity(Chain):
-    """Hands its input on."""
+    """The identity operation: it returns its input."""
 
     def stages(
         self,
@@ -217,7 +225,7 @@ class Identity(Chain):
 
 
 class Pool(Chain):
-    """3x3 pooling of stride 1, "same" padding; the average leaves the padding out.
+    """3x3 pooling with stride 1 and "same" padding. Averages leave the padding out.
 
     Args:
         kind: "MAX" or "AVG".
@@ -237,7 +245,14 @@ class Pool(Chain):
 
 
 def make_operation(operation: str, factory: LayerFactory, width: int, name: str) -> Chain:
-    """The layer of one of `space.cell_space.OPERATIONS`, `width` channels in and out."""
+    """Returns the layer of one of `space.cell_space.OPERATIONS`.
+
+    Args:
+        operation: The name of the operation.
+        factory: Makes the layer's parts.
+        width: Number of channels, in and out.
+        name: The name of the layer.
+    """
     kernels = {
         "sep3x3": ((3, 3), (3, 3)),
         "sep5x5": ((5, 5), (5, 5)),

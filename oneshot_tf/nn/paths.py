@@ -1,8 +1,8 @@
-"""How masks enter the computation: the one place that knows.
+"""How masks enter the computation. No other module applies masks.
 
-A net sums its paths through `sum` and reads its tensors through `read`; which
-object it does that with decides what a dropped path costs. All give the same
-numbers. A path is (its number, what it reads, the stages that it runs).
+A model sums its paths through `sum` and reads its tensors through `read`. The class of the object
+decides what a dropped path costs. All classes give the same numbers. A path is a triple: its
+number, its input, and its stages.
 """
 
 import functools
@@ -16,27 +16,27 @@ from oneshot_tf.nn.operations import Stage, run_stages
 
 
 class AllPaths:
-    """Every path that was built is used: stand-alone nets."""
+    """Paths that are all used, as in stand-alone models."""
 
     def sum(self, terms: Sequence[Any], like: tf.Tensor):
-        """The sum of what the paths make of their inputs.
+        """Runs each path's stages on its input and returns the sum of the results.
 
         Args:
-            terms: for each path its number, input `[B, H, W, C]`, and stages.
-            like: the shape `[B, H, W, C]` of the sum.
+            terms: For each path its number, its input `[B, H, W, C]`, and its stages.
+            like: The shape `[B, H, W, C]` of the sum.
         """
         return tf.add_n([run_stages(stages, x) for _, x, stages in terms])
 
     def read(self, paths: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
-        """What the stages make of `x`: a tensor of shape `like` that each of `paths` reads."""
+        """Applies the stages to `x`. Returns a tensor of shape `like` for all `paths` to read."""
         return run_stages(stages, x)
 
 
 class MaskedPaths(AllPaths):
-    """Each image weights the paths by the row of masks of its ghost batch.
+    """Paths multiplied by masks. Each image uses the row of masks of its ghost batch.
 
-    Everything is computed: right for accelerators, and for XLA, which wants
-    shapes that do not depend on values.
+    All paths are computed, dropped ones too. This suits accelerators. XLA needs it, because its
+    shapes must not depend on values.
 
     Args:
         masks: `[G, P]`.
@@ -54,7 +54,7 @@ class MaskedPaths(AllPaths):
 
 
 class SkippedPaths(AllPaths):
-    """All images share one row of masks, and what it drops is not computed, nor its gradient.
+    """Paths that are skipped when dropped, with their gradients. All images share one row of masks.
 
     Args:
         mask: `[P]`.
@@ -77,17 +77,17 @@ class SkippedPaths(AllPaths):
 
 
 def _weighted(stages: Any, weight: Any):
-    """The same stages with `weight` times their result."""
-    if stages and stages[-1].linear:  # cheaper: the kernel is smaller than the images
+    """Returns stages whose result is `weight` times that of `stages`."""
+    if stages and stages[-1].linear:  # scaling the kernel is cheaper: it is smaller than images
         last = stages[-1]
         return [*stages[:-1], last._replace(weights=(weight * last.weights[0], *last.weights[1:]))]
     return [*stages, Stage(tf.multiply, (weight,))]
 
 
 def _add_if(used: Any, total: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
-    """`total` plus what the stages make of `x`, if `used`; otherwise `total`, None for zero.
+    """Applies the stages to `x` and adds the result to `total` if `used`, else returns `total`.
 
-    Neither forwards nor backwards does an unused path cost anything.
+    A `total` of None stands for zero. An unused path costs nothing, neither forwards nor backwards.
     """
     weights = [w for stage in stages for w in stage.weights]
     totals = [] if total is None else [total]
@@ -114,23 +114,27 @@ def _add_if(used: Any, total: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
 
 @functools.cache
 def _chain(functions: Any, counts: Any, specs: Any, like: tf.Tensor, num_totals: int):
-    """One for each kind of path and shape: what is traced and compiled does not grow with cells."""
+    """Returns the one `_Chain` of a kind of path and shape.
+
+    Cells share their chains, so more cells do not add graphs to trace and compile.
+    """
     specs = [tf.TensorSpec(*spec) for spec in specs]
     return _Chain(functions, counts, specs, like, num_totals)
 
 
 class _Chain:
-    """Stages run one after another, and their gradients, each under a condition.
+    """A run of stages, one after another, and its gradient, each under a condition.
 
-    Backwards, each stage runs again from the input that was kept for it; where
-    its gradient needs only that (convolutions), the graph drops the repetition.
+    The forward pass keeps the input of each stage. The backward pass runs each stage again from
+    its input. TensorFlow drops this repetition where the gradient needs only the input, as that of
+    a convolution does.
 
     Args:
-        functions: of the stages.
-        counts: how many weights each takes.
-        specs: of x and of all weights.
-        like: shape of the result.
-        num_totals: 1 if there is something to add to, or 0.
+        functions: The functions of the stages.
+        counts: The number of weights that each stage takes.
+        specs: Shapes and types of x and of all weights.
+        like: Shape of the result.
+        num_totals: 1 if the result is added to a total, otherwise 0.
     """
 
     def __init__(self, functions: Any, counts: Any, specs: Any, like: tf.Tensor, num_totals: int):
@@ -148,7 +152,7 @@ class _Chain:
         return _Conditional(self._gradient, self._no_gradient, self._backward_specs)
 
     def _add(self, x: tf.Tensor, *tensors: Any):
-        """The sum, and what each stage but the first was given."""
+        """Returns the sum, and the inputs of all stages except the first."""
         totals, weights = tensors[: self.num_totals], tensors[self.num_totals :]
         given = []
         for function, ws in zip(self.functions, self._by_stage(weights)):
@@ -160,13 +164,13 @@ class _Chain:
         if self.num_totals:
             total = tensors[0]
         else:
-            # A zero, whatever x is, but not a constant: TensorFlow would store megabytes of them.
+            # A zero for every x. A constant zero would not do: TensorFlow would store megabytes.
             one = x[0, 0, 0, 0]
             total = tf.fill(self.like, tf.cast(tf.less(one, one), x.dtype))
         return [total] + [tf.zeros([0], x.dtype)] * self.num_kept
 
     def _gradient(self, dy: tf.Tensor, *rest: Any):
-        """Gradients of x and of the weights, from what `_add` kept."""
+        """Returns the gradients of x and of the weights, from the inputs that `_add` kept."""
         given = rest[: self.num_kept + 1]
         weights = self._by_stage(rest[self.num_kept + 1 :])
         gradients: list[Any] = []
@@ -189,19 +193,21 @@ class _Chain:
 
 
 class _Conditional:
-    """`then(*args)` if a condition holds, `otherwise(*args)` if not, computed only if so.
+    """Callable: computes `then(*args)` if a condition holds, otherwise `otherwise(*args)`.
 
-    tf.cond would trace both anew at every place; a six-cell step has 564 of them
-    and 84 kinds. Here a kind is traced once and all its places share the graphs.
+    tf.cond would trace both functions again at every place. A step of six cells has 564 places of
+    84 kinds. Here each kind is traced once, and all its places share the graphs.
 
     Args:
-        then, otherwise: functions of tensors with results of equal number and type.
-        specs: of their arguments.
+        then: A function of tensors.
+        otherwise: A function of the same tensors. Its results have the number and types of those
+            of `then`.
+        specs: Shapes and types of the arguments.
     """
 
     def __init__(self, then: Callable[[tf.Tensor], tf.Tensor], otherwise: Any, specs: Any):
-        # Not inlined, so that TensorFlow optimises it as it does a graph of its own: in a branch
-        # it would leave out the kernels of oneDNN, and be 2.5 times slower.
+        # Not inlined, so that TensorFlow optimises it as a separate graph. Inside a branch it would
+        # not use the kernels of oneDNN, and it would be 2.5 times slower.
         inner = _trace(then, specs, _noinline=True)
         self.then = _trace(lambda *args: inner(*args), specs)
         self.otherwise = _trace(otherwise, specs)

@@ -1,4 +1,4 @@
-"""A stand-alone net: one architecture, built alone and trained from scratch."""
+"""A stand-alone model: one architecture, built alone and trained from scratch."""
 
 import os
 from typing import Any
@@ -15,30 +15,28 @@ from oneshot_tf.space.stacking import Stack
 
 @keras.saving.register_keras_serializable(package="oneshot_tf")
 class Standalone(Network):
-    """One architecture as a net of its own (section 3.4).
+    """The stand-alone model of one architecture (section 3.4).
 
-    Only what the architecture uses is built: its paths, and of the cells those
-    that its output depends on. Batch norms use the statistics of ghost batches
-    in training and moving averages otherwise, so an image is classified alone
-    as it is in a batch.
+    The model contains only the paths that the architecture uses, and only the cells that its output
+    depends on. Batch norms use the statistics of ghost batches in training, and moving averages
+    otherwise. So an image gets the same class alone and in a batch.
 
-    It is a Keras model as any other: it can be a layer of another model, and
-    `save`, `keras.models.load_model`, `clone_model`, `summary` and `export`
-    work. `compile` and `fit` train it too, but not as the paper does:
-    `fit_standalone` cuts the batch into ghost batches and adds L2, `fit` takes
-    the batch as one ghost batch and adds none. This adds it, before `compile`:
+    This is an ordinary Keras model. It can be a layer of another model, and `save`,
+    `keras.models.load_model`, `clone_model`, `summary` and `export` work. `compile` and `fit` also
+    train it, but not in the paper's way: `fit_standalone` cuts the batch into ghost batches and
+    adds L2 regularisation, while `fit` takes the batch as one ghost batch and adds none. To add it,
+    run this before `compile`:
 
         for kernel in net.kernels:
             kernel.regularizer = keras.regularizers.L2(weight_decay / 2)
 
-    A model around it must take `training` in its `call`: Keras's `fit` tells a
-    model that does not take it nothing, and batch norms, Keras's own too, stay as
-    they are. For TensorFlow Lite, give the net to `TFLiteConverter.from_keras_model`;
-    `from_concrete_functions` does not find Keras's variables, and what it makes of
-    the net answers NaN.
+    A model around this one must take `training` in its `call`. Otherwise Keras's `fit` does not
+    pass it on. Batch norms, Keras's own included, then stay in inference mode, and their moving
+    averages never change. For TensorFlow Lite, use `TFLiteConverter.from_keras_model`.
+    `from_concrete_functions` does not find Keras's variables, and the converted model returns NaN.
 
-    `count_params()` counts the moving averages too, two for each `beta`;
-    `oneshot_tf.parameters` counts, as the paper does, what is trained.
+    `count_params()` also counts the moving averages, two for each `beta`. `oneshot_tf.parameters`
+    counts trained parameters only, as the paper does.
 
     Example:
 
@@ -48,27 +46,28 @@ class Standalone(Network):
         [2, 10]
 
     Args:
-        space: the space of the architecture.
-        architecture: what to build; All On too.
-        stack: how many cells, how wide (the paper's F, to scale by), and where they shrink.
+        space: The search space of the architecture.
+        architecture: The architecture to build. It can be All On.
+        stack: The number of cells, their width (scale it with the paper's F), and the places of the
+            reductions.
         num_classes: K, at least 2.
-        seed: of the initial weights, at least 0.
-        dtype: a Keras dtype policy with float32 variables, such as "mixed_bfloat16";
-            None for Keras's global one.
-        **kwargs: `name` and `trainable`, as of every Keras model.
+        seed: Seed of the initial weights, at least 0.
+        dtype: A Keras dtype policy with float32 variables, for example "mixed_bfloat16". None
+            takes Keras's global policy.
+        **kwargs: `name` and `trainable`, as in every Keras model.
 
     Call arguments:
-        images: normalised images, float `[B, H, W, 3]`.
-        training: whether batch norms use (and average) the batch's statistics. None
-            for that of the layer or model around this call; False outside of any.
-        num_ghosts: ghost batches in the batch, when training.
-        micro_batch: see `GhostBatchNorm`.
+        images: Normalised images, float `[B, H, W, 3]`.
+        training: Whether batch norms use the batch's statistics and average them. None takes the
+            value of the layer or model around this call, and False outside of any.
+        num_ghosts: Number of ghost batches in the batch, in training.
+        micro_batch: Place of this micro-batch in the training step; see `GhostBatchNorm`.
 
     Returns:
         Logits, float32 `[B, K]`.
 
     Raises:
-        InputError: an argument of the constructor is not one of these.
+        InputError: An argument of the constructor has a wrong type or is out of its range.
     """
 
     def __init__(
@@ -86,8 +85,8 @@ class Standalone(Network):
         self.architecture = architecture
 
     def __call__(self, images: tf.Tensor, training: bool | None = None, **options: Any):
-        # Keras takes only tensors by position; `training` may be given so here. To Keras an
-        # explicit None would hide the `training` of the model around this one.
+        # Keras takes only tensors by position; here `training` can be given by position too. An
+        # explicit None would make Keras ignore the `training` of the model around this one.
         if training is not None:
             options["training"] = training
         return super().__call__(images, **options)
@@ -106,11 +105,15 @@ class Standalone(Network):
         return {**super().get_config(), "architecture": str(self.architecture)}
 
     def export(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any):
-        """As `keras.Model.export`, which refuses a model that was never called."""
+        """Exports the model as `keras.Model.export` does, also before the first call."""
         self(keras.ops.zeros([1, 32, 32, 3]))
         return super().export(filepath, *args, **kwargs)
 
     def part_outputs(self, images: tf.Tensor) -> dict:
-        """The outputs of stem, cells and classifier by name, of one ghost batch in training."""
+        """Returns the outputs of stem, cells and classifier by name.
+
+        Args:
+            images: One ghost batch, `[B, H, W, 3]`. Batch norms treat it as training does.
+        """
         stem = self.stem_of(images, 1, training=True)
         return dict(self._outputs(stem, AllPaths(), 1, training=True))

@@ -1,4 +1,4 @@
-"""The one-shot model: one net that holds every architecture of a space."""
+"""The one-shot model: one model that contains every architecture of a space."""
 
 from typing import Any
 
@@ -16,13 +16,12 @@ from oneshot_tf.system.errors import InputError
 class Supernet(Network):
     """The one-shot model (section 3.1), called as `supernet(images, masks, training)`.
 
-    Batch statistics are those of each ghost batch at hand, in training and in
-    evaluation alike (section 3.2), so an architecture is evaluated by its masks
-    alone: nothing is retrained or recalibrated.
+    Batch norms use the statistics of each ghost batch, both in training and in evaluation
+    (section 3.2). So masks alone are enough to evaluate an architecture. Nothing is retrained or
+    recalibrated.
 
-    `keras.Model.fit` gives no masks, so `fit_supernet` trains it. `save`,
-    `keras.models.load_model` and `clone_model` work; what is exported for
-    serving is a `Standalone`.
+    `fit_supernet` trains the model; `keras.Model.fit` gives no masks. `save`,
+    `keras.models.load_model` and `clone_model` work. For serving, export a `Standalone` instead.
 
     Example:
 
@@ -33,33 +32,32 @@ class Supernet(Network):
         [8, 10]
 
     Args:
-        space: the cells it can be.
-        stack: how many cells, how wide, and where they shrink.
+        space: The search space of the cells.
+        stack: The number of cells, their width, and the places of the reductions.
         num_classes: K, at least 2.
-        seed: of the initial weights, at least 0.
-        dtype: a Keras dtype policy with float32 variables, such as "mixed_bfloat16";
-            None for Keras's global one.
-        **kwargs: `name` and `trainable`, as of every Keras model.
+        seed: Seed of the initial weights, at least 0.
+        dtype: A Keras dtype policy with float32 variables, for example "mixed_bfloat16". None
+            takes Keras's global policy.
+        **kwargs: `name` and `trainable`, as in every Keras model.
 
     Call arguments:
-        images: normalised images, float `[B, H, W, 3]`, of a known B.
-        masks: float32 `[G, P]`, G a divisor of B. Row g says which paths
-            images g * B / G to (g + 1) * B / G - 1 use: 0 dropped, 1 kept,
-            anything else a mixture weight.
-        training: whether gradients will be asked for. The numbers are the same. None as
-            in `Standalone`.
-        num_ghosts: ghost batches in the batch, a multiple of G; None for G.
-        skip: whether to leave out what the masks drop, which needs a single
-            row; then a mask of 0 gets no gradient. Otherwise all is computed and
-            multiplied. The numbers are the same. None: where there is a single row.
-        after_stem: whether `images` are what `stem_of` made of them, `[B, H, W, F]`,
-            so that several architectures can share that.
+        images: Normalised images, float `[B, H, W, 3]`. B must be known.
+        masks: Float32 `[G, P]`, where G divides B. Images g * B / G to (g + 1) * B / G - 1 use the
+            paths of row g. 0 drops a path, 1 keeps it, and any other value is a mixture weight.
+        training: Whether gradients will be needed. The result does not depend on it. None has the
+            same meaning as in `Standalone`.
+        num_ghosts: Number of ghost batches in the batch, a multiple of G; None for G.
+        skip: Whether to skip dropped paths, not multiply them by zero. This needs a single row of
+            masks, and a mask of 0 then gets no gradient. The result is the same. None skips if
+            there is a single row.
+        after_stem: Whether `images` are outputs of `stem_of`, `[B, H, W, F]`. Several
+            architectures can share them.
 
     Returns:
         Logits, float32 `[B, K]`.
 
     Raises:
-        InputError: the numbers of images, ghost batches and rows do not fit together.
+        InputError: The numbers of images, ghost batches and rows of masks do not fit together.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class Supernet(Network):
                 "Keras's `fit`, `predict` and `export` give no masks; use `fit_supernet` and "
                 "`evaluate`, and export a `Standalone`."
             )
-        if training is not None:  # as in `Standalone`
+        if training is not None:  # see `Standalone.__call__`
             options["training"] = training
         return super().__call__(images, masks, **options)
 
@@ -104,43 +102,48 @@ class Supernet(Network):
             )
         if batch is None or rows is None:
             raise InputError(
-                "A one-shot model must know the number of images and of rows of masks; got "
+                "The numbers of images and of rows of masks must be known; got shapes "
                 f"{list(images.shape)} and {list(masks.shape)}. Give `keras.Input` a `batch_size`."
             )
         num_ghosts = rows if num_ghosts is None else num_ghosts
         if not rows or batch % num_ghosts or num_ghosts % rows:
             raise InputError(
-                "The number of images must be a multiple of that of ghost batches, and that of "
-                f"ghost batches a multiple of that of rows of masks; got {batch} images, "
-                f"{num_ghosts} ghost batches and {rows} rows."
+                "The number of images must be a multiple of the number of ghost batches, and this "
+                "a multiple of the number of rows of masks; got "
+                f"{batch} images, {num_ghosts} ghost batches and {rows} rows."
             )
         skip = rows == 1 if skip is None else skip
         if skip and rows > 1:
-            raise InputError(f"skip=True needs a single row of masks; got {rows} rows.")
+            raise InputError(f"`skip=True` needs a single row of masks; got {rows} rows.")
         paths = SkippedPaths(masks[0]) if skip else MaskedPaths(masks, batch)
         stem = images if after_stem else self.stem_of(images, num_ghosts, training)
         return self._logits(stem, paths, num_ghosts, training)
 
     def export(self, *args: Any, **kwargs: Any):
-        """Refuses: what is served is a stand-alone net.
+        """Raises an error. Only stand-alone models are exported and served.
 
         Raises:
-            InputError: always.
+            InputError: Always.
         """
         raise InputError("A one-shot model cannot be exported; export a `Standalone`.")
 
     def part_outputs(self, images: tf.Tensor, mask: Any) -> dict:
-        """The outputs of stem, cells and classifier by name, of one ghost batch with `mask`."""
+        """Returns the outputs of stem, cells and classifier for one ghost batch, by name.
+
+        Args:
+            images: The images of the ghost batch, `[B, H, W, 3]`.
+            mask: The row of masks of the ghost batch, `[P]`.
+        """
         masks = tf.cast(mask[tf.newaxis], self.compute_dtype)
         stem = self.stem_of(images, 1, training=True)
         paths = MaskedPaths(masks, images.shape[0])
         return dict(self._outputs(stem, paths, 1, training=True))
 
     def usage(self, masks: Any):
-        """Which of `kernels` each ghost batch uses: float32 `[G, len(kernels)]` of 0 and 1.
+        """Returns which `kernels` each ghost batch uses: float32 `[G, len(kernels)]` of 0 and 1.
 
-        A kernel that serves several paths is used where any of them is (section 3.2,
-        "Preventing Over-regularization").
+        A kernel shared by several paths is used if any of them is (section 3.2, "Preventing
+        Over-regularization").
         """
         used = tf.cast(tf.not_equal(masks, 0), tf.float32)
         units = tf.concat(unit_usage(self.space, self.stack.num_cells, used), axis=1)

@@ -1,1 +1,1 @@
-"""What can be searched: architectures, spaces of them, their costs. NumPy only."""
+"""Architectures and the spaces that they belong to. This package uses only NumPy."""

@@ -1,7 +1,7 @@
-"""One point of a search space: which inputs and operations each block uses.
+"""One point of a search space: the inputs and operations of each block.
 
-An architecture knows nothing of the space it belongs to, of masks, or of
-weights; `CellSpace` checks it and turns it into masks.
+An architecture does not know its space, masks, or weights. `CellSpace` checks architectures and
+turns them into masks.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ _MAX_TEXT = 10_000
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Choice:
-    """What one choice block uses (section 3.1).
+    """The inputs and operations of one choice block (section 3.1).
 
     Example:
 
@@ -27,11 +27,14 @@ class Choice:
         ('prev1',)
 
     Args:
-        inputs: names of the tensors it reads: `prev2` and `prev1` (outputs of
-            the two previous cells) and `block0`, `block1`, … (earlier blocks
-            of the same cell). At least one; kept sorted.
-        operations: names of the operations applied to the 1x1 convolution of
-            those inputs, and summed. At least one; kept sorted.
+        inputs: Names of the tensors that the block reads, at least one. They are `prev2` and
+            `prev1` (outputs of the two previous cells) and `block0`, `block1`, … (earlier blocks of
+            the same cell). The names are sorted.
+        operations: Names of the operations, at least one. They apply to the 1x1 convolution of the
+            inputs, and their results are summed. The names are sorted.
+
+    Raises:
+        InputError: A value is not a list of one or more different names.
     """
 
     inputs: tuple[str, ...]
@@ -41,17 +44,17 @@ class Choice:
         for kind in ("inputs", "operations"):
             names = getattr(self, kind)
             if isinstance(names, str) or not isinstance(names, Sequence):
-                raise InputError(f"{kind}={names!r} should be a list of names.")
+                raise InputError(f"`{kind}` must be a list of names; got {names!r}.")
             for name in names:
                 if not isinstance(name, str) or not _NAME.fullmatch(name):
                     raise InputError(
-                        f"{name!r} is not a name of one of the {kind}: names are lower-case "
-                        f"letters, digits and '_', as in {_EXAMPLE!r}."
+                        f"`{kind}` must be names of lower-case letters, digits and '_', as in "
+                        f"{_EXAMPLE!r}; got {name!r}."
                     )
             if not names:
-                raise InputError(f"A block without {kind}: each needs at least one.")
+                raise InputError(f"`{kind}` of a block must hold at least one name; got none.")
             if len(set(names)) != len(names):
-                raise InputError(f"{kind}={'+'.join(names)} names one of them twice.")
+                raise InputError(f"`{kind}` must hold each name once; got {'+'.join(names)}.")
             object.__setattr__(self, kind, tuple(sorted(names)))
 
     @functools.cached_property
@@ -62,25 +65,33 @@ class Choice:
         return self._text
 
     def __hash__(self):
-        return hash(self._text)  # a text remembers its own; equal choices have equal texts
+        return hash(self._text)  # a string caches its hash; equal choices have equal texts
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Architecture:
-    """A cell: the choices of its blocks, in order. Every cell of a net is the same.
+    """A cell: the choices of its blocks, in order. All cells of a model are the same.
 
-    Hashable and comparable; equal architectures have equal texts.
+    Architectures are hashable and ordered. Equal architectures have equal texts.
 
-    >>> a = Architecture.from_text("prev1+prev2:sep3x3 | block0:max3x3+identity")
-    >>> str(a)
-    'prev1+prev2:sep3x3 | block0:identity+max3x3'
+    Example:
+
+        >>> a = Architecture.from_text("prev1+prev2:sep3x3 | block0:max3x3+identity")
+        >>> str(a)
+        'prev1+prev2:sep3x3 | block0:identity+max3x3'
+
+    Args:
+        blocks: The choices of the blocks, at least one.
+
+    Raises:
+        InputError: There is no block.
     """
 
     blocks: tuple[Choice, ...]
 
     def __post_init__(self):
         if not self.blocks:
-            raise InputError(f"An architecture needs at least one block, as in {_EXAMPLE!r}.")
+            raise InputError(f"An architecture must have at least one block, as in {_EXAMPLE!r}.")
         object.__setattr__(self, "blocks", tuple(self.blocks))
 
     @functools.cached_property
@@ -95,21 +106,20 @@ class Architecture:
 
     @classmethod
     def from_text(cls, text: str) -> "Architecture":
-        """Reads what `str` writes; spaces do not matter.
+        """Reads an architecture from the text that `str` gives. Spaces do not matter.
 
         Raises:
             InputError: `text` has another form.
         """
         if not isinstance(text, str) or len(text) > _MAX_TEXT:
-            raise InputError(f"An architecture is a text of at most {_MAX_TEXT} characters.")
+            raise InputError(f"An architecture must be a text of at most {_MAX_TEXT} characters.")
         blocks = []
         for index, part in enumerate(text.split("|")):
             fields = "".join(part.split()).split(":")
             if len(fields) != 2:
                 raise InputError(
-                    f"Block {index} of architecture {short(text)} must be 'inputs:operations', "
-                    f"blocks separated by '|', for example {_EXAMPLE!r}; got "
-                    f"{short(part.strip())}."
+                    f"Block {index} of architecture {short(text)} must be 'inputs:operations'; "
+                    f"got {short(part.strip())}. '|' separates blocks, as in {_EXAMPLE!r}."
                 )
             try:
                 blocks.append(Choice(*(tuple(field.split("+")) for field in fields)))
@@ -118,14 +128,14 @@ class Architecture:
         return cls(tuple(blocks))
 
     def to_json(self) -> str:
-        """The architecture as JSON: `{"blocks": [{"inputs": […], "operations": […]}, …]}`."""
+        """Returns JSON: `{"blocks": [{"inputs": […], "operations": […]}, …]}`."""
         return json.dumps(
             {"blocks": [{"inputs": b.inputs, "operations": b.operations} for b in self.blocks]}
         )
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
-        """Reads what `to_json` writes.
+        """Reads an architecture from the JSON of `to_json`.
 
         Raises:
             InputError: `text` is not that JSON.
@@ -135,7 +145,8 @@ class Architecture:
             pairs = [(block["inputs"], block["operations"]) for block in blocks]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(
-                f"This is not the JSON of an architecture ({type(error).__name__}: {error}). "
-                'Example: {"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, ...]}.'
+                "The JSON of an architecture must look like "
+                '{"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}, ...]}; '
+                f"reading it failed ({type(error).__name__}: {error})."
             ) from None
         return cls(tuple(Choice(*pair) for pair in pairs))

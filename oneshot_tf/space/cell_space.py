@@ -1,8 +1,8 @@
 """A space of cells: its table of paths, and masks <-> architectures.
 
-A *path* is one thing that can be kept or dropped: an input of a block, or an
-operation of a block. `masks` (float32 `[A, P]`, one column a path) is the only
-thing that passes between who decides and what computes.
+A *path* is an input of a block or an operation of a block. It can be kept or dropped. `masks`
+(float32 `[A, P]`, one column per path) is the only interface between the strategies, which decide,
+and the models, which compute.
 """
 
 import dataclasses
@@ -21,16 +21,16 @@ OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3",
 """The seven operations of section 3.1, in the order of the paths."""
 
 KEEP_CONSTANTS = frozenset({"identity", "max3x3", "avg3x3"})
-"""Those that make a constant image of a constant image; convolutions pad with zeros."""
+"""Operations that keep a constant image constant. Convolutions do not: they pad with zeros."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CellSpace:
     """All cells of `num_blocks` choice blocks over a menu of operations.
 
-    Block j takes a non-empty subset of 2 + j inputs (the outputs of the two
-    previous cells and of the j blocks before it) and one to `max_operations`
-    operations. Paths are numbered block by block, inputs before operations.
+    Block j takes a non-empty subset of 2 + j inputs (the outputs of the two previous cells and of
+    the j blocks before it) and one to `max_operations` operations. Paths are numbered block by
+    block, inputs before operations.
 
     Example:
 
@@ -39,12 +39,12 @@ class CellSpace:
         ('prev2', 'prev1')
 
     Args:
-        num_blocks: choice blocks in a cell (the paper's N_choice), 1 to 8.
-        operations: the menu: some of `OPERATIONS`, each once.
-        max_operations: how many operations a block may sum, 1 to the size of the menu.
+        num_blocks: Choice blocks in a cell (the paper's N_choice), 1 to 8.
+        operations: The menu: some of `OPERATIONS`, each once.
+        max_operations: The most operations that a block can sum, 1 to the size of the menu.
 
     Raises:
-        InputError: a value is not one of these.
+        InputError: A value has a wrong type or is out of its range.
     """
 
     num_blocks: int = 4
@@ -64,7 +64,7 @@ class CellSpace:
         for index, name in enumerate(self.operations):
             if name not in OPERATIONS:
                 raise InputError(
-                    f"`operations` must be some of {', '.join(OPERATIONS)}; got {short(name)}."
+                    f"`operations` must be among {', '.join(OPERATIONS)}; got {short(name)}."
                 )
             if name in self.operations[:index]:
                 raise InputError(
@@ -81,28 +81,29 @@ class CellSpace:
     # ------------------------------------------------------------ the path table
 
     def inputs(self, block: int) -> tuple[str, ...]:
-        """Names of the 2 + `block` tensors that a block can read."""
+        """Returns the names of the 2 + `block` tensors that a block can read."""
         return ("prev2", "prev1") + tuple(f"block{i}" for i in range(block))
 
     def input_paths(self, block: int) -> range:
-        """Paths of the inputs of a block."""
+        """Returns the paths of the inputs of a block."""
         start = sum(2 + j + len(self.operations) for j in range(block))
         return range(start, start + 2 + block)
 
     def operation_paths(self, block: int) -> range:
-        """Paths of the operations of a block."""
+        """Returns the paths of the operations of a block."""
         start = self.input_paths(block).stop
         return range(start, start + len(self.operations))
 
     @property
     def num_paths(self) -> int:
-        """P; 42 for the paper's cell."""
+        """P, the number of paths; 42 for the paper's cell."""
         return self.operation_paths(self.num_blocks - 1).stop
 
     def nodes(self) -> list[np.ndarray]:
-        """The paths that meet at each node: per block, its inputs, then its operations.
+        """Returns the paths that meet at each node.
 
-        The k of path dropout's rate r^(1/k) is the length of these arrays (section 3.2).
+        Each block has two nodes. Its inputs meet at the first, its operations at the second. The
+        length of an array is the k of path dropout's rate r^(1/k) at this node (section 3.2).
         """
         ranges = [
             paths(block)
@@ -125,52 +126,51 @@ class CellSpace:
 
     @property
     def num_architectures(self) -> int:
-        """How many cells there are; 6,002,115,840 for the paper's. Twins count each."""
+        """The number of cells, each twin counted; 6,002,115,840 for the paper's space."""
         subsets = (2 ** (2 + block) - 1 for block in range(self.num_blocks))
         return math.prod(subsets) * len(self._operation_sets) ** self.num_blocks
 
     @property
     def num_distinct(self) -> int:
-        """How many cells there are if twins count once, see `canonical`. Exact."""
+        """The exact number of cells if twins count once; see `canonical`."""
         return num_distinct(self.num_blocks, len(self._operation_sets))
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The form that an architecture shares with its twins, and with no other one.
+        """Returns the form that an architecture shares with its twins, and with no others.
 
-        Twins differ in the order of blocks that do not read each other. They are
-        the same stand-alone net, up to the order of channels; in the one-shot
-        model they use other weights (`space.twins`).
+        Twins differ in the order of blocks that do not read each other. They are the same
+        stand-alone model, up to the order of channels. In the one-shot model they use different
+        weights (`space.twins`).
 
         Args:
-            architecture: a member of the space, or All On.
+            architecture: A member of the space, or All On.
 
         Returns:
             The first of its twins, in the order of `Architecture`.
 
         Raises:
-            InputError: it has other blocks, inputs or operations.
+            InputError: The space has no such blocks, inputs or operations.
         """
         self._check_names(architecture)
         return canonical(architecture)
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """One architecture, uniform over the whole space.
+        """Samples an architecture, uniformly over the whole space.
 
-        That is: per block independently, uniform over the non-empty input
-        subsets, and uniform over the sets of one to `max_operations`
-        operations (section 3.1).
+        Each block draws independently and uniformly from the non-empty subsets of its inputs, and
+        from the sets of one to `max_operations` operations (section 3.1).
         """
         choices = []
         for block in range(self.num_blocks):
-            inputs = int(rng.integers(1, 2 ** (2 + block)))  # a bit for each
+            inputs = int(rng.integers(1, 2 ** (2 + block)))  # one bit per input
             operations = int(rng.integers(len(self._operation_sets)))
             choices.append(self._choice(block, inputs, operations))
         return Architecture(tuple(choices))
 
     def _choice(self, block: int, inputs: int, operations: int) -> Choice:
-        """The choice of some inputs, a bit for each, and of a set of operations, by its index."""
+        """Returns a choice from the bits of its inputs and the index of its operation set."""
         key = block, inputs, operations
-        if key not in self._choices:  # there are few, and drawn architectures share them
+        if key not in self._choices:  # there are few, so samples share them
             self._choices[key] = Choice(
                 tuple(name for i, name in enumerate(self.inputs(block)) if inputs >> i & 1),
                 tuple(self.operations[o] for o in self._operation_sets[operations]),
@@ -178,7 +178,10 @@ class CellSpace:
         return self._choices[key]
 
     def all_on(self) -> Architecture:
-        """The baseline with every path (table 1's All On). Not a member: it sums too much."""
+        """Returns All On, the baseline with every path (table 1).
+
+        It is not a member of the space, because its blocks sum too many operations.
+        """
         return Architecture(
             tuple(Choice(self.inputs(b), self.operations) for b in range(self.num_blocks))
         )
@@ -186,18 +189,18 @@ class CellSpace:
     # ------------------------------------------------------------ masks <-> architectures
 
     def masks(self, architectures: Iterable[Architecture]) -> np.ndarray:
-        """The paths of architectures as float32 `[A, P]`: 1 used, 0 not.
+        """Returns the paths of architectures as float32 `[A, P]`: 1 is used, 0 is not.
 
-        Takes All On too, so it does not hold operations to `max_operations`.
+        It takes All On too, so it does not check `max_operations`.
 
         Raises:
-            InputError: an architecture has other blocks, inputs or operations.
+            InputError: The space has no such blocks, inputs or operations.
         """
         rows: list[np.ndarray] = []
-        place: dict[tuple[int, Choice], int] = {}  # each block's choice once: there are few
+        place: dict[tuple[int, Choice], int] = {}  # the row of each choice: there are few
         places: list[int] = []
         for architecture in architectures:
-            # The number of blocks, too: a cell of fewer blocks would have known choices only.
+            # All choices can be known even if the number of blocks is wrong.
             if len(architecture.blocks) != self.num_blocks:
                 self._check_names(architecture)
             for block in enumerate(architecture.blocks):
@@ -216,7 +219,7 @@ class CellSpace:
         return masks
 
     def _row(self, block: int, choice: Choice) -> np.ndarray:
-        """The paths of one block as float32 `[P]`."""
+        """Returns the paths of one block as float32 `[P]`."""
         row = np.zeros(self.num_paths, np.float32)
         row[[self.input_paths(block)[self.inputs(block).index(n)] for n in choice.inputs]] = 1.0
         paths = self.operation_paths(block)
@@ -224,16 +227,20 @@ class CellSpace:
         return row
 
     def architectures(self, masks: np.ndarray) -> list[Architecture]:
-        """The architectures of binary masks `[A, P]`; the inverse of `masks`.
+        """Returns the architectures of binary masks `[A, P]`. It is the inverse of `masks`.
 
         Raises:
-            InputError: masks of another shape, not binary, or with a node without paths.
+            InputError: The masks have another shape, are not binary, or leave a node without paths.
         """
         masks = np.asarray(masks)
         if masks.ndim != 2 or masks.shape[1] != self.num_paths:
-            raise InputError(f"masks must have the shape [A, {self.num_paths}]; got {masks.shape}.")
+            raise InputError(
+                f"`masks` must have the shape [A, {self.num_paths}]; got {masks.shape}."
+            )
         if not np.isin(masks, (0, 1)).all():
-            raise InputError("masks with values other than 0 and 1 are not of one architecture.")
+            raise InputError(
+                "`masks` must hold only 0 and 1; got other values, which no architecture has."
+            )
         return [
             Architecture(
                 tuple(
@@ -260,24 +267,24 @@ class CellSpace:
         return architecture
 
     def check(self, architecture: Architecture) -> None:
-        """Returns if the architecture is a member of this space.
+        """Checks that an architecture is a member of this space.
 
         Raises:
-            InputError: it is not; the message says why.
+            InputError: It is not a member. The message says why.
         """
         self._check_names(architecture)
         for block, choice in enumerate(architecture.blocks):
             if len(choice.operations) > self.max_operations:
                 raise InputError(
-                    f"Block {block} of '{architecture}' has {len(choice.operations)} operations; "
-                    f"this space takes 1 to {self.max_operations}."
+                    f"A block of this space must have 1 to {self.max_operations} operations; got "
+                    f"{len(choice.operations)} operations in block {block} of '{architecture}'."
                 )
 
     def _check_names(self, architecture: Architecture) -> None:
         if len(architecture.blocks) != self.num_blocks:
             raise InputError(
-                f"Architecture '{architecture}' has {len(architecture.blocks)} blocks; "
-                f"this space has {self.num_blocks} in a cell."
+                f"A cell of this space must have {self.num_blocks} block(s); got "
+                f"{len(architecture.blocks)} in '{architecture}'."
             )
         for block, choice in enumerate(architecture.blocks):
             for kind, names, menu in (
@@ -287,12 +294,12 @@ class CellSpace:
                 for name in names:
                     if name not in menu:
                         raise InputError(
-                            f"Block {block} of '{architecture}' has '{name}' among its {kind}; "
-                            f"in this space it can take {', '.join(menu)}."
+                            f"The {kind} of block {block} must be among {', '.join(menu)} in this "
+                            f"space; got '{name}' in '{architecture}'."
                         )
 
     def to_dict(self) -> dict:
-        """Plain values from which `from_dict` makes the space again."""
+        """Returns plain values. `from_dict` makes the space again from them."""
         return {
             "num_blocks": self.num_blocks,
             "operations": list(self.operations),
@@ -301,10 +308,10 @@ class CellSpace:
 
     @classmethod
     def from_dict(cls, values: dict) -> "CellSpace":
-        """The space of `to_dict`.
+        """Returns the space that `to_dict` describes.
 
         Raises:
-            InputError: `values` has other names, or a value that no space has.
+            InputError: `values` has other names, or a value is wrong.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
@@ -315,7 +322,7 @@ class CellSpace:
 
 
 def bender2018(num_blocks: int = 4) -> CellSpace:
-    """The search space of Bender et al. 2018, section 3.1.
+    """Returns the search space of Bender et al. 2018, section 3.1.
 
     Example:
 
@@ -324,7 +331,7 @@ def bender2018(num_blocks: int = 4) -> CellSpace:
         (42, 6002115840)
 
     Args:
-        num_blocks: choice blocks in a cell; the paper's is 4 (42 paths,
-            6,002,115,840 cells). Fewer make a smaller space of the same kind.
+        num_blocks: Choice blocks in a cell. The paper has 4 (42 paths, 6,002,115,840 cells). Fewer
+            blocks make a smaller space of the same kind.
     """
     return CellSpace(num_blocks=num_blocks)

@@ -1,8 +1,7 @@
-"""How cells are stacked into a net: widths, reductions, joins, and what is in use.
+"""How cells form a model: widths, reductions, joins, and the weights in use.
 
-`nn` builds this plan and `cost` counts it, so that there is one statement of
-it. BUILD_NOTES.md (choices 2 to 4) says how the paper's parameter counts
-settle what its text leaves open.
+`nn` builds this plan and `cost` counts it, so the plan is written once. The paper's text leaves
+some points open, and its parameter counts settle them; see BUILD_NOTES.md (choices 2 to 4).
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ _PAPERS_REDUCTIONS = 2  # for CIFAR-10
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """What makes a net of a cell, but for its classifier (sections 3.1 and 4).
+    """The plan that makes a model of a cell, except its classifier (sections 3.1 and 4).
 
     Example:
 
@@ -25,15 +24,15 @@ class Stack:
         frozenset({2, 4})
 
     Args:
-        num_cells: cells in the stack; the paper's 6 for CIFAR-10, 8 for ImageNet.
-        filters: channels of the stem and of the first cells' blocks (the paper's F).
-        num_reductions: how often height and width are halved and the channels doubled: 0 to
-            `num_cells` - 1, as each takes a cell, and the first cell is none of them. None for
-            2, or for as many as the cells allow; then the attribute holds that number.
-        stem_stride: by what the stem divides height and width: 1, 2 or 4.
+        num_cells: Cells in the stack. The paper has 6 for CIFAR-10 and 8 for ImageNet.
+        filters: Channels of the stem and of the first cells' blocks (the paper's F).
+        num_reductions: Number of cells that halve height and width and double the channels, 0 to
+            `num_cells` - 1. The first cell never does. None takes 2, or as many as the cells allow;
+            the attribute then holds that number.
+        stem_stride: Factor by which the stem divides height and width: 1, 2 or 4.
 
     Raises:
-        InputError: a value is not one of these.
+        InputError: A value has a wrong type or is out of its range.
     """
 
     num_cells: int = 6
@@ -50,8 +49,8 @@ class Stack:
         self._check_whole("num_reductions", 0)
         if self._reductions > most:
             raise InputError(
-                f"`num_reductions` must be at most {most} with `num_cells`={self.num_cells}, one "
-                f"less than the cells; got {self.num_reductions}. Give fewer reductions or more "
+                f"`num_reductions` must be at most {most}, one less than `num_cells`; got "
+                f"{self.num_reductions} with {self.num_cells} cells. Give fewer reductions or more "
                 "cells."
             )
         if self.stem_stride not in (1, 2, 4):
@@ -68,12 +67,15 @@ class Stack:
 
     @property
     def reducing_cells(self) -> frozenset[int]:
-        """Cells that halve height and width and double the filters: 2 and 4 of 6; 2, 4, 6 of 8."""
-        parts = self._reductions + 1  # at most `num_cells`, so no two places fall together
+        """The cells that halve height and width and double the channels.
+
+        Two reductions in 6 cells are cells 2 and 4. Three in 8 cells are cells 2, 4 and 6.
+        """
+        parts = self._reductions + 1  # at most `num_cells`, so all places differ
         return frozenset(i * self.num_cells // parts for i in range(1, parts))
 
     def plans(self, space: CellSpace) -> tuple["CellPlan", ...]:
-        """The cells, from the stem on."""
+        """Returns the plans of the cells, from the stem on."""
         width, divisor = self.filters, self.stem_stride
         sources = [(width, divisor)] * 2  # channels and divisor of prev2 and prev1: the stem
         cells = []
@@ -92,14 +94,14 @@ class Stack:
 
 @dataclasses.dataclass(frozen=True)
 class InputPlan:
-    """One of the two cell outputs (or the stem's) that a cell reads.
+    """One of the two outer inputs of a cell: an earlier cell's output, or the stem's.
 
     Args:
-        source_width: channels of the tensor as it was made.
-        width: channels as the blocks of this cell read it.
-        stride: by how much its height and width are divided on the way, 1 for not at all.
-        convolved: whether a BN-ReLU-1x1 convolution with that stride brings it
-            here; otherwise it is average-pooled where the stride asks for it.
+        source_width: Channels of the tensor at its source.
+        width: Channels of the tensor as the blocks of this cell read it.
+        stride: Factor that divides its height and width on the way; 1 keeps them.
+        convolved: Whether its join is a BN-ReLU-1x1 convolution with that stride. Otherwise average
+            pooling applies the stride, if it is not 1.
     """
 
     source_width: int
@@ -113,9 +115,9 @@ class CellPlan:
     """One cell of the stack.
 
     Args:
-        width: channels of each of its blocks; the cell's output has `num_blocks` times as many.
-        divisor: its height and width are the image's divided by this, rounded up.
-        inputs: `prev2` and `prev1`.
+        width: Channels of each block. The cell's output has `num_blocks` times as many.
+        divisor: The cell's height and width are those of the image divided by this, rounded up.
+        inputs: The plans of `prev2` and `prev1`.
     """
 
     width: int
@@ -123,52 +125,54 @@ class CellPlan:
     inputs: tuple[InputPlan, InputPlan]
 
 
-# A *unit* is a set of weights that is in use or not as a whole. Units of a net, in order:
-# per cell its P paths, then its reads (prev2, prev1, block0, … as tensors: their BN and,
-# for the first two, the 1x1 convolution that joins them); then the stem, then the head.
+# A *unit* is a set of weights that is in use or unused as a whole. The units of a model, in order:
+# for each cell its P paths, then its reads (the tensors prev2, prev1, block0, …: their batch norms
+# and, for the first two, the 1x1 convolution of their join); then the stem, then the classifier.
 
 
 def num_reads(space: CellSpace) -> int:
-    """Tensors that the blocks of a cell can read: all but the last block's output."""
+    """Returns the number of tensors that the blocks of a cell can read.
+
+    These are the two outer inputs and the outputs of all blocks except the last.
+    """
     return 2 + space.num_blocks - 1
 
 
 def num_units(space: CellSpace, num_cells: int) -> int:
-    """How many columns `unit_usage` has."""
+    """Returns the number of columns of `unit_usage`."""
     return num_cells * (space.num_paths + num_reads(space)) + 2
 
 
 def unit_usage(space: CellSpace, num_cells: int, used: Any):
-    """Which weights a row of masks really uses, as a list of arrays to concatenate on axis 1.
+    """Returns the weights that a row of masks uses, as a list of arrays to concatenate on axis 1.
 
-    A weight is in use where the loss depends on it: where its gradient is not
-    zero (section 3.2, "parts of our model that are used by the current
-    architecture"). A path that is on can still be dead weight:
+    A weight is in use if the loss depends on it, so that its gradient is not zero (section 3.2,
+    "parts of our model that are used by the current architecture"). A path can be on and yet have
+    unused weights:
 
-    - anything in a cell that no later cell reads;
-    - an input of a block whose operations are all off;
-    - an input that reads a *constant* tensor, one that has the same value at
-      each pixel of each image of the ghost batch. Its BN-ReLU and 1x1
-      convolution give constants, which identity and pooling hand on (the
-      average leaves the padding out), and which the next BN removes.
+    - Any path in a cell that no later cell reads.
+    - An input of a block whose operations are all off.
+    - An input that reads a *constant* tensor. Such a tensor has one value per channel at all pixels
+      of all images of the ghost batch. Its BN-ReLU and 1x1 convolution give constants. Identity
+      and pooling pass constants on (the average leaves the padding out), and the next batch norm
+      removes them.
 
-    A block's output is constant if it has no convolution among its operations
-    and reads only constants, or nothing. A convolution pads a constant with
-    zeros after its BN-ReLU, so its output varies towards the border, and its
-    own weights are in use whatever the block reads. A cell's output is constant
-    if all its blocks' are; the stem's never is. A weight that serves several
-    paths is in use where any of them is.
+    A block's output is constant if the block has no convolution among its operations and reads only
+    constants, or nothing. A convolution pads a constant with zeros after its BN-ReLU, so its output
+    varies towards the border. Its weights are in use for every input of the block. A cell's output
+    is constant if all its blocks' outputs are. The stem's output is never constant. A weight shared
+    by several paths is in use if any of them is.
 
-    Members of a space have no constant tensors: each block reads something. What
-    this rule leaves out depends on sizes and values, not on masks: at heights
-    and widths of 1 or 2, padding or pooling can make a varying tensor constant;
-    and where every ReLU of a layer gives zeros, its weights have no gradient.
+    Members of a space have no constant tensors, because each block reads something. This rule
+    ignores effects of sizes and values. At heights and widths of 1 or 2, padding or pooling can
+    make a varying tensor constant. If every ReLU of a layer gives zeros, its weights have no
+    gradient.
 
-    Written with `*`, `-` and slices only, so that NumPy arrays and tensors alike go in.
+    The code uses only `*`, `-` and slices, so it takes both NumPy arrays and tensors.
 
     Args:
-        space: the space of the masks.
-        num_cells: cells in the stack.
+        space: The search space of the masks.
+        num_cells: Cells in the stack.
         used: `[A, P]` of 0.0 and 1.0.
 
     Returns:
@@ -176,7 +180,7 @@ def unit_usage(space: CellSpace, num_cells: int, used: Any):
     """
     one = used[:, :1] * 0.0 + 1.0
     columns = [used[:, path : path + 1] for path in range(space.num_paths)]
-    cells, varies = [], [one, one]  # whether what the next cell reads, prev2 and prev1, varies
+    cells, varies = [], [one, one]  # whether the next cell's prev2 and prev1 vary
     for _ in range(num_cells):
         paths, reads, output_varies = _cell_usage(space, columns, varies)
         cells.append((paths, reads))
@@ -191,14 +195,17 @@ def unit_usage(space: CellSpace, num_cells: int, used: Any):
 
 
 def _cell_usage(space: Any, columns: Any, varies: Any):
-    """Of one cell that is read: usage of its paths, usage of its reads, whether its output varies.
+    """Returns the usage of one cell, if later cells read it.
 
     Args:
-        space: the space of the masks.
+        space: The search space of the masks.
         columns: `[A, 1]` for each path: whether it is on.
-        varies: `[A, 1]` for prev2 and prev1: whether that tensor is not constant.
+        varies: `[A, 1]` for prev2 and prev1: whether the tensor varies.
+
+    Returns:
+        The usage of its paths, the usage of its reads, and whether its output varies.
     """
-    varies = list(varies)  # of prev2, prev1, block0, …
+    varies = list(varies)  # for prev2, prev1, block0, …
     paths: list[Any] = []
     reads: list[list[Any]] = [[] for _ in range(num_reads(space))]
     for block in range(space.num_blocks):
@@ -219,7 +226,10 @@ def _cell_usage(space: Any, columns: Any, varies: Any):
 
 
 def _alive(cells: list[tuple[Any, Any]], one: Any) -> list[Any]:
-    """`[A, 1]` for each cell: whether a cell that is alive reads it; the last one always is."""
+    """Returns `[A, 1]` for each cell: whether it is alive.
+
+    The last cell is alive. Another cell is alive if a cell that is alive reads it.
+    """
     alive = [one] * len(cells)
     for cell in reversed(range(len(cells) - 1)):
         readers = [cells[cell + 1][1][1] * alive[cell + 1]]  # the next cell reads it as prev1

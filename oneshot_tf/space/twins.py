@@ -1,16 +1,14 @@
-"""Twins: different architectures that are the same stand-alone net.
+"""Twins: different architectures that are the same stand-alone model.
 
-Blocks that do not read each other can be put in another order. The net stays
-the same, up to the order of the channels of a cell's output: it computes the
-same functions, with the weights of what reads those channels permuted. It also
-trains alike. The one-shot model has its own weights for each block, so twins
-have different candidate accuracies: two looks at one net.
+Blocks that do not read each other can change places. The model stays the same, up to the order of
+the channels of a cell's output. It computes the same functions, if the weights of the layers that
+read these channels are permuted too. It also trains alike. The one-shot model has separate weights
+for each block, so twins have different candidate accuracies: two estimates for one model.
 
-Nothing else makes two architectures the same net. Every block goes into the
-cell's output, every path changes what its block computes, and two blocks of
-equal inputs and operations have weights of their own. (In a stack of one cell
-`prev2` and `prev1` are both the stem; that is a matter of the stack, not of the
-architecture, and is left out here.)
+Nothing else makes two architectures the same model. Every block goes into the cell's output. Every
+path changes the function of its block. Two blocks with equal inputs and operations have separate
+weights. (In a stack of one cell, `prev2` and `prev1` are both the stem. That depends on the stack,
+not on the architecture, so this module ignores it.)
 """
 
 import functools
@@ -21,21 +19,21 @@ from fractions import Fraction
 
 from oneshot_tf.space.architecture import Architecture, Choice
 
-_MOST_CHOICES = 2**16  # that are remembered
+_MOST_CHOICES = 2**16  # size of the caches
 
 
 def canonical(architecture: Architecture) -> Architecture:
-    """The least of an architecture's twins, itself among them; equal for all of them.
+    """Returns the least architecture among the twins of one, itself included.
 
-    Places are filled one after another with the least block that reads placed blocks only.
-    Where several are equally small, all are followed; of the ways to go on, those are
-    equal that leave the same blocks, which read the same places.
+    All twins have the same result. The function fills the places one after another. Each place
+    gets the least block that reads only placed blocks. If several blocks are equally small, the
+    function follows all of them. Two ways are equivalent if they leave the same blocks, and these
+    read the same places. Of equivalent ways the function follows one.
     """
     blocks = architecture.blocks
     reads = [_reads(choice) for choice in blocks]
-    ways: list[tuple[int, ...]] = [
-        ()
-    ]  # the block at each place; the placed choices are equal in all ways
+    # A way is the block at each place. The placed choices are equal in all ways.
+    ways: list[tuple[int, ...]] = [()]
     placed: list[Choice] = []
     for _ in blocks:
         best: list[tuple[int, ...]] = []
@@ -60,13 +58,13 @@ def canonical(architecture: Architecture) -> Architecture:
 
 @functools.lru_cache(_MOST_CHOICES)
 def _reads(choice: Choice) -> tuple[int, ...]:
-    """The numbers of the blocks that a block reads, ascending."""
+    """Returns the numbers of the blocks that a block reads, in ascending order."""
     return tuple(sorted(int(n[5:]) for n in choice.inputs if n.startswith("block")))
 
 
 @functools.lru_cache(_MOST_CHOICES)
 def _renamed(choice: Choice, places: tuple[int, ...]) -> Choice:
-    """A block that reads blocks at new places, one for each of `_reads`."""
+    """Returns a choice that reads blocks at new places, one place for each of `_reads`."""
     if places == _reads(choice):
         return choice
     names = {f"block{block}": f"block{place}" for block, place in zip(_reads(choice), places)}
@@ -74,7 +72,7 @@ def _renamed(choice: Choice, places: tuple[int, ...]) -> Choice:
 
 
 def _open_ends(way: tuple[int, ...], reads: list[tuple[int, ...]]):
-    """What the rest depends on: the blocks that are left, and the places that they read."""
+    """Returns the blocks that are left and the places that they read. The rest depends on these."""
     left = set(range(len(reads))) - set(way)
     read = set().union(*(reads[block] for block in left))
     return frozenset(left), tuple(block if block in read else None for block in way)
@@ -82,23 +80,29 @@ def _open_ends(way: tuple[int, ...], reads: list[tuple[int, ...]]):
 
 @functools.cache
 def num_distinct(num_blocks: int, num_operation_sets: int) -> int:
-    """How many cells of `num_blocks` blocks remain if twins count once. Exact.
+    """Counts the cells of `num_blocks` blocks, twins once. The result is exact.
 
-    A block's level is 0 if it reads no block, otherwise one more than the highest
-    level that it reads. A cell with n_0, n_1, … blocks on its levels is a
-    twin of another one exactly if a permutation within levels leads from one to
-    the other. So Burnside's lemma counts them level by level: the mean, over the
-    permutations of each level, of the number of cells that they leave as they
-    are. A cycle of c blocks leaves 1 choice of operations and of `prev2` and `prev1`
-    for all of its blocks, and may read a lower cycle of l blocks in 2^gcd(c, l) ways.
+    The level of a block is 0 if it reads no block. Otherwise it is one more than the highest level
+    that it reads. Two cells with n_0, n_1, … blocks on their levels are twins exactly if a
+    permutation within levels turns one into the other. So Burnside's lemma counts them level by
+    level: the count is the mean, over the permutations of each level, of the number of cells that
+    a permutation leaves unchanged. In such a cell, all blocks of a cycle share one choice of
+    operations, and one of `prev2` and `prev1`. A cycle of c blocks can read a lower cycle of l
+    blocks in 2^gcd(c, l) ways.
 
     Args:
-        num_blocks: in a cell.
-        num_operation_sets: how many sets of operations a block can sum.
+        num_blocks: Choice blocks in a cell.
+        num_operation_sets: Number of sets of operations that a block can sum.
     """
 
     def count(left: int, lower: tuple[int, ...], last: tuple[int, ...]) -> Fraction:
-        """Of the levels that remain, given the cycles of all lower levels and of the last one."""
+        """Returns the count for the remaining levels.
+
+        Args:
+            left: Blocks on the remaining levels.
+            lower: Lengths of the cycles of all lower levels.
+            last: Lengths of the cycles of the highest of them.
+        """
         if left == 0:
             return Fraction(1)
         total = Fraction(0)
@@ -116,22 +120,22 @@ def num_distinct(num_blocks: int, num_operation_sets: int) -> int:
 
 
 def _input_sets(cycle: int, lower: tuple[int, ...], last: tuple[int, ...]) -> int:
-    """Which inputs a block of a cycle can read so that the permutation changes nothing."""
+    """Returns how many input sets of a cycle's blocks the permutation leaves unchanged."""
     if not lower:
         return 3  # prev2, prev1 or both
-    older = lower[: len(lower) - len(last)]  # these alone would make it a block of a lower level
+    older = lower[: len(lower) - len(last)]  # a block that reads only these has a lower level
     some = 2 ** sum(math.gcd(cycle, other) for other in lower)
     return 4 * (some - 2 ** sum(math.gcd(cycle, other) for other in older))
 
 
 def _centralizer(cycles: tuple[int, ...]) -> int:
-    """n! over the number of permutations of n that have these cycles."""
+    """Returns n! divided by the number of permutations of n with these cycles."""
     counts = Counter(cycles)
     return math.prod(length**count * math.factorial(count) for length, count in counts.items())
 
 
 def _partitions(total: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
-    """The ways to write a number as a sum of numbers that do not rise."""
+    """Yields the ways to write a number as a sum of positive numbers, largest first."""
     if total == 0:
         yield ()
     for first in range(min(total, largest or total), 0, -1):

@@ -39,9 +39,9 @@ class PathDropoutSettings(StrategySettings):
 class PathDropout(Sampler):
     """Drops each path independently at rate r^(1/k), where k paths meet at its node.
 
-    So the probability that a node loses all its paths is r, whatever its fan-in k: 7 for
-    operations, which meet at the block's sum, and 2 + j for the inputs of block j. All cells use
-    the same row of masks. Each ghost batch draws its own row.
+    So a node loses all its paths with probability r, for every k. Operations meet at the block's
+    sum, with k = 7. Inputs of block j meet with k = 2 + j. All cells use the same row of masks.
+    Each ghost batch draws a separate row.
 
     Example:
 
@@ -85,7 +85,7 @@ class PathDropout(Sampler):
     def from_settings(
         cls, space: CellSpace, settings: PathDropoutSettings, num_steps: int
     ) -> "PathDropout":
-        """Returns the path dropout of a training of `num_steps` steps."""
+        """Returns the path dropout for a training of `num_steps` steps."""
         return cls(space, settings.drop_rate, settings.drop_schedule, num_steps)
 
     def progress(self, step: int | tf.Tensor) -> tf.Tensor:

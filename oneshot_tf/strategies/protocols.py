@@ -1,4 +1,4 @@
-"""The seams of a search strategy: who decides what is trained, and what is evaluated."""
+"""The interfaces of strategies: samplers decide what to train, proposers what to evaluate."""
 
 import abc
 import dataclasses
@@ -27,8 +27,8 @@ class Sampler(abc.ABC):
     def sample(self, num_ghosts: int, step: tf.Tensor, seed: int) -> tf.Tensor:
         """Returns masks float32 `[num_ghosts, P]`, a pure function of its arguments.
 
-        Every replica calls it for the ghost batches of the whole global batch and takes its own
-        rows. So results do not depend on the number of devices.
+        Every replica draws the masks of the whole global batch and takes its own rows. So results
+        do not depend on the number of devices.
 
         Args:
             num_ghosts: Ghost batches in the global batch.
@@ -52,7 +52,7 @@ class Sampler(abc.ABC):
 class Proposer(abc.ABC):
     """Decides which architectures a search evaluates.
 
-    A proposer is a pure function of its seed and of what it has observed. A search that resumes
+    A proposer is a pure function of its seed and its observations. A search that resumes
     makes a new proposer and replays all observations, in their order.
 
     Example:
@@ -64,7 +64,7 @@ class Proposer(abc.ABC):
     @property
     @abc.abstractmethod
     def limit(self) -> int:
-        """How many architectures it can propose in total."""
+        """The number of architectures that it can propose in total."""
 
     @abc.abstractmethod
     def propose(self, count: int) -> list[Architecture]:
@@ -77,8 +77,8 @@ class Proposer(abc.ABC):
         """Receives the candidate accuracies of architectures that it proposed.
 
         Args:
-            architectures: What the last `propose` returned, or its first ones.
-            accuracies: Of each, in [0, 1]. None if the search does not measure accuracies.
+            architectures: The architectures that the last `propose` returned, or the first of them.
+            accuracies: The accuracy of each, in [0, 1]. None if the search does not measure it.
         """
 
 
@@ -87,7 +87,7 @@ class Strategy:
     """An entry of SAMPLERS, LEARNERS or PROPOSERS.
 
     Args:
-        settings: The class of its settings. They become flags when the strategy is chosen.
+        settings: The class of its settings. Choosing the strategy adds them as flags.
         make: Builds the strategy: `make(space, settings, num_steps)` for a sampler or a learner,
             `make(space, settings, seed)` for a proposer.
     """

@@ -21,8 +21,8 @@ class RandomSearchSettings(StrategySettings):
     strategy: str = setting("random", "How the search chooses architectures.", choices=("random",))
     skip_twins: bool = setting(
         True,
-        "Evaluate only one of several architectures that are the same stand-alone model. They "
-        "differ in the order of blocks that do not read each other.",
+        "Evaluate only one of several architectures that are the same stand-alone model. Such "
+        "twins differ in the order of blocks that do not read each other.",
     )
 
 
@@ -40,7 +40,7 @@ class RandomSearch(Proposer):
     Args:
         space: The search space. `space.sample` is the distribution.
         seed: The seed of the sequence.
-        distinct: Whether to skip twins of architectures drawn before: they are the same
+        distinct: Whether to skip twins of architectures drawn before. Twins are the same
             stand-alone model (`space.twins.canonical`). The others keep their order.
     """
 
@@ -54,7 +54,7 @@ class RandomSearch(Proposer):
     def from_settings(
         cls, space: CellSpace, settings: RandomSearchSettings, seed: int
     ) -> "RandomSearch":
-        """Returns the random search of a program."""
+        """Returns the random search for a search program."""
         return cls(space, seed, settings.skip_twins)
 
     @property
@@ -88,7 +88,7 @@ class Listed(Proposer):
     """Proposes given architectures, in their order.
 
     Args:
-        architectures: What to propose. Each is proposed once.
+        architectures: The architectures to propose, each once.
     """
 
     def __init__(self, architectures: Iterable[Architecture]):

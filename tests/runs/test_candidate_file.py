@@ -117,7 +117,7 @@ def edit(file, line, **values):
      ({"parameters": 1}, "`parameters` must be [0-9]+, which follows from .*; got 1"),
      ({"multiply_adds": 10}, "`multiply_adds` must be [0-9]+, which follows from .*; got 10"),
      ({"run": "0123abcd"}, "is of the run '0123abcd'; this is the run"),
-     ({"architecture": "prev1:sep3x3"}, "`architecture`: .*has 1 blocks")],
+     ({"architecture": "prev1:sep3x3"}, "`architecture`: .*; got 1 in 'prev1")],
     ids=str,
 )  # fmt: skip
 def test_values_that_cannot_be_are_refused(space, file, values, words):

@@ -56,7 +56,7 @@ def test_malformed_json_is_refused(text):
 @pytest.mark.parametrize(
     "text, part",
     [
-        ("prev1:sep3x3", "1 blocks"),
+        ("prev1:sep3x3", r"2 block\(s\); got 1"),
         ("block0:sep3x3 | prev1:sep3x3", "'block0'"),
         ("prev1:sep3x3 | block1:sep3x3", "'block1'"),
         ("prev1:sep3x3 | block0:sep9x9", "'sep9x9'"),

@@ -42,7 +42,7 @@ def test_masks_say_what_the_text_says(small_space):
     [
         (np.ones((2, 3)), "shape"),
         (np.full((1, 19), 0.5), "0 and 1"),
-        (np.zeros((1, 19)), "without"),
+        (np.zeros((1, 19)), "at least one name"),
     ],
 )
 def test_masks_of_no_architecture_are_refused(small_space, masks, part):
