@@ -7,13 +7,12 @@ and the models, which compute.
 
 import dataclasses
 import functools
-import itertools
-import math
 from collections.abc import Iterable
 
 import numpy as np
 
 from oneshot_tf.space.architecture import Architecture, Choice
+from oneshot_tf.space.decisions import Decision, Genes, combinations, count, sample, subsets
 from oneshot_tf.space.twins import canonical, num_distinct
 from oneshot_tf.system.errors import InputError, short
 
@@ -99,26 +98,40 @@ class CellSpace:
         """P, the number of paths; 42 for the paper's cell."""
         return self.operation_paths(self.num_blocks - 1).stop
 
-    def nodes(self) -> list[np.ndarray]:
-        """Returns the paths that meet at each node.
-
-        Each block has two nodes. Its inputs meet at the first, its operations at the second. The
-        length of an array is the k of path dropout's rate r^(1/k) at this node (section 3.2).
-        """
-        ranges = [
-            paths(block)
-            for block in range(self.num_blocks)
-            for paths in (self.input_paths, self.operation_paths)
-        ]
-        return [np.arange(paths.start, paths.stop) for paths in ranges]
-
-    # ------------------------------------------------------------ counting, sampling
+    # ------------------------------------------------------------ decisions
 
     @functools.cached_property
-    def _operation_sets(self) -> list[tuple[int, ...]]:
-        sizes = range(1, self.max_operations + 1)
-        menu = range(len(self.operations))
-        return [c for size in sizes for c in itertools.combinations(menu, size)]
+    def decisions(self) -> tuple[Decision, ...]:
+        """Two for each block: its set of inputs, and its set of operations.
+
+        The paths of a decision meet at one node. Their number is the k of path dropout's rate
+        r^(1/k) at this node (section 3.2). Option i of a set of inputs has the bits of i + 1.
+        """
+        found = []
+        for block in range(self.num_blocks):
+            inputs, operations = self.input_paths(block), self.operation_paths(block)
+            found += [
+                subsets(f"inputs of block {block}", inputs),
+                combinations(f"operations of block {block}", operations, self.max_operations),
+            ]
+        return tuple(found)
+
+    def genes(self, architecture: Architecture) -> Genes:
+        """Returns the option of each decision that an architecture takes.
+
+        Raises:
+            InputError: It is not a member of this space.
+        """
+        self.check(architecture)
+        masks = self.masks([architecture])[0]
+        return tuple(decision.find(masks) for decision in self.decisions)
+
+    def architecture(self, genes: Genes) -> Architecture:
+        """Returns the architecture that takes these options. It is the inverse of `genes`."""
+        pairs = zip(genes[::2], genes[1::2], strict=True)
+        return Architecture(tuple(self._choice(b, *options) for b, options in enumerate(pairs)))
+
+    # ------------------------------------------------------------ counting, sampling
 
     @functools.cached_property
     def _choices(self) -> dict[tuple[int, int, int], Choice]:
@@ -127,13 +140,12 @@ class CellSpace:
     @property
     def num_architectures(self) -> int:
         """The number of cells, each twin counted; 6,002,115,840 for the paper's space."""
-        subsets = (2 ** (2 + block) - 1 for block in range(self.num_blocks))
-        return math.prod(subsets) * len(self._operation_sets) ** self.num_blocks
+        return count(self.decisions)
 
     @property
     def num_distinct(self) -> int:
         """The exact number of cells if twins count once; see `canonical`."""
-        return num_distinct(self.num_blocks, len(self._operation_sets))
+        return num_distinct(self.num_blocks, self.decisions[1].num_options)
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Returns the form that an architecture shares with its twins, and with no others.
@@ -160,21 +172,20 @@ class CellSpace:
         Each block draws independently and uniformly from the non-empty subsets of its inputs, and
         from the sets of one to `max_operations` operations (section 3.1).
         """
-        choices = []
-        for block in range(self.num_blocks):
-            inputs = int(rng.integers(1, 2 ** (2 + block)))  # one bit per input
-            operations = int(rng.integers(len(self._operation_sets)))
-            choices.append(self._choice(block, inputs, operations))
-        return Architecture(tuple(choices))
+        return self.architecture(sample(self.decisions, rng))
 
     def _choice(self, block: int, inputs: int, operations: int) -> Choice:
-        """Returns a choice from the bits of its inputs and the index of its operation set."""
+        """Returns the choice of a block that takes two options."""
         key = block, inputs, operations
         if key not in self._choices:  # there are few, so samples share them
-            self._choices[key] = Choice(
-                tuple(name for i, name in enumerate(self.inputs(block)) if inputs >> i & 1),
-                tuple(self.operations[o] for o in self._operation_sets[operations]),
+            menus = self.inputs(block), self.operations
+            decisions = self.decisions[2 * block : 2 * block + 2]
+            rows = (d.options[option] for d, option in zip(decisions, (inputs, operations)))
+            chosen = (
+                tuple(name for name, used in zip(menu, row) if used)
+                for menu, row in zip(menus, rows)
             )
+            self._choices[key] = Choice(*chosen)
         return self._choices[key]
 
     def all_on(self) -> Architecture:

@@ -50,7 +50,7 @@ class PathDropout(Sampler):
         [4, 42]
 
     Args:
-        space: The search space, with its paths and nodes.
+        space: The search space, with its decisions.
         final_rate: r, in [0, 1].
         schedule: "linear": every rate rises linearly from 0 at step 0 to r^(1/k) at `num_steps`
             (section 4.1). "constant": every rate is r^(1/k) throughout.
@@ -78,7 +78,8 @@ class PathDropout(Sampler):
         self.num_steps = num_steps if schedule == "linear" else None
         self.final_rate = final_rate
         self.final_rates = np.zeros(space.num_paths, np.float32)
-        for paths in space.nodes():
+        for decision in space.decisions:
+            paths = list(decision.paths)
             self.final_rates[paths] = final_rate ** (1.0 / len(paths))
 
     @classmethod

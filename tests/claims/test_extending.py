@@ -46,7 +46,7 @@ def test_the_sampler(added, space, digits):
     (chosen,) = command_line.parse(["train", f"--strategy={added}"], [group])
     sampler = SAMPLERS[added].make(space, chosen, 2)
     masks = sampler.sample(3, 0, 1).numpy()
-    for paths in space.nodes():
+    for paths in (list(d.paths) for d in space.decisions):
         np.testing.assert_array_equal(masks[:, paths].sum(axis=1), 1.0)
     small = ost.bender2018(num_blocks=1)
     net = ost.Supernet(small, ost.Stack(1, 4), num_classes=10)

@@ -14,12 +14,6 @@ def test_size_of_the_papers_space(space):
     assert space.num_architectures == 6_002_115_840  # 3 * 7 * 15 * 31 * 28^4, section 3.1
 
 
-def test_nodes_hold_every_path_once(space):
-    nodes = space.nodes()
-    assert [len(node) for node in nodes] == [2, 7, 3, 7, 4, 7, 5, 7]
-    assert sorted(np.concatenate(nodes)) == list(range(42))
-
-
 def test_masks_round_trip(space):
     rng = np.random.default_rng(0)
     architectures = [space.sample(rng) for _ in range(300)]

@@ -15,7 +15,7 @@ def draw(sampler, ghosts, step=0, seed=0):
 def test_all_paths_into_a_node_vanish_with_chance_r_for_every_k(space, rate):
     sampler = ost.PathDropout(space, rate, "constant")
     rates = sampler.rates(0).numpy()
-    for node in space.nodes():
+    for node in (list(d.paths) for d in space.decisions):
         assert np.prod(rates[node].astype(np.float64)) == pytest.approx(rate, rel=1e-5)
 
 
@@ -30,7 +30,7 @@ def test_sampled_frequencies(space):
     ghosts, rate = 40_000, 0.1
     masks = draw(ost.PathDropout(space, rate, "constant"), ghosts)
     assert set(np.unique(masks)) == {0.0, 1.0}
-    for node in space.nodes():
+    for node in (list(d.paths) for d in space.decisions):
         expected = rate ** (1 / len(node))
         error = np.sqrt(expected * (1 - expected) / ghosts)
         np.testing.assert_allclose(1 - masks[:, node].mean(axis=0), expected, atol=4.5 * error)
