@@ -50,7 +50,7 @@ class Score:
 
 
 class CandidateEvaluator:
-    """Scores architectures with the shared weights (section 3.3).
+    """Callable: `scores = evaluator(architectures)`, with the shared weights (section 3.3).
 
     The images are cut, in their order, into ghost batches, and batch statistics are computed on
     the fly (section 3.2). Images from the beginning fill the last ghost batch. They count for its
