@@ -13,7 +13,7 @@ def tuner_worker() -> str:
     """Returns KerasTuner's name for this process; empty if it tunes alone.
 
     Raises:
-        InputError: KerasTuner's variables do not go together, or the port is not free.
+        InputError: Some of KerasTuner's variables are missing, or the port is not free.
     """
     values = {name: os.environ.get(name, "") for name in VARIABLES}
     given = [name for name in VARIABLES if values[name]]
