@@ -1,1 +1,1 @@
-"""Where does it run? Accelerators, threads, distribution."""
+"""Where does it run? Accelerators, threads and workers."""

@@ -1,4 +1,4 @@
-"""What kinds of device this process computes on: no more than that, and nothing of nets."""
+"""Finds the kinds of device that this process computes on."""
 
 import contextlib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _assumed = None
 
 
 def accelerators() -> set[str]:
-    """Which of "GPU" and "TPU" there are; empty on a CPU alone."""
+    """Returns which of "GPU" and "TPU" are available; empty if there is only a CPU."""
     if _assumed is not None:
         return set(_assumed)
     return {kind for kind in ("GPU", "TPU") if tf.config.list_logical_devices(kind)}
@@ -17,7 +17,11 @@ def accelerators() -> set[str]:
 
 @contextlib.contextmanager
 def assumed(kinds: Iterable[str]):
-    """Graphs made inside are those of a machine with these accelerators, to plan for it."""
+    """Assumes other accelerators inside the context, to plan for another machine.
+
+    Args:
+        kinds: Which of "GPU" and "TPU" to assume.
+    """
     global _assumed
     before, _assumed = _assumed, set(kinds)
     try:

@@ -1,4 +1,4 @@
-"""Which devices train: strategies by name, and each replica's part of a batch."""
+"""Distribution strategies by name, and each replica's part of a batch."""
 
 import contextlib
 import json
@@ -17,28 +17,28 @@ from oneshot_tf.system.errors import InputError, plain, short
 from oneshot_tf.system.interrupts import ending_after
 
 _LOCAL = {"run_dir", "data_dir", "download"}  # may differ between machines
-_TPU_ANSWERS, _TPU_STARTS = 20.0, 600.0  # seconds that a TPU may take
-_PROCESSES_START = 120.0  # seconds, once all have met
+_TPU_ANSWERS, _TPU_STARTS = 20.0, 600.0  # seconds that a TPU may take to answer and to start
+_PROCESSES_START = 120.0  # seconds that TensorFlow may take once all workers have met
 _ENDS = ("AbortedError", "CancelledError", "DeadlineExceededError", "InternalError",
-         "UnavailableError")  # of TensorFlow, when a process is gone  # fmt: skip
+         "UnavailableError")  # TensorFlow's errors when a worker is gone  # fmt: skip
 _SAME = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
 def make_strategy(
     name: str, num_ghosts: int, started_with: Iterable[Any] = ()
 ) -> tf.distribute.Strategy:
-    """The tf.distribute strategy for `--distribution`.
+    """Returns the tf.distribute strategy for `--distribution`.
 
     Args:
-        name: "auto": as many GPUs of this machine as divide the ghost batches, else
-            the CPU; "cpu"; "mirrored": all GPUs of this machine (or its logical CPUs, where
-            there are several and no GPU); "multi_worker": the processes named in TF_CONFIG;
-            "tpu": the local TPU.
-        num_ghosts: ghost batches in the global batch.
-        started_with: objects of `settings`, which must be the same in all processes.
+        name: One of five names. "auto" takes as many GPUs of this machine as divide the number of
+            ghost batches, or else the CPU. "cpu" takes the CPU. "mirrored" takes all GPUs of this
+            machine, or its logical CPUs if there are several and no GPU. "multi_worker" takes the
+            workers in TF_CONFIG. "tpu" takes the local TPU, or the one in TPU_NAME.
+        num_ghosts: Ghost batches in the global batch.
+        started_with: Objects of `settings` that must be the same in all workers.
 
     Raises:
-        InputError: the devices or processes are not there, or do not go together.
+        InputError: The devices or workers are missing, or the workers were started differently.
     """
     if name == "auto":
         gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
@@ -52,7 +52,7 @@ def make_strategy(
         gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
         if not gpus and len(cpus) < 2:
             raise InputError(
-                "--distribution=mirrored needs a GPU and none was found; use auto or cpu."
+                "--distribution=mirrored needs a GPU, but none was found. Use auto or cpu."
             )
         return tf.distribute.MirroredStrategy([device.name for device in gpus or cpus])
     if name == "multi_worker":
@@ -79,14 +79,14 @@ def _multi_worker_strategy(started_with: Iterable[Any]):
         }
     )
     message = (
-        f"Another process of TF_CONFIG went away, or cannot be reached: after "
-        f"{_PROCESSES_START:.0f} s TensorFlow still waits for it. Start all of them again."
+        f"Another worker in TF_CONFIG has stopped or cannot be reached: TensorFlow has waited "
+        f"{_PROCESSES_START:.0f} s for it. Start all workers again."
     )
     try:
         with ending_after(_PROCESSES_START, message):
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise InputError(f"The processes of TF_CONFIG cannot be joined: {plain(error)}") from None
+        raise InputError(f"The workers in TF_CONFIG cannot be connected: {plain(error)}") from None
 
 
 def _versions():
@@ -99,10 +99,10 @@ def _versions():
 
 @contextlib.contextmanager
 def watch_workers(strategy: tf.distribute.Strategy | None):
-    """Turns the end of another process into one line, within about half a minute.
+    """Reports the end of another worker in one line, within about half a minute.
 
     Raises:
-        InputError: instead of TensorFlow's error.
+        InputError: Another worker has stopped. It replaces TensorFlow's error.
     """
     try:
         yield
@@ -110,17 +110,17 @@ def watch_workers(strategy: tf.distribute.Strategy | None):
         if num_workers(strategy) == 1 or type(error).__name__ not in _ENDS:
             raise
         raise InputError(
-            "Another process of TF_CONFIG has stopped, or cannot be reached. What was saved is "
-            "kept; to go on, start all of them again with the same commands. "
+            "Another worker in TF_CONFIG has stopped or cannot be reached. Saved work is kept. To "
+            "resume, start all workers again with the same commands. "
             f"({type(error).__name__}: {plain(error)})"
         ) from None
 
 
 def num_workers(strategy: tf.distribute.Strategy | None = None) -> int:
-    """How many processes train together.
+    """Returns how many workers train together.
 
     Args:
-        strategy: None for the one in force.
+        strategy: A strategy; None for the current one.
     """
     strategy = strategy or tf.distribute.get_strategy()
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -129,7 +129,7 @@ def num_workers(strategy: tf.distribute.Strategy | None = None) -> int:
 
 
 def of_all_workers(value: int) -> list[int]:
-    """The number that each process of the strategy in force gives: a collective operation."""
+    """Returns the values that all workers pass. All of them must call it."""
     strategy = tf.distribute.get_strategy()
     if num_workers(strategy) == 1:
         return [value]
@@ -141,21 +141,19 @@ def of_all_workers(value: int) -> list[int]:
 
 
 def check_alike(what: str, *values: object) -> None:
-    """Makes sure that the processes of the strategy in force found the same.
-
-    A collective operation: all of them call it.
+    """Makes sure that all workers see the same values. All of them must call it.
 
     Args:
-        what: they found, for the message.
-        values: that JSON can hold.
+        what: A plural noun for the values, for the message.
+        values: Values that JSON can hold.
 
     Raises:
-        InputError: in all processes alike.
+        InputError: The values differ. Every worker raises it.
     """
     text = json.dumps(values, sort_keys=True)
     if len(set(of_all_workers(zlib.crc32(text.encode()) >> 1))) > 1:
         raise InputError(
-            f"The processes of TF_CONFIG find different {what}; they must be the same for all."
+            f"The workers in TF_CONFIG see different {what}. Every worker must see the same."
         )
 
 
@@ -163,7 +161,7 @@ def _tpu_strategy():
     name = os.environ.get("TPU_NAME", "local")
     where = "on this machine" if name == "local" else f"called {short(name)} (TPU_NAME)"
     message = (
-        f"--distribution=tpu found no TPU {where}; run it on a TPU VM with the extra 'tpu' "
+        f"--distribution=tpu found no TPU {where}. Run it on a TPU VM with the extra 'tpu' "
         "installed, or use auto."
     )
     try:
@@ -172,7 +170,7 @@ def _tpu_strategy():
             for address in resolver.cluster_spec().as_dict().get("worker", []):
                 host, port = address.rsplit(":", 1)
                 socket.create_connection((host, int(port)), timeout=_TPU_ANSWERS).close()
-        # TensorFlow waits for a TPU without end.
+        # TensorFlow would wait for a TPU for ever.
         with ending_after(_TPU_STARTS, f"{message} (It did not answer in {_TPU_STARTS:.0f} s.)"):
             if name != "local":
                 tf.config.experimental_connect_to_cluster(resolver)
@@ -183,10 +181,13 @@ def _tpu_strategy():
 
 
 def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """Whether this process writes files: the only one, the chief, or worker 0 where there is none.
+    """Returns whether this process writes files.
+
+    One process always does. Of several workers, only the chief does, or worker 0 if TF_CONFIG
+    names no chief.
 
     Args:
-        strategy: None for the one in force.
+        strategy: A strategy; None for the current one.
     """
     resolver = (strategy or tf.distribute.get_strategy()).cluster_resolver
     if resolver is None or not getattr(resolver, "task_type", None):
@@ -197,7 +198,7 @@ def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
 
 
 def own_rows(batch_size: int) -> range:
-    """Which rows of the global batch this process computes."""
+    """Returns the rows of the global batch that this worker computes."""
     workers = num_workers()
     if workers == 1:
         return range(batch_size)
@@ -206,17 +207,17 @@ def own_rows(batch_size: int) -> range:
 
 
 def local_batch(images: np.ndarray, labels: np.ndarray):
-    """This process's rows of the global batch, one slice for each of its replicas.
+    """Cuts this worker's rows of the global batch into one slice per replica.
 
     Args:
-        images: uint8 `[b, H, W, 3]`, the rows that `own_rows` says.
-        labels: int32 `[b]`.
+        images: Uint8 `[b, H, W, 3]`, the rows of `own_rows`.
+        labels: Int32 `[b]`.
 
     Returns:
-        What `TrainStep` takes.
+        Images and labels for `TrainStep`.
     """
     strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync // num_workers()  # of this process
+    replicas = strategy.num_replicas_in_sync // num_workers()  # of this worker
     share = len(images) // replicas
 
     def of_replica(x: np.ndarray):

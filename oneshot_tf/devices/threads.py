@@ -1,9 +1,9 @@
-"""How many threads compute, and what else around a program decides how its results are rounded.
+"""Sets the number of threads, and records the environment that affects rounding.
 
-TensorFlow cuts an operation into parts by the number of threads that may share it, and adds up
-what the parts give. A floating-point sum depends on its order, so another number of threads
-gives other last digits, and training makes the difference grow. The number of cores that run
-the threads does not matter.
+TensorFlow splits an operation into as many parts as threads may share it, and adds up the results
+of the parts. A floating-point sum depends on its order. So another number of threads changes the
+last digits, and training makes the difference grow. The number of cores that run the threads does
+not matter.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from oneshot_tf.system.errors import InputError, short
 
-# Variables that are written down. By name, because Terraform's begin with TF_ too, and some of
-# those are secrets. Then those of them that change no result or that `num_threads` stands for.
+# `_KEPT` matches the environment variables that are recorded. Each is named, because those of
+# Terraform begin with TF_, too, and some of them are secrets. `_HARMLESS` matches the recorded
+# variables that change no result, or whose effect `num_threads` covers.
 _KEPT = re.compile(
     r"TF_(AUTOTUNE|CONFIG|CPP|CUBLAS|CUDA|CUDNN|DETERMINISTIC|DISABLE|ENABLE|FORCE|GPU|GRAPPLER|"
     r"JIT|LAYOUT|MKL|NUM|ONEDNN|OVERRIDE|USE|XLA)(_\w+)?|(DNNL|ONEDNN|TF2)_\w+|OMP_NUM_THREADS"
@@ -25,21 +26,21 @@ _KEPT = re.compile(
 _HARMLESS = re.compile(
     r"TF_(CPP_\w+|CONFIG|NUM_INTRAOP_THREADS|NUM_INTEROP_THREADS)|OMP_NUM_THREADS"
 )
-_SHOWN = 6  # differences in a line
+_SHOWN = 6  # differences named in a message
 _INSTRUCTIONS = re.compile(r"avx\w*|fma|amx\w*|sve\w*")
-# What `differences` needs of `surroundings`.
+# The entries of `surroundings` that `differences` needs.
 FORM = {"intra_op_threads": int, "processor": str, "devices": [str], "tensorflow": str,
         "variables": dict}  # fmt: skip
 
 
 def set_threads(number: int) -> None:
-    """Makes TensorFlow share each operation among this many threads, on however many cores.
+    """Sets the number of threads that share each operation, on any number of cores.
 
     Args:
-        number: at least 1; 0 leaves the number to TensorFlow.
+        number: The number of threads, at least 1. 0 leaves the choice to TensorFlow.
 
     Raises:
-        InputError: TensorFlow has started, with another number.
+        InputError: TensorFlow has already started with another number.
     """
     if not number:
         return
@@ -54,25 +55,25 @@ def set_threads(number: int) -> None:
 
 
 def num_threads() -> int:
-    """Threads that may share one operation (TensorFlow's intra-op threads)."""
+    """Returns how many threads may share one operation (TensorFlow's intra-op threads)."""
     asked = tf.config.threading.get_intra_op_parallelism_threads()
     return asked or _number("TF_NUM_INTRAOP_THREADS") or num_cores()
 
 
 def _num_operations() -> int:
-    """Operations that may run at a time (TensorFlow's inter-op threads)."""
+    """Returns how many operations may run at once (TensorFlow's inter-op threads)."""
     asked = tf.config.threading.get_inter_op_parallelism_threads()
     return asked or _number("TF_NUM_INTEROP_THREADS") or num_cores()
 
 
 def _number(variable: str) -> int:
-    """A whole number from the environment; 0 without one, as TensorFlow reads it."""
+    """Reads a whole number from an environment variable, as TensorFlow does; 0 if there is none."""
     value = os.environ.get(variable, "").strip()
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else 0
 
 
 def num_cores() -> int:
-    """Cores that the system lets this process use."""
+    """Returns how many cores the system lets this process use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -82,14 +83,14 @@ def cgroup_cores(
     groups: pathlib.Path = pathlib.Path("/proc/self/cgroup"),
     root: pathlib.Path = pathlib.Path("/sys/fs/cgroup"),
 ) -> float | None:
-    """Processor time that the control groups of this process allow, in cores.
+    """Returns the processor time that the control groups of this process allow, in cores.
 
     Args:
-        groups: the file that names the process's groups (versions 1 and 2).
-        root: the folder of all groups.
+        groups: The file that names the process's groups (versions 1 and 2).
+        root: The folder of all groups.
 
     Returns:
-        The lowest limit of the group and those around it; None without a limit.
+        The lowest limit of the group and its parents; None if there is no limit.
     """
     limits = []
     with contextlib.suppress(OSError, ValueError):
@@ -111,13 +112,13 @@ def _limit(folder: pathlib.Path) -> float | None:
             quota, period = (
                 (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
             )
-        if float(quota) > 0:  # "max" is no number, and -1 is version 1's word for it
+        if float(quota) > 0:  # no limit: -1 in version 1; "max" in version 2 is no number
             return float(quota) / float(period)
     return None
 
 
 def _processor() -> str:
-    """The processor's model and the instructions that kernels are chosen by."""
+    """Returns the processor's model and the instructions that decide which kernels run."""
     facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
@@ -130,7 +131,7 @@ def _processor() -> str:
 
 
 def surroundings() -> dict:
-    """What provenance.jsonl keeps of the machine and the environment, as JSON can hold it."""
+    """Returns the facts on machine and environment for provenance.jsonl, as JSON can hold them."""
     return {
         "cores": num_cores(),
         "cgroup_cores": cgroup_cores(),
@@ -144,7 +145,7 @@ def surroundings() -> dict:
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """What differs between two `surroundings` and may change results; none: an empty list."""
+    """Returns the differences between two `surroundings` that may change results, as texts."""
     names = {
         "intra_op_threads": "threads",
         "processor": "the processor",
@@ -160,11 +161,11 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def going_on(before: dict, now: dict) -> str:
-    """The line to print when work goes on in other surroundings; empty if nothing differs.
+    """Returns a warning for work that resumes in another environment; empty if nothing differs.
 
     Args:
-        before: the `surroundings` in which the work began; of the form `FORM`.
-        now: those of this process.
+        before: The `surroundings` in which the work began, of the form `FORM`.
+        now: The `surroundings` of this process.
     """
     found = differences(before, now)
     if not found:
@@ -173,12 +174,12 @@ def going_on(before: dict, now: dict) -> str:
         found[_SHOWN:] = [f"{len(found) - _SHOWN} more"]
     threads = before["intra_op_threads"]
     way_out = (
-        f" To compute with as many threads as at first, give --threads={short(threads)}."
+        f" To use as many threads as before, give --threads={short(threads)}."
         if threads != now["intra_op_threads"]
         else ""
     )
     return (
-        f"This work began in other surroundings ({'; '.join(found)}). Results may differ from "
-        "those of a run that was not stopped: at first in the last digits, and training makes "
-        f"that grow (to 0.21 in a weight of a small net, after 60 steps).{way_out}"
+        f"This work began in another environment ({'; '.join(found)}). Results may differ from "
+        "those of an uninterrupted run. Only the last digits differ at first, but training makes "
+        f"the difference grow (to 0.21 in a weight of a small net after 60 steps).{way_out}"
     )

@@ -1,1 +1,1 @@
-"""How good is it? Shared weights, divergence, racing."""
+"""How good is it? Scores with shared weights, divergences and races."""

@@ -1,44 +1,43 @@
-"""Which candidates of a race are among the best: empirical Bayes, no shape assumed.
+"""Estimates which candidates of a race are among the best, by empirical Bayes.
 
-A race knows each candidate's accuracy on the images that it has seen, and wants to
-know which candidates will be the best on all images. The distribution of the
-candidates' true accuracies decides how much luck there is among the leaders, so
-it is estimated from the same data, as weights on a grid of accuracies, by EM
-(Kiefer and Wolfowitz's nonparametric maximum likelihood, stopped early). It may be
-skewed, have several groups or a long tail.
+A race measures candidates on some images and must guess which will be the best on all images.
+How much luck there is among the leaders depends on the distribution of the candidates' true
+accuracies. This distribution is estimated from the same data, as weights on a grid of
+accuracies, by EM (Kiefer and Wolfowitz's nonparametric maximum likelihood, stopped early). No
+shape is assumed: the distribution may be skewed, have several groups or a long tail.
 """
 
 import numpy as np
 
 _EDGE = 1e-4  # accuracies are kept this far from 0 and 1
 _ITERATIONS = 200
-_WIDE = 8.0  # the fine part of the grid reaches this many standard errors from the mark
-_FINE, _COARSE = 6.0, 2.0  # grid points a standard error, near the mark and elsewhere
+_WIDE = 8.0  # standard errors from the mark that the fine part of the grid covers
+_FINE, _COARSE = 6.0, 2.0  # grid points per standard error, near the mark and elsewhere
 _MOST_COARSE = 128
-_ROUNDING = 8.0  # candidates whose accuracies differ by less than 1/8 standard error go together
+_ROUNDING = 8.0  # candidates within 1/8 standard error of each other form a group
 _FEWEST_NEAR = 50
-_NODES, _WEIGHT = np.sqrt(3.0), 1.0 / 6.0  # Gauss and Hermite's rule of three points
+_NODES, _WEIGHT = np.sqrt(3.0), 1.0 / 6.0  # three-point Gauss-Hermite rule
 
 
 def noise_ratio(hits: np.ndarray, keep: int) -> float:
-    """The noise between candidates near the mark, as a share of that of independent images.
+    """Returns the noise between candidates near the mark, relative to independent images.
 
-    Most images are easy or hard for all candidates. What is left between two candidates
-    is the variance of (hit - mean hit of the leaders on that image).
+    Most images are easy or hard for all candidates. The noise between two candidates is the
+    variance of (hit - mean hit of the leaders on that image).
 
     Args:
-        hits: bool `[A, n]`: which of the images seen each running candidate has right.
-        keep: how many of the best are wanted.
+        hits: Bool `[A, n]`, whether each running candidate classifies each seen image correctly.
+        keep: How many of the best candidates are wanted.
 
     Returns:
-        The mean of that variance over the leaders, over the mean of p (1 - p); in (0, 1].
+        The mean of this variance over the leaders, divided by the mean of p (1 - p), in (0, 1].
     """
     right = hits.sum(axis=1)
     leaders = np.argsort(-right, kind="stable")[: max(2 * keep, _FEWEST_NEAR)]
     hits, accuracy = hits[leaders], right[leaders] / hits.shape[1]
     shared = hits.mean(axis=0)
-    # Of hit - shared: the mean of its square less the square of its mean, as a product, to
-    # save a float array of A x n.
+    # The variance of hit - shared is the mean square minus the squared mean. The mean square is
+    # computed as a product, which avoids a float array of A x n.
     squares = accuracy - 2.0 * (hits @ shared) / hits.shape[1] + np.mean(shared**2)
     own = (squares - (accuracy - shared.mean()) ** 2).mean()
     whole = (accuracy * (1.0 - accuracy)).mean()
@@ -46,18 +45,20 @@ def noise_ratio(hits: np.ndarray, keep: int) -> float:
 
 
 def chances(rates: np.ndarray, images: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each candidate's chance to be among the best on all images, and its expected accuracy.
+    """Returns chances to be among the best on all images, and expected accuracies.
 
-    The likelihood of an accuracy p is p^(m x) (1 - p)^(m (1 - x)): that of a share x of m
-    independent images. The mark is where the expected number of candidates above it is `keep`.
+    A share x of m independent images gives an accuracy p the likelihood
+    p^(m x) (1 - p)^(m (1 - x)). The mark is the accuracy that `keep` candidates are expected to
+    exceed.
 
     Args:
-        rates: float `[A]`, each candidate's share x of images right.
-        images: float `[A]`, m: of how many independent images each share is worth.
-        keep: how many of the best are wanted, at least 1 and less than A.
+        rates: Float `[A]`, the share x of images that each candidate classifies correctly.
+        images: Float `[A]`, the number m of independent images that each share is worth.
+        keep: How many of the best candidates are wanted, at least 1 and less than A.
 
     Returns:
-        float `[A]`, whose sum is `keep`, and float `[A]`.
+        The chance of each candidate, float `[A]` with the sum `keep`, and its expected accuracy,
+        float `[A]`.
     """
     rates = np.clip(rates, _EDGE, 1.0 - _EDGE)
     groups, place, counts = _together(rates, images)
@@ -67,11 +68,11 @@ def chances(rates: np.ndarray, images: np.ndarray, keep: int) -> tuple[np.ndarra
     likelihood = np.exp(log - log.max(axis=1, keepdims=True))
     posterior = likelihood * _prior(likelihood, counts / counts.sum(), grid)
     posterior /= posterior.sum(axis=1, keepdims=True)
-    above = np.cumsum(posterior[:, ::-1], axis=1)[:, ::-1]  # chance to be at a point or above
+    above = np.cumsum(posterior[:, ::-1], axis=1)[:, ::-1]  # chance to be at or above a point
     above = np.concatenate([above, np.zeros([len(x), 1])], axis=1)
     expected = counts @ above
     chance = _at_mark(above, expected, keep)
-    # Of independent candidates, the number above a mark varies so much about its expectation.
+    # The standard deviation of the number of candidates above the mark, if they are independent.
     deviation = np.sqrt(counts @ (chance * (1.0 - chance)))
     offsets = np.minimum(_NODES * deviation, 0.95 * keep)
     several = [_at_mark(above, expected, keep + offset) for offset in (-offsets, offsets)]
@@ -80,16 +81,20 @@ def chances(rates: np.ndarray, images: np.ndarray, keep: int) -> tuple[np.ndarra
 
 
 def _at_mark(above: np.ndarray, expected: np.ndarray, count: int):
-    """Chances to be above the mark that `count` candidates are expected to be above."""
+    """Returns chances to exceed the mark that `count` candidates are expected to exceed."""
     count = np.clip(count, expected[-1], expected[0])
     last = min(np.flatnonzero(expected >= count)[-1], len(expected) - 2)
-    # The mark is between this grid point and the next.
+    # The mark lies between this grid point and the next.
     part = (count - expected[last + 1]) / (expected[last] - expected[last + 1])
     return above[:, last + 1] + part * (above[:, last] - above[:, last + 1])
 
 
 def _together(rates: np.ndarray, images: np.ndarray):
-    """Candidates that are nearly equal as one: (x, m) of each group, whose each is, how many."""
+    """Groups candidates that are nearly equal.
+
+    Returns:
+        The (x, m) of each group, the index of each candidate's group, and the sizes of groups.
+    """
     width = np.sqrt(rates * (1.0 - rates) / images) / _ROUNDING
     width = np.exp2(np.floor(np.log2(width)))
     keys = np.stack([images, width, np.round(rates / width)], axis=1)
@@ -100,7 +105,7 @@ def _together(rates: np.ndarray, images: np.ndarray):
 
 
 def _grid(rates: np.ndarray, images: np.ndarray, keep: int) -> np.ndarray:
-    """Accuracies, ascending: dense near the mark, as far apart as need be elsewhere."""
+    """Returns ascending accuracies: a fine grid near the mark, a coarse one elsewhere."""
     mark = np.partition(rates, -keep)[-keep]
     error = np.sqrt(mark * (1.0 - mark) / images.max())
     low = max(rates.min() - error, _EDGE)
@@ -112,7 +117,7 @@ def _grid(rates: np.ndarray, images: np.ndarray, keep: int) -> np.ndarray:
 
 
 def _prior(likelihood: np.ndarray, share: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """The weights of grid points: float `[G]` with sum 1."""
+    """Returns the weights of the G grid points, float `[G]` with sum 1."""
     prior = np.gradient(grid)
     for _ in range(_ITERATIONS):
         prior /= prior.sum()

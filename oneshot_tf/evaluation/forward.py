@@ -1,4 +1,4 @@
-"""Many architectures through the one-shot model at a time."""
+"""Runs many architectures through the one-shot model in one call."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 
-_TPU_BLOCK = 16  # architectures a call and replica
+_TPU_BLOCK = 16  # architectures per call and replica
 
 
 class NotFinite(InputError):
-    """Weights give an architecture an outcome that is not a finite number."""
+    """Raised if the outcome of an architecture is not finite."""
 
 
 def _outcomes(
@@ -26,7 +26,7 @@ def _outcomes(
     in_flight: int,
     skip: bool,
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns the function of `log_probabilities` for one replica."""
+    """Returns the function that `log_probabilities` runs on one replica."""
 
     def outcomes(images: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         stem = supernet.stem_of(normalize(images), ghosts)
@@ -50,15 +50,24 @@ def log_probabilities(
     ghosts: int,
     in_flight: int,
 ):
-    """Log-probabilities `[A, B, K]` of uint8 images `[B, H, W, 3]` under masks `[A, P]`.
+    """Returns a function that computes log-probabilities `[A, B, K]`.
 
-    Decoding, normalising and the stem are done once for all architectures. Each replica of
-    the strategy in force takes its share of the architectures.
+    The function takes uint8 images `[B, H, W, 3]` and masks `[A, P]`. It normalises the images
+    and computes the stem once for all architectures. Each replica of the current strategy takes
+    its share of the architectures.
+
+    Args:
+        supernet: A trained `Supernet`.
+        normalize: Converts uint8 images to float images.
+        num_images: The number B of images per call.
+        image_size: Height and width of the images.
+        ghosts: The number of ghost batches in the B images.
+        in_flight: How many architectures are computed at the same time.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # processes
-    skip = "TPU" not in accelerators()  # which wants shapes and work that do not depend on values
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # several workers
+    skip = "TPU" not in accelerators()  # a TPU needs shapes and work that do not depend on values
 
     outcomes = _outcomes(supernet, normalize, num_images, ghosts, in_flight, skip)
 
@@ -76,7 +85,7 @@ def log_probabilities(
         results = strategy.experimental_local_results(results)
         return results[0] if several else tf.concat(results, axis=0)
 
-    # A TPU wants one shape; elsewhere any multiple of the replicas will do.
+    # A TPU needs one fixed shape. Other devices take any multiple of the number of replicas.
     block = None if skip else _TPU_BLOCK * replicas
     alone = replicas == 1 and skip
     graph = tf.function(outcomes if alone else of_all, autograph=False).get_concrete_function(
@@ -99,21 +108,21 @@ def log_probabilities(
 
 
 def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what: str) -> None:
-    """Says which architecture's outcome is not a finite number.
+    """Makes sure that all measured values are finite.
 
     Args:
-        values: float `[A, ...]`, what was measured of each.
-        architectures: A of them.
-        what: what the values are, such as "cross-entropy".
+        values: Float `[A, ...]`, the values measured for each architecture.
+        architectures: The A architectures.
+        what: The name of the values for the message, for example "cross-entropy".
 
     Raises:
-        NotFinite: a value is not finite.
+        NotFinite: A value is not finite. The message names an architecture.
     """
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
         worst = int(np.argmin(finite))
         raise NotFinite(
             f"{int((~finite).sum())} of {len(finite)} architectures have a {what} that is not "
-            f"finite with the shared weights, such as {architectures[worst]}. The one-shot model "
-            "cannot rank them: train it again with a lower --learning_rate."
+            f"finite with the shared weights, for example {architectures[worst]}. The one-shot "
+            "model cannot rank them. Train it again with a lower --learning_rate."
         )

@@ -1,4 +1,4 @@
-"""Divergence: how far predictions are from those with nearly all paths on (section 5)."""
+"""Ranks architectures without labels, by their divergence from references (section 5)."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -15,16 +15,17 @@ from oneshot_tf.strategies import PathDropout
 from oneshot_tf.system.errors import InputError
 
 _NUM_REFERENCES = 8
-_REFERENCE_RATE = 1e-8  # section 5: nearly all paths on
+_REFERENCE_RATE = 1e-8  # references have nearly all paths on (section 5)
 _DIVERGENCE_IMAGES = 64
 
 
 class DivergenceEvaluator:
-    """How far predictions are from those with nearly all paths on: `evaluator(architectures)`.
+    """Callable: `divergences = evaluator(architectures)`.
 
-    The symmetrised KL divergence D(p||q) + D(q||p) of section 5, in nats, p of a
-    reference and q of the architecture, averaged over images and references. It
-    needs no labels.
+    A reference is the one-shot model with nearly all paths on. The divergence says how far the
+    predictions of an architecture are from those of the references. It is the symmetrised KL
+    divergence D(p||q) + D(q||p) of section 5, in nats, averaged over images and references. Here
+    p is the prediction of a reference and q that of the architecture. It needs no labels.
 
     Example:
 
@@ -37,16 +38,16 @@ class DivergenceEvaluator:
         (1,)
 
     Args:
-        supernet: a trained `Supernet`.
-        images: uint8 `[N, H, W, 3]`, N a multiple of `ghost_batch_size`; the paper
-            takes 64 of the training images.
-        normalize: makes float images of uint8 images.
-        references: masks `[R, P]` of the references.
-        ghost_batch_size: images a ghost batch.
+        supernet: A trained `Supernet`.
+        images: Uint8 `[N, H, W, 3]`. N is a multiple of `ghost_batch_size`. The paper takes 64
+            of the training images.
+        normalize: Converts uint8 images to float images.
+        references: Masks `[R, P]` of the references.
+        ghost_batch_size: Images in a ghost batch.
 
     Raises:
-        InputError: the images do not fill ghost batches.
-        NotFinite: an output is not finite.
+        InputError: The number of images is not a multiple of the ghost batch size.
+        NotFinite: An output of a reference is not finite.
     """
 
     def __init__(
@@ -75,23 +76,23 @@ class DivergenceEvaluator:
         self.recompute()
 
     def recompute(self) -> None:
-        """Brings the references' predictions up to date with the weights, if these changed.
+        """Computes the predictions of the references again, after the weights have changed.
 
         Raises:
-            NotFinite: an output of a reference is not finite.
+            NotFinite: An output of a reference is not finite.
         """
         self._references = self._log_probabilities(self._images, self._masks).numpy()
         if not np.isfinite(self._references).all():
             raise NotFinite(
-                "With nearly all paths on, the one-shot model has outputs that are not finite: "
-                "train it again with a lower --learning_rate."
+                "With nearly all paths on, the one-shot model has outputs that are not finite. "
+                "Train it again with a lower --learning_rate."
             )
 
     def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        """float64 `[A]`.
+        """Returns the divergences of A architectures, float64 `[A]`.
 
         Raises:
-            NotFinite: a divergence is not finite.
+            NotFinite: A divergence is not finite.
         """
         architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))
@@ -106,13 +107,14 @@ class DivergenceEvaluator:
 
 
 def divergence_evaluator(supernet: Supernet, dataset: Dataset, ghost_batch_size: int, seed: int):
-    """The `DivergenceEvaluator` of section 5, on 64 training images that the seed draws.
+    """Returns the `DivergenceEvaluator` of section 5, on 64 random training images.
 
     Args:
-        supernet: a `Supernet`.
-        dataset: a `Dataset`.
-        ghost_batch_size: images that share batch statistics.
-        seed: of the images and of the references.
+        supernet: A `Supernet`.
+        dataset: A `Dataset`.
+        ghost_batch_size: Images that share batch statistics. If it does not divide 64, a few
+            more images fill the last ghost batch.
+        seed: The seed of the images and of the references.
     """
     train = dataset.train
     ghosts = -(-_DIVERGENCE_IMAGES // ghost_batch_size)
@@ -129,17 +131,18 @@ def divergence_evaluator(supernet: Supernet, dataset: Dataset, ghost_batch_size:
 
 
 class Tracker:
-    """Follows some architectures through the training of the one-shot model (figure 7).
+    """Callable: `line = tracker(step)`. Follows architectures through training (figure 7).
 
-    Called with a step, it gives their divergences, and at the last step their accuracies too.
+    The call returns the divergences of some random architectures under the current weights of
+    the one-shot model. At the last step it returns their candidate accuracies, too.
 
     Args:
-        supernet: the `Supernet` in training.
-        dataset: a `Dataset`.
-        count: how many architectures, drawn by the seed.
-        num_steps: of the training.
-        ghost_batch_size: images that share batch statistics.
-        seed: of the architectures, the images and the references.
+        supernet: The `Supernet` in training.
+        dataset: A `Dataset`.
+        count: The number of architectures.
+        num_steps: The number of steps of the training.
+        ghost_batch_size: Images that share batch statistics.
+        seed: The seed of the architectures, the images and the references.
     """
 
     def __init__(
@@ -156,7 +159,8 @@ class Tracker:
         self._texts = [str(a) for a in self.architectures]
         self._divergence = divergence_evaluator(supernet, dataset, ghost_batch_size, seed)
         self._num_steps = num_steps
-        # A ghost batch at a time: in several processes chunks must be the same, whatever is free.
+        # A chunk is one ghost batch: all workers need chunks of the same size, and their free
+        # memory may differ.
         self._evaluate = lambda: CandidateEvaluator(
             supernet, dataset.validation, dataset.normalize, ghost_batch_size,
             largest_chunk=ghost_batch_size,

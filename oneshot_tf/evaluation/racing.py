@@ -1,8 +1,8 @@
-"""Racing: candidates that can hardly be among the best any more stop early.
+"""Races candidates: those that can hardly be among the best stop early.
 
-All candidates are measured on the same images in the same order. So two of them
-are compared image by image, which takes out what makes an image easy or hard,
-and once all images were seen, the outcome is exact.
+All candidates are scored on the same images in the same order. So two candidates are compared
+image by image, and it does not matter how easy or hard an image is. The result is exact once
+all images have been seen.
 """
 
 import math
@@ -29,29 +29,30 @@ _SAVE_SECONDS = 20.0
 
 
 class Race:
-    """A race that can be interrupted: `run()`.
+    """A race that can be interrupted and resumed. `run()` runs it to the end.
 
-    Rounds go on over growing shares of the images. After each, those with the
-    least `chances` stop, as many as keep the expected number of true winners among
-    all that stopped within a part of (1 - confidence) * keep. The part grows evenly
-    over the rounds and is 1 in the last one. The expectation holds for any
-    distribution of accuracies, but it is an estimate: see `chances`.
+    Each round scores the running candidates on more images. Then the candidates with the lowest
+    `chances` stop. A round may stop as many as keep the expected number of true winners among
+    all stopped candidates below a part of (1 - confidence) * keep. The part grows evenly over
+    the rounds and is 1 in the last one. The expectation holds for any distribution of
+    accuracies, but it is an estimate; see `chances`.
 
     Args:
-        path: file of its state, an .npz; a race found there goes on.
-        evaluator: a `CandidateEvaluator`.
-        architectures: the candidates. Those of the race found must come first, in the same order.
-        keep: how many of the best are wanted.
-        confidence: in (0, 1), what share of the true best is expected to be measured on
-            all images.
-        writes: False in processes that only take part.
-        together: candidates measured at a time where several processes take part; None alone.
-        run_id: of the run, which the file must be of; None where nobody knows.
+        path: The .npz file of its state. A race found there resumes.
+        evaluator: A `CandidateEvaluator`.
+        architectures: The candidates. Those of a race found in the file must come first, in the
+            same order.
+        keep: How many of the best candidates are wanted.
+        confidence: The share of the true best that is expected to be scored on all images, in
+            (0, 1).
+        writes: False in workers that write no files.
+        together: Candidates scored per call if there are several workers; None if there is one.
+        run_id: The id of the run. A file of another run is refused. None accepts any.
 
     Attributes:
-        seen: int64 `[A]`, images on which each was measured.
-        num_right: int64 `[A]`, how many of them it has right.
-        entropy: float64 `[A]`, the sum of its cross-entropies over them.
+        seen: Int64 `[A]`, the number of images that scored each candidate.
+        num_right: Int64 `[A]`, how many of these images each candidate classifies correctly.
+        entropy: Float64 `[A]`, the sum of each candidate's cross-entropies over these images.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Race:
         self.seen, self.entropy = np.zeros(count, np.int64), np.zeros(count)
         self.running = np.ones(count, bool)
         self._finished_rounds = np.zeros((), np.int64)
-        # Of each round: see `_stop_some`.
+        # One value per round; see `_stop_some`.
         rounds = len(self._rounds())
         self._noise, self._shift, self._expected = np.zeros([3, rounds])
         if self.path.exists():
@@ -84,22 +85,23 @@ class Race:
 
     @property
     def num_right(self) -> np.ndarray:
+        """The number of images that each candidate classifies correctly, int64 `[A]`."""
         return np.unpackbits(self._bits, axis=1).sum(axis=1, dtype=np.int64)
 
     @property
     def cost(self) -> float:
-        """The share of image evaluations done, of all candidates on all images."""
+        """Image evaluations so far, as a share of those of all candidates on all images."""
         return float(self.seen.sum()) / (len(self.seen) * self.evaluator.num_images)
 
     def run(self, report: Callable[[int, int, int, int], None]) -> None:
-        """Goes on to the end.
+        """Runs the race to its end.
 
         Args:
-            report: `report(round, rounds, todo, done)`, called after each piece of a round:
-                numbers of candidates to measure in this round, and measured.
+            report: Called as `report(round, rounds, todo, done)` several times in each round.
+                `todo` candidates are scored in this round, and `done` of them are finished.
 
         Raises:
-            KeyboardInterrupt: interrupted; the state was saved.
+            KeyboardInterrupt: The race was interrupted. The state was saved.
         """
         try:
             self._run(report)
@@ -118,7 +120,8 @@ class Race:
                 if time.monotonic() - self._saved > _SAVE_SECONDS:
                     self._save()
                 report(number, len(rounds), len(todo), done)
-            # Also where all were measured, but it was killed before any stopped.
+            # A race killed between scoring and stopping has nothing to score in this round, but
+            # still has to stop candidates.
             if len(todo) or number >= self._finished_rounds:
                 with uninterrupted():
                     self._stop_some(number)
@@ -126,7 +129,7 @@ class Race:
                     self._save()
 
     def _rounds(self) -> list[int]:
-        """Images seen at the end of each round: whole chunks of the evaluator."""
+        """Returns how many images are seen by the end of each round, in whole chunks."""
         chunk, total = self.evaluator.chunk_size, self.evaluator.num_images
         ends: list[int] = []
         images = float(_FIRST_IMAGES)
@@ -138,7 +141,7 @@ class Race:
         return ends
 
     def _measure(self, rows: np.ndarray, images: tf.Tensor):
-        """Brings candidates from what each has seen to `images`."""
+        """Scores candidates on the images that they have not seen, up to `images`."""
         chunk = self.evaluator.chunk_size
         for seen in np.unique(self.seen[rows]):
             some = rows[self.seen[rows] == seen]
@@ -152,11 +155,11 @@ class Race:
                 self.seen[some] = images
 
     def _stop_some(self, number: int):
-        """Stops those with the least chances, within the share of what may be lost so far.
+        """Stops the candidates with the lowest chances, within the allowance of this round.
 
-        Candidates that stopped early have seen other images, perhaps easier ones. `_shift` of
-        a round says by how much: what those that saw its images were expected to have right
-        of them, by what was known before, less what they had right.
+        Candidates that stopped early have seen other images, perhaps easier ones. `_shift`
+        corrects for this. It is one value per round: the accuracy that the candidates of the
+        round were expected to reach on its new images, minus the accuracy that they reached.
         """
         ends = self._rounds()
         images = ends[number]
@@ -164,7 +167,7 @@ class Race:
             return
         running = np.flatnonzero(self.running)
         hits = np.unpackbits(self._bits[running], axis=1, count=images).astype(bool)
-        if not self._noise[number]:  # otherwise known since fewer candidates raced
+        if not self._noise[number]:  # else it is known from a race with fewer candidates
             self._noise[number] = noise_ratio(hits, self.keep)
             if number:
                 found = hits[:, ends[number - 1] :].mean()
@@ -178,14 +181,15 @@ class Race:
         self._expected[number] = unseen[self.running].mean()
 
     def _chances(self):
-        """What follows of what all candidates have seen, in rounds whose shift is known.
+        """Returns chances and expected accuracies, from all rounds whose shift is known.
 
         Returns:
-            float `[A]`, the `chances`, and float `[A]`, the accuracy expected on the images
-            that are still unseen. It is below that on all images where a candidate was lucky.
+            The `chances`, float `[A]`, and the accuracy expected on the unseen images,
+            float `[A]`. For a candidate that was lucky so far, the second is lower than the
+            accuracy expected on all images.
         """
         ends = np.array(self._rounds())
-        # The last round never is.
+        # The shift of the last round is never computed.
         seen = np.minimum(self.seen, ends[np.count_nonzero(self._noise) - 1])
         rounds = np.searchsorted(ends, seen)
         right = np.zeros(len(seen))
@@ -216,7 +220,7 @@ class Race:
         state = read_arrays(self.path)
         if "lost" in state:
             raise InputError(
-                f"{self.path} was written by an older version, whose races had other rules; move "
+                f"{self.path} was written by an older version, whose races had other rules. Move "
                 "it and candidates.csv away to start the race anew."
             )
         check_run(self.path, {"run_id": str(state.get("run_id", "")) or None}, self._run_id)
@@ -225,7 +229,7 @@ class Race:
             str(a) for a in self.architectures[: len(names)]
         ]:
             raise InputError(
-                f"{self.path} is of other candidates; remove it to start the race anew."
+                f"{self.path} holds a race of other candidates. Remove it to start the race anew."
             )
         count = len(names)
         for name, own in (
@@ -238,17 +242,17 @@ class Race:
             same = found is not None and (found.shape, found.dtype) == (own.shape, own.dtype)
             if found is None or not same or not np.isfinite(found).all():
                 raise InputError(
-                    f"{self.path} is damaged, or of another number of validation images "
-                    f"('{name}'); remove it to start the race anew."
+                    f"{self.path} is damaged, or was made with another number of validation images "
+                    f"('{name}'). Remove it to start the race anew."
                 )
             np.copyto(own, found)
         ends = [0, *self._rounds()]
         if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):
             raise InputError(
-                f"{self.path} is of a race with other rounds; remove it to start the race anew."
+                f"{self.path} holds a race with other rounds. Remove it to start the race anew."
             )
         if (self.num_right > self.seen).any() or (self.entropy < 0).any():
             raise InputError(
                 f"{self.path} is damaged: a candidate cannot have more images right than it has "
-                "seen, nor a cross-entropy below 0. Remove it to start the race anew."
+                "seen, and its cross-entropy cannot be negative. Remove it to start the race anew."
             )

@@ -1,8 +1,8 @@
-"""How good: one score for each architecture, or for one stand-alone net.
+"""Scores architectures with shared weights, and stand-alone models with their own.
 
-Three accuracies are kept apart everywhere: *all-on* (the one-shot model with
-every path), *candidate* (shared weights under an architecture's masks) and
-*stand-alone* (a net trained from scratch).
+Three accuracies have different names everywhere. The *all-on accuracy* is that of the one-shot
+model with every path on. A *candidate accuracy* is that of the shared weights under the masks of
+an architecture. A *stand-alone accuracy* is that of a model trained from scratch.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 
-_CPU_ELEMENTS = 2**19  # of the first cell's blocks, a call; measured in BUILD_NOTES.md
+_CPU_ELEMENTS = 2**19  # per call, in the blocks of the first cell; measured in BUILD_NOTES.md
 _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What was measured on how many images.
+    """The accuracy and cross-entropy of one model on some images.
 
     Example:
 
@@ -39,9 +39,9 @@ class Score:
         0.5
 
     Args:
-        accuracy: share of images classified rightly, in [0, 1].
-        cross_entropy: mean over the images, in nats.
-        num_images: how many.
+        accuracy: The share of images classified correctly, in [0, 1].
+        cross_entropy: The mean cross-entropy over the images, in nats.
+        num_images: The number of images.
     """
 
     accuracy: float
@@ -50,18 +50,18 @@ class Score:
 
 
 class CandidateEvaluator:
-    """Scores architectures with the shared weights (section 3.3).
+    """Callable: `scores = evaluator(architectures)`, with the shared weights (section 3.3).
 
-    The images are cut, in their order, into ghost batches whose statistics are
-    computed on the fly (section 3.2). The last ghost batch is filled up with
-    images from the beginning, which serve its statistics and are not counted. So
-    every image is counted once, and a score does not depend on what else is evaluated.
+    The images are cut, in their order, into ghost batches, and batch statistics are computed on
+    the fly (section 3.2). Images from the beginning fill the last ghost batch. They count for its
+    statistics, but not for the score. So every image is counted once, and a score does not depend
+    on other architectures.
 
-    A call of the graph takes a *chunk* of the images, a few ghost batches, through
-    many architectures: decoding, normalising and the stem are done once for all
-    of them; of each, what it does not use is skipped. A few are in flight at a
-    time. Memory grows with the images of a chunk and the architectures in flight,
-    not with the number of architectures.
+    A call of the graph takes one *chunk* of the images, a few ghost batches, through many
+    architectures. Images are decoded and normalised, and the stem is computed, once for all
+    architectures. Each architecture skips the paths that it does not use. A few architectures are
+    computed at the same time. Memory grows with the size of a chunk and with this number, not with
+    the number of all architectures.
 
     Example:
 
@@ -72,19 +72,21 @@ class CandidateEvaluator:
         3
 
     Args:
-        supernet: a trained `Supernet`.
-        split: the images, a `Split`.
-        normalize: makes float images of uint8 images, such as `dataset.normalize`.
-        ghost_batch_size: images a ghost batch; best that of training.
-        max_memory_gb: what the activations may take, in 10^9 bytes; None: half of what is free.
-        largest_chunk: images of a chunk at most, but for a ghost batch; None: what is fastest.
+        supernet: A trained `Supernet`.
+        split: The images, a `Split`.
+        normalize: Converts uint8 images to float images, for example `dataset.normalize`.
+        ghost_batch_size: Images in a ghost batch. The size used in training is best.
+        max_memory_gb: The most memory for activations, in 10^9 bytes. None allows half of the
+            free memory.
+        largest_chunk: The most images in a chunk, though a chunk has at least one ghost batch.
+            None chooses the fastest size.
 
     Attributes:
-        num_images: how many images there are.
-        chunk_size: images of a chunk; the last one may have fewer.
+        num_images: The number of images.
+        chunk_size: Images in a chunk. The last chunk may have fewer images that count.
 
     Raises:
-        InputError: no images, or a ghost batch does not fit into the memory.
+        InputError: There are no images, or one ghost batch does not fit into memory.
     """
 
     def __init__(
@@ -115,24 +117,24 @@ class CandidateEvaluator:
 
     @property
     def num_chunks(self) -> int:
-        """How many chunks the images are cut into."""
+        """The number of chunks that the images are cut into."""
         return len(self._starts)
 
     def outcomes(
         self, architectures: Sequence[Architecture], chunks: Iterable[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What becomes of each image.
+        """Classifies images with each architecture.
 
         Args:
-            architectures: A of them.
-            chunks: which chunks of the images, in order; None for all.
+            architectures: The A architectures.
+            chunks: The indices of the chunks to classify, in order. None takes all chunks.
 
         Returns:
-            bool `[A, n]`, whether each image is classified rightly, and float32
-            `[A, n]`, its cross-entropy in nats; n images.
+            For the n images of the chunks: whether each image is classified correctly, bool
+            `[A, n]`, and its cross-entropy in nats, float32 `[A, n]`.
 
         Raises:
-            NotFinite: a cross-entropy is not finite.
+            NotFinite: A cross-entropy is not finite.
         """
         architectures = list(architectures)
         masks = tf.constant(self.space.masks(architectures))
@@ -141,7 +143,7 @@ class CandidateEvaluator:
             rows = np.arange(self._starts[chunk], self._starts[chunk] + self.chunk_size)
             images = self._split.take(rows % self.num_images)
             outcome = self._log_probabilities(tf.constant(images.images), masks).numpy()
-            counted = rows < self.num_images  # the others fill up the last ghost batch
+            counted = rows < self.num_images  # the others only fill the last ghost batch
             outcome, labels = outcome[:, counted], images.labels[counted]
             hits.append(np.argmax(outcome, axis=2) == labels)
             losses.append(-outcome[:, np.arange(len(labels)), labels])
@@ -149,7 +151,7 @@ class CandidateEvaluator:
         return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Score]:
-        """A `Score` for each, on all images."""
+        """Returns the `Score` of each architecture on all images."""
         hits, losses = self.outcomes(architectures)
         return [
             Score(float(h.mean()), float(entropy.mean(dtype=np.float64)), self.num_images)
@@ -160,11 +162,14 @@ class CandidateEvaluator:
 def plan_chunks(
     supernet: Supernet, split: Any, ghost_batch_size: int, max_memory_gb: float | None = None
 ) -> tuple[int, int]:
-    """How many ghost batches a call takes, and how many architectures are in flight at a time.
+    """Returns how many ghost batches a call takes, and how many architectures run at once.
 
-    On a CPU a call is best small enough for its caches, and each thread has an
-    architecture of its own; an accelerator wants large calls, one after another.
-    Either is cut down to what fits into `max_memory_gb`.
+    A CPU is fastest if the activations of a call fit into its caches and each thread computes an
+    architecture of its own. An accelerator is fastest with large calls, one after another. Both
+    numbers are reduced to what fits into `max_memory_gb`.
+
+    Raises:
+        InputError: One ghost batch does not fit into memory.
     """
     size = split.image_size
     stack = supernet.stack
@@ -178,12 +183,12 @@ def plan_chunks(
     ghosts = max(1, min(ghosts, -(-len(split) // ghost_batch_size)))
     if max_memory_gb is None:
         max_memory_gb = psutil.virtual_memory().available / 2e9
-    fitting = int(max_memory_gb * 1e9 // ghost)  # ghost batches at a time
+    fitting = int(max_memory_gb * 1e9 // ghost)  # ghost batches in memory at the same time
     if fitting < 1:
         raise InputError(
-            f"--max_memory_gb={max_memory_gb:.3g}, but a ghost batch of {ghost_batch_size} images "
-            f"of {size}x{size} needs about {ghost / 1e9:.2g} GB here; give more memory, or train a "
-            "smaller one-shot model."
+            f"--max_memory_gb={max_memory_gb:.3g} is too little: a ghost batch of "
+            f"{ghost_batch_size} images of {size}x{size} pixels needs about {ghost / 1e9:.2g} GB. "
+            "Give more memory, or train a smaller one-shot model."
         )
     ghosts = min(ghosts, fitting)
     return ghosts, max(1, min(in_flight, fitting // ghosts))
@@ -207,14 +212,15 @@ def evaluate(
         100
 
     Args:
-        supernet: a trained `Supernet`.
-        architectures: of its space; All On too.
-        dataset: a `Dataset`.
-        ghost_batch_size: images that share batch statistics.
-        max_memory_gb: what the activations may take; None: half of the memory that is free.
+        supernet: A trained `Supernet`.
+        architectures: Architectures of its search space. All On is allowed.
+        dataset: A `Dataset`.
+        ghost_batch_size: Images that share batch statistics.
+        max_memory_gb: The most memory for activations, in 10^9 bytes. None allows half of the
+            free memory.
 
     Returns:
-        A `Score` for each, in order.
+        The `Score` of each architecture, in their order.
     """
     evaluator = CandidateEvaluator(
         supernet, dataset.validation, dataset.normalize, ghost_batch_size, max_memory_gb
@@ -225,9 +231,9 @@ def evaluate(
 def evaluate_standalone(
     net: Standalone, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]
 ) -> Score:
-    """Scores a stand-alone net with its moving averages, in float32.
+    """Scores a stand-alone model with its moving averages, in float32.
 
-    So does the served model, whatever the net was trained in.
+    The exported model computes in float32, too, whatever precision was used in training.
 
     Example:
 
@@ -237,12 +243,12 @@ def evaluate_standalone(
         100
 
     Args:
-        net: a trained `Standalone`.
-        split: the images, a `Split`.
-        normalize: makes float images of uint8 images, such as `dataset.normalize`.
+        net: A trained `Standalone`.
+        split: The images, a `Split`.
+        normalize: Converts uint8 images to float images, for example `dataset.normalize`.
 
     Raises:
-        NotFinite: the cross-entropy is not finite.
+        NotFinite: The cross-entropy is not finite.
     """
     split, size, net = split.in_memory(), split.image_size, _in_float32(net)
     # One graph for any number of images.
@@ -257,14 +263,14 @@ def evaluate_standalone(
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
     if not np.isfinite(entropy):
         raise NotFinite(
-            f"The stand-alone net {net.architecture} has a cross-entropy of {entropy}: its "
+            f"The stand-alone model {net.architecture} has a cross-entropy of {entropy}: its "
             "weights are too large. Train it again with a lower --learning_rate."
         )
     return Score(hits / len(split), entropy / len(split), len(split))
 
 
 def _in_float32(net: Standalone):
-    """The net, or its twin with the same weights that computes in float32."""
+    """Returns the net, or a copy of it that computes in float32."""
     if net.compute_dtype == "float32":
         return net
     twin = Standalone(net.space, net.architecture, net.stack, net.num_classes, dtype="float32")

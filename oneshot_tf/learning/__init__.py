@@ -1,1 +1,1 @@
-"""How weights change: losses, one step, the loop around it, devices."""
+"""How are weights trained? Losses, the training step, the loop, checkpoints."""

@@ -1,4 +1,4 @@
-"""The batch of each step, and its learning rate: a function of the step and of rollbacks."""
+"""Gives each step its batch and its learning rate, which depend on the step and on rollbacks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,15 +11,15 @@ from oneshot_tf.learning.schedules import Factored
 
 
 class Batches:
-    """Gives the training images of any step.
+    """Reads the training images of any step.
 
     Args:
         split: The training images.
         batch_size: Images in the global batch.
         seed: The seed of the data order and of augmentation.
-        distort: Whether images are cut and resized at random ("inception").
-        schedule: Its factor is set for each step.
-        rollbacks: After a rollback, other steps see the data in another order.
+        distort: Whether images are cropped and resized at random ("inception").
+        schedule: The learning rate. Its factor is set for each step.
+        rollbacks: The rollbacks so far. After each, the data comes in another order.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Batches:
         self._split, self._batch_size, self._seed, self._distort = split, batch_size, seed, distort
         self._schedule, self._rollbacks = schedule, rollbacks
         self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
-        self._next: tuple[int, int] | None = None  # step and seed of the next in `_batches`
+        self._next: tuple[int, int] | None = None  # step and seed of the next batch in `_batches`
 
     def own(self, number: int) -> tuple[Any, Any]:
-        """Returns this worker's part of the batch of a step, a slice for each of its replicas."""
+        """Returns this worker's part of the batch of a step, one slice per replica."""
         seed, factor = self._rollbacks.at(number, self._seed)
         self._schedule.factor.assign(factor)
         if self._next != (number, seed):

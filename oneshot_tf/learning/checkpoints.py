@@ -1,8 +1,8 @@
-"""Checkpoints of a net and its optimizer: arrays by name, in one file a step.
+"""Saves and restores checkpoints of a net and its optimizer, one file per step.
 
-By name, so that a checkpoint fits any number of devices and never fills the
-wrong variable silently; written beside and renamed, so that a kill never
-leaves half a one under a checkpoint's name; checksummed, so that damage is seen.
+A checkpoint stores arrays by name. So it fits any number of devices and never fills a wrong
+variable. It is written to a temporary name and renamed, so that a crash never leaves half a
+file under the name of a checkpoint. A checksum reveals damage.
 """
 
 import math
@@ -20,31 +20,32 @@ from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.opening import check_folder
 
-# Names of variables of earlier versions, and what they are now. The second pair is of the
+# Variable names of earlier versions and their current names. The second pair is for the
 # optimizer's momentum.
 _RENAMED = (("_bn/offset", "_bn/beta"), ("_bn_offset_", "_bn_beta_"))
 _NAME = re.compile(r"step_(\d{9})\.npz")
-# Arrays that say whose checkpoint a file is; earlier versions did not write them.
+# Arrays that identify a checkpoint. Earlier versions did not write them.
 _OWNER, _STEP = "checkpoint/owner", "checkpoint/step"
 
 
 class WrongOwner(InputError):
-    """A whole checkpoint, but of another run, of another net, or of another step."""
+    """Raised for an undamaged checkpoint of another run, another net or another step."""
 
 
 class Checkpoints:
     """The checkpoints in one folder.
 
     Args:
-        folder: where they are.
-        keep: how many of the newest stay.
-        owner: a text that tells the net that is trained here from all others. A checkpoint that
-            was saved with another one, or without one, is refused. None: no text is saved, and
-            any is accepted.
-        num_steps: length of the training; a checkpoint of a later step is refused. None: any.
+        folder: The folder of the checkpoints.
+        keep: How many of the newest checkpoints stay.
+        owner: A text that identifies the net in training. A checkpoint with another text, or
+            without one, is refused. None saves no text and accepts any.
+        num_steps: Length of the training. A checkpoint of a later step is refused. None accepts
+            any step.
 
     Raises:
-        InputError: the folder is a link that leads out of the one above it, or holds one.
+        InputError: The folder is a link that leads out of its parent folder, or it holds such a
+            link.
     """
 
     def __init__(
@@ -59,26 +60,27 @@ class Checkpoints:
         self.keep, self.owner, self.num_steps = keep, owner, num_steps
 
     def steps(self) -> list[int]:
-        """Steps of which there is a checkpoint, ascending."""
+        """Returns the steps that have a checkpoint, in ascending order."""
         if not self.folder.is_dir():
             return []
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
     def path(self, step: int) -> pathlib.Path:
-        """The file of a step."""
+        """Returns the path of the checkpoint of a step."""
         return self.folder / f"step_{step:09d}.npz"
 
     def save(self, step: int, variables: Iterable[keras.Variable], write: bool = True) -> None:
-        """Writes the variables' values; removes old checkpoints once the new one is whole.
+        """Writes the values of variables. Removes old checkpoints once the new one is complete.
 
         Args:
-            step: steps done.
+            step: The number of steps done.
             variables: Keras variables with distinct paths.
-            write: False in processes that only take part in reading the values.
+            write: False in workers that read the values together with the chief, but do not
+                write them.
 
         Raises:
-            InputError: a value is not finite, or it cannot be written.
+            InputError: A value is not finite, or the file cannot be written.
         """
         arrays = {variable.path: value_of(variable) for variable in variables}
         wrong = not_finite(arrays)
@@ -98,13 +100,13 @@ class Checkpoints:
         """Fills variables from the newest checkpoint that can be read.
 
         Returns:
-            The step of it; 0 where there is none.
+            The step of the checkpoint; 0 if there is none.
 
         Raises:
-            InputError: there are checkpoints, but none is whole or fits; or one is of a step
-                beyond the end of the training.
-            WrongOwner: the newest whole one is of another run, net or step. It is not passed
-                over: to go on would overwrite what may be the only copy.
+            InputError: There are checkpoints, but all are damaged or do not fit; or a checkpoint
+                is of a step beyond the end of the training.
+            WrongOwner: The newest undamaged checkpoint is of another run, net or step. It is not
+                skipped, because training would then overwrite what may be the only copy.
         """
         self._check_last()
         failures = []
@@ -121,12 +123,12 @@ class Checkpoints:
         if failures:
             raise InputError(
                 f"None of the {len(failures)} checkpoint(s) in {self.folder} can be used "
-                f"({failures[0]}); remove that folder to start anew."
+                f"({failures[0]}). Remove the folder to start anew."
             )
         return 0
 
     def _check_last(self):
-        """Raises InputError if there is a checkpoint of a step beyond the end."""
+        """Raises InputError if there is a checkpoint beyond the end of the training."""
         last = max(self.steps(), default=0)
         if self.num_steps is not None and last > self.num_steps:
             raise InputError(
@@ -138,8 +140,9 @@ class Checkpoints:
         """Fills variables from the checkpoint of a step.
 
         Raises:
-            InputError: missing, damaged, of other variables, or with values that are not finite.
-            WrongOwner: of another run, net or step.
+            InputError: The file is missing or damaged, has other variables, or holds values that
+                are not finite.
+            WrongOwner: The checkpoint is of another run, net or step.
         """
         path = self.path(step)
         if not path.exists():
@@ -149,10 +152,10 @@ class Checkpoints:
         for variable in variables:
             array = arrays.get(variable.path)
             if array is None or array.shape != tuple(variable.shape):
-                has = "nothing" if array is None else f"shape {array.shape}"
+                has = "no array" if array is None else f"an array of shape {array.shape}"
                 raise InputError(
-                    f"{path} has {has} for '{variable.path}' of shape {tuple(variable.shape)}: it "
-                    "is a checkpoint of another net."
+                    f"{path} has {has} for the variable '{variable.path}' of shape "
+                    f"{tuple(variable.shape)}. It is a checkpoint of another net."
                 )
         wrong = not_finite({variable.path: arrays[variable.path] for variable in variables})
         if wrong:
@@ -161,7 +164,7 @@ class Checkpoints:
             variable.assign(arrays[variable.path])
 
     def _check_owner(self, path: pathlib.Path, step: Any, arrays: dict[str, np.ndarray]):
-        """Raises WrongOwner for a file of another run or net, or of another step."""
+        """Raises WrongOwner for a checkpoint of another run, net or step."""
         name, found = arrays.get(_OWNER), arrays.get(_STEP)
         owner = None if name is None else name.tobytes().decode(errors="replace")
         if self.owner not in (None, owner):
@@ -180,34 +183,34 @@ class Checkpoints:
             )
 
     def check_size(self, step: int, num_parameters: int) -> None:
-        """Makes sure that a checkpoint is of a net of this size, before the net is built.
+        """Makes sure that a checkpoint has the size of the net, before the net is built.
 
         Args:
-            step: of the checkpoint.
-            num_parameters: trained numbers of the net, without the optimizer's.
+            step: The step of the checkpoint.
+            num_parameters: The number of trained parameters of the net, without the optimizer's.
 
         Raises:
-            InputError: missing, damaged, or of another size.
+            InputError: The file is missing, damaged or of another size.
         """
         found = self._num_parameters(step)
         if found != num_parameters:
             raise InputError(
-                f"{self.path(step)} has {found:,} parameters, and the net that the run describes "
-                f"has {num_parameters:,}. One of them is another run's, or damaged."
+                f"{self.path(step)} has {found:,} parameters, but the net that the run describes "
+                f"has {num_parameters:,}. Either file is damaged or of another run."
             )
 
     def check_newest_size(self, num_parameters: int) -> None:
-        """As `check_size`, of the newest checkpoint whose headers can be read, if there is one.
+        """Calls `check_size` for the newest checkpoint with readable headers, if there is one.
 
         Raises:
-            InputError: it is of another size, or one is of a step beyond the end.
+            InputError: It has another size, or a checkpoint is beyond the end of the training.
         """
         self._check_last()
         for step in reversed(self.steps()):
             try:
                 self._num_parameters(step)
             except InputError:
-                continue  # `restore` passes it over, and says so
+                continue  # `restore` skips it and prints why
             return self.check_size(step, num_parameters)
 
     def _num_parameters(self, step: Any):
@@ -225,15 +228,16 @@ def _name_now(name: str) -> str:
 
 
 def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
-    """The name of the first array that has a value that is not finite; None if there is none."""
-    # A sum is not finite if a value is not, and needs no array of flags. It may overflow, too.
+    """Returns the name of the first array that is not finite; None if all are finite."""
+    # A sum is cheaper to check than all values: it needs no array of flags. But it may overflow,
+    # so suspects are checked value by value.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = {name: array for name, array in arrays.items() if not np.isfinite(np.sum(array))}
     return next((name for name, a in suspects.items() if not np.isfinite(a).all()), None)
 
 
 def value_of(variable: keras.Variable) -> np.ndarray:
-    """The value of a Keras variable."""
+    """Returns the value of a Keras variable."""
     return np.asarray(
         variable.value.numpy() if hasattr(variable.value, "numpy") else variable.value
     )

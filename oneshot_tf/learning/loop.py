@@ -97,7 +97,7 @@ def fit_standalone(
     device: DeviceSettings | None = None,
     owner: str | None = None,
 ) -> dict[str, Any]:
-    """Trains a stand-alone model from scratch (section 3.4). Arguments as `fit_supernet`.
+    """Trains a stand-alone model from scratch (section 3.4), as `fit_supernet`.
 
     Example:
 
@@ -112,10 +112,11 @@ def fit_standalone(
 
 
 def check_batch_size(settings: TrainSettings, data: Any) -> None:
-    """Makes sure that the data set has images for a batch, and for the augmentation.
+    """Makes sure that the data set suits the batch size and the augmentation.
 
     Raises:
-        InputError: It has not.
+        InputError: The batch is larger than the training set, or the augmentation needs images
+            on disk.
     """
     if settings.augmentation == "inception" and not data.train.on_disk:
         raise InputError(
@@ -124,15 +125,15 @@ def check_batch_size(settings: TrainSettings, data: Any) -> None:
         )
     if settings.batch_size > len(data.train):
         raise InputError(
-            f"--batch_size={settings.batch_size}, but {data.name} has only {len(data.train):,} "
-            "training images. Give a smaller batch size."
+            f"--batch_size must be at most {len(data.train):,}, the number of training images of "
+            f"{data.name}; got {settings.batch_size}."
         )
 
 
 class Loop:
     """A training that can be interrupted, resumed, and rolled back.
 
-    Arguments as those of `fit_supernet`; `run` trains.
+    The arguments are those of `fit_supernet`. `run` trains.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class Loop:
         self.directory = None if directory is None else make_folder(directory)
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict[str, Any]:
-        """Trains from the newest checkpoint to the end; returns the last metrics."""
+        """Trains from the newest checkpoint to the end. Returns the last metrics."""
         set_threads(device.threads)
         self.device, self.title = device, title
         self._open(owner)
@@ -204,7 +205,7 @@ class Loop:
         )  # fmt: skip
 
     def _restore(self) -> int:
-        """Restores the newest checkpoint; returns its step."""
+        """Restores the newest checkpoint. Returns its step."""
         start = self.checkpoints.restore(self.variables) if self.checkpoints else 0
         starts = of_all_workers(start)
         if len(set(starts)) > 1:
@@ -221,7 +222,7 @@ class Loop:
 
         Raises:
             Diverged: A loss is not finite.
-            Interrupted: By the user. The state was saved.
+            Interrupted: The user interrupted the training. The state was saved.
         """
         where = f"from step {start:,} " if start else ""
         print(
@@ -234,7 +235,7 @@ class Loop:
         self.log.restart()
         self.recovery.snapshot(start)
         if self.checkpoints and self.device.nan_policy == "rollback" and start == 0:
-            self._save()  # to roll back to
+            self._save()  # the first checkpoint to roll back to
         try:
             for number in range(start, self.num_steps):
                 batch = self.batches.own(number)
@@ -258,7 +259,7 @@ class Loop:
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Saves what is done and raises `Interrupted`."""
-        with contextlib.suppress(Diverged):  # which is not saved
+        with contextlib.suppress(Diverged):  # a diverged state is not saved
             # Several workers save together or not at all.
             if self._whole and self._done > self._saved and num_workers() == 1:
                 self._report(save=True)
@@ -266,15 +267,15 @@ class Loop:
         number = getattr(interrupt, "number", signal.SIGINT)
         where = f" after step {self._done:,} of {self.num_steps:,}"
         if self._done > self._saved:
-            where += f", of which {self._saved:,} are saved"
+            where += f" (saved up to step {self._saved:,})"
         raise Interrupted(number, where) from None
 
     def _step(self, batch: tuple[Any, Any], number: int) -> None:
-        self._whole = False  # a second signal may come when weights have changed, but not `_done`
+        self._whole = False  # a signal may come after the weights change, but before `_done` does
         self.log.add(number, self.step(*batch, number))
         self._done, self._last_batch = number + 1, batch
         self._whole = True
-        # Checks the step before, so that an accelerator that works ahead is not kept waiting.
+        # Checks the previous step, so that an accelerator that works ahead need not wait.
         if len(self.log.steps) > 1:
             self._check(*self.log.steps[-2])
 
@@ -284,7 +285,7 @@ class Loop:
             raise Diverged(number, f"The loss is {loss}")
 
     def _report(self, save: bool) -> dict[str, Any]:
-        """Checks and logs the steps since the last line. Checks what will be saved, too."""
+        """Checks and logs the steps since the last line. Also checks the state to save."""
         for number, sums in self.log.steps:
             self._check(number, sums)
         if save or self.track:

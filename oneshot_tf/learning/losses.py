@@ -1,4 +1,4 @@
-"""Losses. Plain functions of tensors."""
+"""Losses, as plain functions of tensors."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,13 @@ import tensorflow as tf
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0):
-    """Softmax cross-entropy in nats, float32 `[B]`.
+    """Returns the softmax cross-entropy of each image in nats, float32 `[B]`.
 
     Args:
-        labels: int `[B]`.
-        logits: `[B, K]`.
-        label_smoothing: s in [0, 1): the target is 1 - s + s / K for the label, s / K elsewhere.
+        labels: Int `[B]`.
+        logits: Float `[B, K]`.
+        label_smoothing: A number s in [0, 1). The target is 1 - s + s / K for the label and
+            s / K for all other classes.
     """
     logits = tf.cast(logits, tf.float32)
     classes = logits.shape[-1]
@@ -20,9 +21,9 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
 
 
 def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):
-    """L2 only on the parts in use (section 3.2, "Preventing Over-regularization").
+    """Returns the L2 loss of the parts in use (section 3.2, "Preventing Over-regularization").
 
-    sum_k share_k * |w_k|^2 / 2, where share_k is the share of ghost batches that use
+    The loss is sum_k share_k * |w_k|^2 / 2, where share_k is the share of ghost batches that use
     kernel k. A kernel that no ghost batch uses gets exactly zero gradient.
 
     Example:
@@ -33,8 +34,8 @@ def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):
 
     Args:
         kernels: K variables or tensors.
-        usage: float `[G, K]`, whether each ghost batch uses each kernel, as
-            `Supernet.usage` gives; None counts every kernel whole.
+        usage: Float `[G, K]`, whether each ghost batch uses each kernel, from `Supernet.usage`.
+            None counts every kernel in full.
 
     Returns:
         A float32 scalar.
@@ -44,5 +45,5 @@ def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):
 
 
 def l2_shares(num_kernels: int, usage: tf.Tensor | None = None):
-    """The shares of `masked_l2`, whose gradient is share * w: float32 `[K]`."""
+    """Returns the shares of `masked_l2`, float32 `[K]`. Its gradient is share * w."""
     return tf.ones([num_kernels]) if usage is None else tf.reduce_mean(usage, axis=0)

@@ -1,4 +1,4 @@
-"""metrics.jsonl, tracked.jsonl and TensorBoard summaries of a training."""
+"""Writes metrics.jsonl, tracked.jsonl and TensorBoard summaries of a training."""
 
 import json
 import pathlib
@@ -16,7 +16,7 @@ Track = Callable[[int], dict[str, Any]]
 
 
 class MetricsLog:
-    """Averages the metrics of steps and logs them.
+    """A log of metrics, averaged over the steps since the last line.
 
     Args:
         directory: Where the files go; None keeps nothing.
@@ -63,11 +63,11 @@ class MetricsLog:
 
         Args:
             done: Steps done.
-            more: More numbers for the line.
+            more: Other numbers for the line, by name.
             write: False in workers that write no files.
 
         Returns:
-            The line; empty if there was no step.
+            The line; empty if there was no step since the last one.
         """
         if not self._sums:
             return {}
@@ -95,5 +95,5 @@ def _truncate(path: pathlib.Path, step: int) -> None:
 
 
 def words(entry: dict[str, Any]) -> str:
-    """Returns loss and accuracy in words; empty without an entry."""
+    """Returns the loss and accuracy of a line as text; an empty text for an empty line."""
     return f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.3f}" if entry else ""

@@ -1,4 +1,4 @@
-"""When a loss or a variable is not finite: at which step, where it begins, and going back."""
+"""Handles losses and variables that are not finite: finds where they begin, and rolls back."""
 
 import pathlib
 from typing import Any
@@ -10,16 +10,16 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 
 _MOST = 20  # --max_rollbacks
-_FACTOR = 0.5  # of the learning rate, each time that training goes back
+_FACTOR = 0.5  # of the learning rate, per rollback
 
 
 class Diverged(Exception):
-    """The loss of a step is not finite, or what the step made is not.
+    """Raised if the loss of a step, or a variable after its update, is not finite.
 
     Args:
-        number: of the step, from 0.
-        what: what is not finite, such as "The loss is nan".
-        after: whether that was seen after the step's update; else before it.
+        number: The number of the step, from 0.
+        what: The finding as the start of a sentence, for example "The loss is nan".
+        after: Whether it was found after the step's update, not before it.
     """
 
     def __init__(self, number: int, what: str, after: bool = False):
@@ -28,18 +28,18 @@ class Diverged(Exception):
 
 
 class GaveUp(InputError):
-    """A training whose loss was not finite does not go back, or not again."""
+    """Raised if training cannot continue after a loss was not finite."""
 
 
 class Rollbacks:
-    """How often training went back, and from where on it goes another way.
+    """The rollbacks of a training, which decide its data order and learning rate.
 
     Args:
-        path: the file they are kept in; None for none.
-        owner: as of `Checkpoints`.
+        path: The file that stores them; None stores nothing.
+        owner: A text that identifies the net, as for `Checkpoints`.
 
     Raises:
-        InputError: the file is damaged, or of another run or net.
+        InputError: The file is damaged, or of another run or net.
     """
 
     def __init__(self, path: pathlib.Path | None, owner: str | None = None):
@@ -54,33 +54,39 @@ class Rollbacks:
             not 0 <= row["back_to"] < row["diverged"] for row in self._rows
         ):
             raise InputError(
-                f"{path} is damaged: it must hold at most {_MOST} rollbacks, each to a step before "
-                "that where the training diverged. Restore it, or remove it and the checkpoints "
-                "to start anew."
+                f"{path} is damaged: it must hold at most {_MOST} rollbacks, each from the step "
+                "that diverged to an earlier one. Restore it, or remove it and the checkpoints to "
+                "start anew."
             )
 
     def __len__(self):
         return len(self._rows)
 
     def at(self, number: int, seed: int) -> tuple[int, float]:
-        """The seed of the data order, and the factor of the learning rate, at step `number`."""
+        """Returns the seed of the data order and the factor of the learning rate of a step."""
         times = sum(row["back_to"] <= number for row in self._rows)
         return seed + (times << 32), _FACTOR**times
 
     def add(self, diverged: int, back_to: int, write: bool = True) -> None:
-        """Training went back to after step `back_to`, having diverged at step `diverged`."""
+        """Adds a rollback from the step that diverged to the checkpoint of step `back_to`.
+
+        Args:
+            diverged: The step that diverged, counted from 1.
+            back_to: The step of the checkpoint.
+            write: False in workers that write no files.
+        """
         self._rows.append({"diverged": diverged, "back_to": back_to})
         if write and self._path is not None:
             write_json(self._path, {"owner": self._owner, "rollbacks": self._rows})
 
 
 def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp:
-    """The error that ends a training.
+    """Returns the error that ends a training.
 
     Args:
-        diverged: why it ends.
-        report: what was seen of that step.
-        kept, way_out: sentences on what is kept, and what to do.
+        diverged: Why the training ends.
+        report: The report of `inspect_step`, with the learning rate.
+        kept, way_out: Sentences that say which files are kept, and how to continue.
     """
     return GaveUp(
         f"{diverged} First not finite: {report['first_not_finite']}; gradient norm "
@@ -89,17 +95,19 @@ def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp
 
 
 def inspect_step(step: Any, batch: Any, number: int) -> dict:
-    """What is to be seen of a step before it is taken.
+    """Computes a step without its update, to find where values stop being finite.
 
     Args:
-        step: a `TrainStep`.
-        batch: images and labels of the global batch.
-        number: of the step, from 0.
+        step: A `TrainStep`.
+        batch: Images and labels of the global batch.
+        number: The number of the step, from 0.
 
     Returns:
-        loss, cross_entropy, l2, accuracy; gradient_norm; first_not_finite: the part of the net
-        whose output is the first that is not finite ("cell 3"), or the variable whose value or
-        gradient or L2 is; largest_outputs: the largest absolute output of each part.
+        A dict with the metrics loss, cross_entropy, l2 and accuracy, and these entries:
+        gradient_norm: The norm of all gradients.
+        first_not_finite: The first part of the net with an output that is not finite, for
+        example "cell 3"; or the variable whose value, L2 or gradient is not finite.
+        largest_outputs: The largest absolute output of each part.
     """
     images, labels = (tf.convert_to_tensor(x) for x in batch)
     index = tf.constant(number, tf.int32)
@@ -117,14 +125,14 @@ def inspect_step(step: Any, batch: Any, number: int) -> dict:
     return {
         **{name: _number(value) for name, value in metrics.items()},
         "gradient_norm": _number(tf.linalg.global_norm(gradients)),
-        "first_not_finite": first or "none: it cannot be reached again",
+        "first_not_finite": first or "nothing: the failure cannot be reproduced",
         "largest_outputs": {name: _number(value) for name, value in outputs.items()},
     }
 
 
 def _largest_outputs(step: Any, images: Any, number: Any) -> dict:
-    """The largest absolute output of each part of the net; NaN where one is."""
-    net, size = step.net, step.ghost_batch_size  # one at a time, to need little memory
+    """Returns the largest absolute output of each part of the net; NaN if an output is NaN."""
+    net, size = step.net, step.ghost_batch_size  # one ghost batch at a time, to save memory
     images = step.prepare(images, 0, step.batch_size, number)
     masks = step.masks(number)
     largest: dict[Any, Any] = {}
@@ -145,6 +153,6 @@ def _first_not_finite(tensors: dict) -> str | None:
 
 
 def _number(value: Any) -> float | str:
-    """A number that JSON can hold: "nan" and "inf" as texts."""
+    """Returns a value that JSON can hold: a number, or the text "nan", "inf" or "-inf"."""
     value = float(value)
     return value if np.isfinite(value) else str(value)

@@ -7,13 +7,14 @@ import tensorflow as tf
 
 
 class NesterovSGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD` whose update with momentum is one operation a variable.
+    """A `keras.optimizers.SGD` that updates a variable with momentum in one operation.
 
-    Keras's own is about ten. A one-shot model of six cells has 654 variables, so
-    that is a quarter of the graph that has to be traced, optimised and run.
+    Keras itself needs about ten operations per variable. A one-shot model of six cells has 654
+    variables, so these would be a quarter of the graph to trace, optimise and run.
     """
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any):
+        """Updates one variable and its momentum."""
         if not self.momentum:
             super().update_step(gradient, variable, learning_rate)
             return

@@ -1,4 +1,4 @@
-"""What happens when a loss is not finite: replay the step, report on it, roll back or give up."""
+"""Recovers from a loss that is not finite: replays the step, reports on it, then rolls back."""
 
 import math
 import pathlib
@@ -19,17 +19,17 @@ _SNAPSHOT_SECONDS = 30.0  # keep a snapshot this recent, to replay a failing ste
 
 
 class Recovery:
-    """Keeps a snapshot of a training, and decides what to do when a step fails.
+    """A snapshot of a training, and the decision what to do when a step fails.
 
     Args:
         step: The training step.
         optimizer: Its learning rate goes into the report.
-        variables: All that a checkpoint holds.
+        variables: All variables that a checkpoint holds.
         batches: The data of each step.
-        rollbacks: Where training rolled back before.
-        device: `nan_policy` and `max_rollbacks` count.
-        directory: Where diverged.json goes; None keeps nothing.
-        checkpoints: To roll back to; None if there are none.
+        rollbacks: The earlier rollbacks of the training.
+        device: Its `nan_policy` and `max_rollbacks` say whether to roll back.
+        directory: The folder of diverged.json. None writes no file.
+        checkpoints: The checkpoints to roll back to, or None.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Recovery:
         self.directory, self.checkpoints = directory, checkpoints
 
     def snapshot(self, done: int) -> None:
-        """Keeps the values after `done` steps, to replay a failing step from them."""
+        """Copies the values after `done` steps, to replay a failing step from them."""
         self._snapshot = done, [value_of(variable) for variable in self.variables]
         self._taken = time.monotonic()
 
     def refresh(self, done: int) -> None:
         """Takes a new snapshot if the last one is old.
 
-        Several workers read values at the same steps or not at all, so they only take one when
-        they save.
+        Several workers must read values at the same steps, so they take a snapshot only when they
+        save.
         """
         if time.monotonic() - self._taken > _SNAPSHOT_SECONDS and num_workers() == 1:
             self.snapshot(done)
@@ -67,9 +67,9 @@ class Recovery:
     def check_state(self, batch: tuple[Any, Any], number: int) -> None:
         """Makes sure that what will be saved is finite and gives a finite loss.
 
-        The loss of a step is that before its update, so nothing has seen yet what the last update
-        made. The last step runs once more, for its loss, and is undone. Its graph is there
-        already.
+        A step computes its loss before its update, so no loss shows yet what the last update did.
+        Therefore the last step runs once more, for its loss, and its update is undone. Its graph
+        exists already.
 
         Args:
             batch: This worker's part of the batch of the last step.
@@ -92,10 +92,10 @@ class Recovery:
         """Reports on a step that failed. Returns if training may roll back and continue.
 
         Raises:
-            GaveUp: It may not.
+            GaveUp: Training may not continue.
         """
         number = failure.number
-        print(f"{failure} Looking for where it begins ...", flush=True)
+        print(f"{failure} Searching for where it begins ...", flush=True)
         report = self._diagnose(number, failure.after)
         kept = "Nothing was saved."
         way_out = "A new run with a lower --learning_rate may get further."
@@ -105,14 +105,15 @@ class Recovery:
             if is_chief():
                 write_json(self.directory / "diverged.json", report)
             kept = (
-                f"{self.directory / 'diverged.json'} says more; "
-                f"{f'the checkpoint of step {max(steps):,} is' if steps else 'nothing was'} kept."
+                f"{self.directory / 'diverged.json'} has details. "
+                f"{f'The checkpoint of step {max(steps):,} is' if steps else 'No checkpoint was'} "
+                "kept."
             )
             if self.device.nan_policy == "rollback" and steps:
                 if len(self.rollbacks) < self.device.max_rollbacks:
                     self._roll_back(number, max(steps))
                     return
-                kept += f" It rolled back {len(self.rollbacks)} times already (--max_rollbacks)."
+                kept += f" Training rolled back {len(self.rollbacks)} times (--max_rollbacks)."
             elif steps:
                 way_out = f"{way_out[:-1]}, and so may this one with --nan_policy=rollback."
         raise gave_up(failure, report, kept, way_out)
@@ -126,11 +127,11 @@ class Recovery:
         )
 
     def _diagnose(self, number: int, after: bool) -> dict[str, Any]:
-        """Replays training from the snapshot up to a step, and looks at that step.
+        """Replays training from the snapshot up to a step and inspects this step.
 
         Args:
-            number: The step whose batch to look at.
-            after: Whether to look with the weights that the step's update made.
+            number: The number of the step to inspect.
+            after: Whether to inspect it with the weights after its update.
         """
         first, values = self._snapshot
         for variable, value in zip(self.variables, values):

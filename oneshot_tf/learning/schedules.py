@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name."""
+"""Learning-rate schedules by their names."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import tensorflow as tf
 
 
 class Factored(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule times a factor that may be set between steps.
+    """A schedule multiplied by a factor. The factor may change between steps.
 
     Args:
-        name, initial, num_steps: of `learning_rate_schedule`.
+        name, initial, num_steps: Arguments of `learning_rate_schedule`.
     """
 
     def __init__(self, name: str, initial: float, num_steps: int):
@@ -23,13 +23,14 @@ class Factored(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate_schedule(name: str, initial: float, num_steps: int):
-    """What a Keras optimizer takes as `learning_rate`.
+    """Returns a learning rate or a schedule for a Keras optimizer.
 
     Args:
-        name: "cosine": half a cosine wave from `initial` to 0 at `num_steps`; "constant";
-            "cooldown": constant, then linear to 0 over the last tenth of the steps.
-        initial: the learning rate at step 0.
-        num_steps: steps of the whole training.
+        name: One of three schedules. "cosine" is half a cosine wave from `initial` to 0 at
+            `num_steps`. "constant" stays at `initial`. "cooldown" is constant, then linear to 0
+            over the last tenth of the steps.
+        initial: The learning rate at step 0.
+        num_steps: The number of steps of the whole training.
     """
     if name == "cosine":
         return keras.optimizers.schedules.CosineDecay(initial, num_steps)
@@ -39,12 +40,12 @@ def learning_rate_schedule(name: str, initial: float, num_steps: int):
 
 
 class Cooldown(keras.optimizers.schedules.LearningRateSchedule):
-    """Constant, then linear to 0 over the last `share` of the steps.
+    """A schedule that is constant, then linear to 0 over the last `share` of the steps.
 
     Args:
-        initial: the learning rate until the decay begins.
-        num_steps: steps of the whole training.
-        share: the part of the steps over which the rate falls, in (0, 1].
+        initial: The learning rate until the decay begins.
+        num_steps: The number of steps of the whole training.
+        share: The share of the steps over which the rate falls, in (0, 1].
     """
 
     def __init__(self, initial: float, num_steps: int, share: float = 0.1):

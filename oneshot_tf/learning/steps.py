@@ -61,7 +61,7 @@ _MANY_ELEMENTS = 2**18  # measured on both sides of it, in BUILD_NOTES.md
 
 
 def skipping_pays(kept_share: float, elements: int) -> bool:
-    """Returns whether a step should be faster skipping than dense, on the devices there are.
+    """Returns whether a skipping step should be faster than a dense one, on these devices.
 
     Args:
         kept_share: The expected share of paths that the step keeps, in [0, 1].
@@ -127,7 +127,7 @@ class TrainStep:
         return self._distributed(False, images, labels, number)
 
     def trace(self, images: Any, labels: Any, number: int) -> None:
-        """Makes the graph of step `number`, unless it is there; runs nothing."""
+        """Traces the graph of step `number` unless it exists. Runs nothing."""
         skip = self.skips(number)
         if skip not in self._traced:
             self._steps[skip].get_concrete_function(images, labels, tf.constant(number, tf.int32))
@@ -181,7 +181,9 @@ class TrainStep:
     def inspect(
         self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Returns the metrics and gradients of a step, without an update. Each device does it.
+        """Returns the metrics and gradients of a step, without an update.
+
+        Every device computes the whole global batch.
 
         Args:
             images, labels: The whole global batch.
@@ -232,7 +234,7 @@ class TrainStep:
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Returns gradients, and sums of cross-entropy and hits, over all micro-batches.
 
-        Each is divided by the size of the global batch.
+        All are divided by the size of the global batch.
         """
         count = micro_batches
         if count == 1:

@@ -1,4 +1,4 @@
-"""TensorBoard's event files."""
+"""Writes event files for TensorBoard."""
 
 import os
 import pathlib
@@ -13,13 +13,14 @@ from oneshot_tf.system.opening import check_folder
 
 
 class Summaries:
-    """Writes events into a folder, a new file each time a program starts.
+    """A writer of events, with a new file each time a program starts.
 
     Args:
-        folder: where; made when there is something to write.
+        folder: The folder of the event files. It is made with the first event.
 
     Raises:
-        InputError: the folder is a link that leads out of the one above it, or holds one.
+        InputError: The folder is a link that leads out of its parent folder, or it holds such a
+            link.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -28,11 +29,11 @@ class Summaries:
         check_folder(self.folder, self.folder.parent)
 
     def scalars(self, step: int, values: dict) -> None:
-        """Numbers by name."""
+        """Writes numbers by name."""
         self._write(lambda: [tf.summary.scalar(n, v, step=step) for n, v in values.items()])
 
     def histogram(self, step: int, name: str, values: Any) -> None:
-        """The distribution of many numbers."""
+        """Writes the distribution of many numbers."""
         self._write(lambda: tf.summary.histogram(name, values, step=step))
 
     def _write(self, write: Callable[[], Any]):

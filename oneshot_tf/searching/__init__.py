@@ -13,7 +13,7 @@ Budget = Callable[[SearchJob], None]
 # `search --budget=NAME`: how many images score each candidate.
 BUDGETS: dict[str, Budget] = {"full": evaluate_all, "race": race}
 
-# `search --rank_by=NAME`: what candidates are ranked by.
+# `search --rank_by=NAME`: how candidates are ranked.
 RANKINGS: dict[str, Budget] = {
     "accuracy": lambda job: BUDGETS[job.settings.budget](job),
     "kl": rank_by_divergence,

@@ -1,4 +1,4 @@
-"""The ways to spend a search's budget: full, a race, ranking by divergence."""
+"""The ways to spend a search's budget: full scores, a race, or ranking by divergence."""
 
 import dataclasses
 import time
@@ -32,7 +32,7 @@ def evaluate_all(job: SearchJob) -> None:
 
 
 def rank_by_divergence(job: SearchJob) -> None:
-    """Ranks all candidates by divergence, without labels; then scores the best (section 5)."""
+    """Ranks all candidates by divergence, without labels. Then scores the best (section 5)."""
     divergence = job.divergence()
     job.begin()
     progress = Progress("search by divergence", job.wanted, "candidates")
@@ -63,10 +63,10 @@ def _score_finalists(job: SearchJob) -> None:
 
 
 def race(job: SearchJob) -> None:
-    """Stops candidates early that can hardly be among the best `finalists`."""
+    """Scores candidates in a race. Those that can hardly be among the finalists stop early."""
     evaluator = job.evaluator(largest_chunk=_RACE_IMAGES)
     job.begin()
-    job.done.clear()  # race.npz knows all of them, in the order proposed
+    job.done.clear()  # race.npz holds all candidates, in the order proposed
     for new in job.proposed():
         job.done |= dict.fromkeys(new)
     architectures = list(job.done)

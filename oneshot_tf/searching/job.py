@@ -1,4 +1,4 @@
-"""What every way to search shares: proposals, the file of candidates, evaluators."""
+"""The parts that all searches share: proposals, the file of candidates, evaluators."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -33,9 +33,9 @@ class SearchJob:
         supernet: The trained one-shot model.
         dataset: The data set of the run.
         settings: `SearchSettings`.
-        file: Where candidates are written.
+        file: The file of candidates.
         done: The candidates that the file has, by architecture. The job adds to it.
-        wanted: How many candidates there must be in the end.
+        wanted: The number of candidates to reach.
         proposer: Decides which architectures to evaluate.
     """
 
@@ -69,14 +69,14 @@ class SearchJob:
             self.file.write(unranked)
 
     def candidates(self) -> list[Candidate]:
-        """Returns the candidates that are there."""
+        """Returns the candidates found so far."""
         return [candidate for candidate in self.done.values() if candidate is not None]
 
     def proposed(self) -> Iterator[list[Architecture]]:
         """Yields new architectures until there are enough candidates.
 
-        The proposer observes every candidate, in the order in which it proposed them: those of
-        an earlier start too. So a search that resumes continues as if it had not stopped.
+        The proposer observes every candidate in the order of its proposals, including those of
+        an earlier start. So a search that resumes continues as if it had not stopped.
         """
         while len(self.done) < self.wanted:
             proposed = self.proposer.propose(_PROPOSALS)
@@ -90,7 +90,7 @@ class SearchJob:
             self.proposer.observe(seen, [c.candidate_accuracy if c else None for c in candidates])
 
     def add(self, architectures: Sequence[Architecture], *columns: Sequence[Any]) -> None:
-        """Writes new candidates to the file. Arguments as `described`."""
+        """Writes new candidates to the file. Takes the arguments of `described`."""
         for candidate in self.described(architectures, *columns):
             self.done[candidate.architecture] = candidate
             self.file.append(candidate)
@@ -106,11 +106,11 @@ class SearchJob:
         """Returns candidates with their costs.
 
         Args:
-            architectures: A of them.
-            accuracies: Candidate accuracies.
-            entropies: Mean cross-entropies.
-            images: How many validation images scored each.
-            divergences: From the references; None if not measured.
+            architectures: The architectures of the candidates.
+            accuracies: Candidate accuracies, in [0, 1].
+            entropies: Mean cross-entropies, in nats.
+            images: How many validation images scored each candidate.
+            divergences: Divergences from the references. None if they were not measured.
         """
         size, classes = self.dataset.image_size, self.supernet.num_classes
         costs = counts.costs(self.space, architectures, self.supernet.stack, classes, size)
@@ -125,16 +125,16 @@ class SearchJob:
         return [Candidate(*values, divergence=divergence) for *values, divergence in columns]  # type: ignore[misc]
 
     def divergence(self) -> DivergenceEvaluator:
-        """Returns what measures divergences (section 5)."""
+        """Returns the evaluator of divergences (section 5)."""
         return divergence_evaluator(
             self.supernet, self.dataset, self.ghost_batch_size, self.settings.seed
         )
 
     def evaluator(self, largest_chunk: int | None = None) -> CandidateEvaluator:
-        """Returns what scores candidates. Scores All On and writes that to search.json.
+        """Returns the evaluator of candidates. Scores All On and writes this to search.json.
 
         Args:
-            largest_chunk: The largest chunk of images per call; None for as large as memory allows.
+            largest_chunk: The most images per call. None takes as many as memory allows.
 
         Raises:
             InputError: Memory does not allow the chunks that the search began with, or those of

@@ -13,7 +13,7 @@ def restore_supernet(directory: RunDirectory) -> tuple[Supernet, int]:
     """Returns the one-shot model of a run with its final weights, and its number of steps.
 
     Raises:
-        InputError: It is not trained to the end, or its checkpoint cannot be read.
+        InputError: The model is not trained to the end, or its checkpoint cannot be read.
     """
     model = directory.group(ModelSettings, "model")
     steps = directory.group(OneShotSettings, "one_shot").train_steps
@@ -39,6 +39,6 @@ def restore_supernet(directory: RunDirectory) -> tuple[Supernet, int]:
         checkpoints.restore_step(steps, supernet.variables)
     except InputError as error:
         raise InputError(
-            f"{error} Train again; it resumes from the checkpoint before: {train}."
+            f"{error} Train again; it resumes from the previous checkpoint: {train}."
         ) from None
     return supernet, steps

@@ -1,1 +1,1 @@
-"""What KerasTuner tunes, and by what."""
+"""How are settings tuned? Trials of KerasTuner, by one process or several."""

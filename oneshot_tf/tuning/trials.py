@@ -1,4 +1,4 @@
-"""Trials: each trains a one-shot model with some settings, and scores it."""
+"""Runs trials, which train and score a model with some values of the tuned settings."""
 
 import dataclasses
 import hashlib
@@ -32,20 +32,20 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, read_json, write_json
 from oneshot_tf.system.locks import locked
 
-LONGEST = 27  # Hyperband's unit of --train_steps: trials take 1, 3, 9 or 27 parts of it
+LONGEST = 27  # Hyperband cuts --train_steps into 27 parts; a trial takes 1, 3, 9 or 27 of them
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # the lowest score of each objective
 
 
 def check_same_trials(path: pathlib.Path, groups: Mapping[str, Any], write: bool = True) -> None:
-    """Refuses to mix trials of different settings.
+    """Makes sure that all trials of a run have the same settings.
 
     Args:
-        path: Of settings.json.
+        path: The path of settings.json.
         groups: Objects of settings by name.
         write: False in workers, which may start before the file exists.
 
     Raises:
-        InputError: Names the first setting that differs.
+        InputError: A setting differs. The message names the first one.
     """
     if path.exists():
         before = read_json(path)
@@ -56,15 +56,15 @@ def check_same_trials(path: pathlib.Path, groups: Mapping[str, Any], write: bool
 
 
 class Trials:
-    """Trains and scores each set of values once.
+    """The trials of a run. Each set of values is trained and scored once.
 
     Args:
         directory: The run directory.
         groups: Objects of settings by name.
-        device: On what, and how often to save.
+        device: Where to compute, and how often to save checkpoints.
 
     Raises:
-        InputError: What --objective needs does not exist.
+        InputError: `--objective` needs another run, which is missing or does not fit.
     """
 
     def __init__(self, directory: RunDirectory, groups: Mapping[str, Any], device: DeviceSettings):
@@ -87,7 +87,9 @@ class Trials:
             )
         source = RunDirectory(self.tune.of_run)
         if source.space() != self.space:
-            raise InputError(f"--of_run={self.tune.of_run} has another search space.")
+            raise InputError(
+                f"--of_run must have the search space of this run; {self.tune.of_run} has another."
+            )
         return source
 
     def _judged_on_validation(self, source: RunDirectory) -> list:
@@ -118,7 +120,7 @@ class Trials:
             self.source.check_data(self.dataset)
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
-        """Returns what is tuned, and in what range."""
+        """Returns the tuned settings with their ranges."""
         space = keras_tuner.HyperParameters()
         for name in self.names:
             if name.endswith("schedule"):
@@ -138,9 +140,9 @@ class Trials:
         )
 
     def score(self, values: dict[str, Any]) -> float:
-        """Returns the objective for values of what is tuned.
+        """Returns the objective for values of the tuned settings.
 
-        If the loss is not finite, it is the lowest score of the objective.
+        The result is the lowest score of the objective if the loss is not finite.
         """
         check_same_trials(self.folder.parent / "settings.json", self.groups, write=False)
         values = {k: v for k, v in values.items() if k != "tuner/trial_id"}
@@ -196,7 +198,7 @@ class Trials:
         accuracies = np.array([score.accuracy for score in scores])
         facts = {"mean": float(accuracies.mean()), "most": float(accuracies.max())}
         if self.tune.objective == "rank":
-            # Equal accuracies rank nothing.
+            # The correlation is NaN if all accuracies are equal.
             return {**facts, "score": float(np.nan_to_num(ranking.spearman(accuracies, truth)))}
         best = np.sort(accuracies)[-self.tune.top :]
         return {**facts, "score": float(best.mean())}
@@ -213,6 +215,6 @@ class Trials:
 
 
 def with_values(group: Any, values: Mapping[str, Any], names: list[str]) -> Any:
-    """Returns settings with the values of a trial, for those of `names` that the group has."""
+    """Returns a group of settings with the values of a trial, for all `names` that it has."""
     known = {field.name for field in fields(type(group))}
     return dataclasses.replace(group, **{n: values[n] for n in names if n in known})

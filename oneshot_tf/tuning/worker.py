@@ -1,4 +1,4 @@
-"""Which part this process has, where several tune together by KerasTuner's variables."""
+"""Finds the role of this process if several tune together, from KerasTuner's variables."""
 
 import os
 import re
@@ -10,10 +10,10 @@ VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_P
 
 
 def tuner_worker() -> str:
-    """What KerasTuner calls this process; empty if it works alone.
+    """Returns KerasTuner's name for this process; empty if it tunes alone.
 
     Raises:
-        InputError: KerasTuner's variables do not go together, or the port is not free.
+        InputError: Some of KerasTuner's variables are missing, or the port is not free.
     """
     values = {name: os.environ.get(name, "") for name in VARIABLES}
     given = [name for name in VARIABLES if values[name]]
@@ -21,9 +21,9 @@ def tuner_worker() -> str:
         return ""
     if len(given) < len(VARIABLES):
         raise InputError(
-            f"{' and '.join(given)} set without "
-            f"{' and '.join(name for name in VARIABLES if name not in given)}; for several "
-            "processes set all three, for one none."
+            f"{' and '.join(given)} must not be set without "
+            f"{' and '.join(name for name in VARIABLES if name not in given)}. Set all three to "
+            "tune with several processes, or none to tune with one."
         )
     worker, address, port = values.values()
     if not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
@@ -34,8 +34,8 @@ def tuner_worker() -> str:
                 pass
         except OSError as error:
             raise InputError(
-                f"KERASTUNER_ORACLE_IP={address}, KERASTUNER_ORACLE_PORT={port}: the chief cannot "
-                f"listen there ({error.strerror or error})."
+                f"The chief cannot listen at KERASTUNER_ORACLE_IP={address}, "
+                f"KERASTUNER_ORACLE_PORT={port} ({error.strerror or error})."
             ) from None
     else:
         print(f"Worker {worker} asks the chief at {address}:{port} for trials ...", flush=True)

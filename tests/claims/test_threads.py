@@ -103,7 +103,7 @@ def test_as_many_threads_on_other_cores_give_the_same_bits(tmp_path):
     lines = (tmp_path / "run" / "provenance.jsonl").read_text().splitlines()
     starts = [json.loads(line) for line in lines]
     assert [(s["cores"], s["intra_op_threads"]) for s in starts] == [(1, 2), (2, 2), (2, 1)]
-    notes = [re.findall(r".*other surroundings.*", text) for text in texts]
+    notes = [re.findall(r".*another environment.*", text) for text in texts]
     assert [len(found) for found in notes] == [0, 0, 1]
     assert "threads: 2 then, 1 now" in notes[2][0] and "--threads=2" in notes[2][0]
 

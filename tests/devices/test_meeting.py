@@ -47,7 +47,8 @@ def test_processes_that_are_alike_meet():
 def test_processes_that_differ_all_say_so():
     said = meet([{"the flag": {"--filters": 4}}] * 2 + [{"the flag": {"--filters": 8}}])
     assert all(
-        "Process 2 of TF_CONFIG has the flag --filters 8, process 0 has 4" in s for s in said
+        "Worker 2 in TF_CONFIG (0 is the chief) has the flag --filters 8, but the chief has 4" in s
+        for s in said
     )
 
 
@@ -155,7 +156,7 @@ def test_patience_ends_whatever_strangers_do():
             with contextlib.suppress(OSError):
                 stranger = connect(addresses)
         time.sleep(0.2)
-    assert "Waited 3 s for 1 of 2 processes" in str(said[0])
+    assert "Waited 3 s for 1 of 2 workers" in str(said[0])
     assert time.monotonic() - started < 8
     stranger.close()
 
@@ -219,8 +220,8 @@ def in_another_process(index, addresses):
 
 
 @pytest.mark.parametrize("number, message", [
-    (signal.SIGKILL, "went away before all had met, and did not come back within 2 s"),
-    (signal.SIGTERM, "has stopped before all had met"),
+    (signal.SIGKILL, "before all workers had connected, and did not return within 2 s"),
+    (signal.SIGTERM, "stopped before all workers had connected"),
 ])  # fmt: skip
 def test_a_first_process_that_ends_before_all_have_met(monkeypatch, number, message):
     """The others, which have minutes of patience, end soon; at once if it could say so."""
@@ -266,14 +267,16 @@ def test_a_process_that_was_met_and_does_not_come_back(monkeypatch):
     time.sleep(2.0)  # until the other one is heard too
     member.close()
     thread.join(20)
-    assert f"({addresses[2]}, {addresses[3]}) went away before all had met" in str(said[0])
+    assert f"({addresses[2]}, {addresses[3]}) disconnected before all workers" in str(said[0])
     other.join(20)
-    assert "has stopped before all had met" in str(other_said[0])
+    assert "stopped before all workers had connected" in str(other_said[0])
 
 
 def test_processes_with_other_clusters_say_so():
     said = meet([{"the addresses of": {"worker": ["a:1", "b:2"]}}, {"the addresses of": {}}])
-    assert all("Process 1 of TF_CONFIG has the addresses of worker" in s for s in said)
+    assert all(
+        "Worker 1 in TF_CONFIG (0 is the chief) has the addresses of worker" in s for s in said
+    )
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])

@@ -75,7 +75,7 @@ def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeyp
             raise Diverged(number, "The loss is nan")
 
     monkeypatch.setattr(Loop, "_check", check)
-    with pytest.raises(ost.InputError, match="cannot be reached again"):
+    with pytest.raises(ost.InputError, match="the failure cannot be reproduced"):
         fit(net, digits, tmp_path / "run", steps=7)
     report = json.loads((tmp_path / "run" / "diverged.json").read_text())
     for name in ("loss", "cross_entropy", "l2", "accuracy"):

@@ -143,7 +143,7 @@ def test_outcomes_that_are_not_finite_name_the_architecture(small_space, digits)
     with pytest.raises(ost.InputError, match="nearly all paths on"):
         divergence.recompute()
     alone = poisoned(ost.Standalone(small_space, prev1, ost.Stack(1, 4), 10), "stem", np.nan)
-    with pytest.raises(ost.InputError, match="net prev1:sep3x3 .*cross-entropy of nan"):
+    with pytest.raises(ost.InputError, match="model prev1:sep3x3 .*cross-entropy of nan"):
         ost.evaluate_standalone(alone, split, digits.normalize)
 
 

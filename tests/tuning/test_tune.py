@@ -290,7 +290,7 @@ def test_mistakes(tmp_path, flags, code, part):
             dict(zip(VARIABLES, ("chief", "127.0.0.1", "many"))),
             "PORT must be a number from 1 to 65535; got many",
         ),
-        (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "cannot listen there"),
+        (dict(zip(VARIABLES, ("chief", "192.0.2.1", "5000"))), "cannot listen at"),
     ],
 )
 def test_variables_of_several_processes_go_together(monkeypatch, environment, part):
