@@ -24,7 +24,7 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 
-_CPU_ELEMENTS = 2**19  # per call, in the blocks of the first cell; measured in BUILD_NOTES.md
+_CPU_ELEMENTS = 2**19  # per call, in the blocks of the first cell; see docs/performance.md
 _ACCELERATOR_IMAGES = 1024
 _STANDALONE_BATCH = 256
 

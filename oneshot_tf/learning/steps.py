@@ -57,7 +57,7 @@ def count_micro_batches(
     return ghosts // at_once
 
 
-_MANY_ELEMENTS = 2**18  # measured on both sides of it, in BUILD_NOTES.md
+_MANY_ELEMENTS = 2**18  # see docs/performance.md
 
 
 def skipping_pays(kept_share: float, elements: int) -> bool:

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from oneshot_tf.devices.accelerators import accelerators
 
-_NARROWEST = 8  # the gradient below pays from this image width on; measured in BUILD_NOTES.md
+_NARROWEST = 8  # the gradient below pays from this image width on; see docs/performance.md
 
 
 def convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1):

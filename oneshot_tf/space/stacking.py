@@ -1,7 +1,7 @@
 """How cells form a model: widths, reductions, joins, and the weights in use.
 
 `nn` builds this plan and `cost` counts it, so the plan is written once. The paper's text leaves
-some points open, and its parameter counts settle them; see BUILD_NOTES.md (choices 2 to 4).
+some points open, and its parameter counts settle them; see docs/paper.md (choices 2 to 4).
 """
 
 import dataclasses
