@@ -45,9 +45,9 @@ class Chip:
     """Peak figures of one device, as programs see it (a core, or a whole chip).
 
     Args:
-        cores: devices a chip.
-        memory, bandwidth: of a device, in bytes and bytes a second.
-        flops: of a device a second, multiplying in bfloat16, its fastest: a floor for float32.
+        cores: Devices a chip.
+        memory, bandwidth: Of a device, in bytes and bytes a second.
+        flops: Of a device a second, multiplying in bfloat16, its fastest: a floor for float32.
     """
 
     cores: int
@@ -245,11 +245,11 @@ class _Row:
     """One compiled graph on one kind of device.
 
     Args:
-        name: the topology.
-        kind: of chip; None for a CPU.
-        what: the graph.
-        images: that it takes at once.
-        turns: how often a step does it.
+        name: The topology.
+        kind: Of chip; None for a CPU.
+        what: The graph.
+        images: That it takes at once.
+        turns: How often a step does it.
     """
 
     def __init__(self, name: str, kind: str | None, what: str, images: Any, turns: int):

@@ -99,8 +99,8 @@ def commands(
     """Programs with their flags, in order.
 
     Args:
-        run_dir: folder below which all runs are.
-        reproduce, location, devices: objects of `settings`.
+        run_dir: Folder below which all runs are.
+        reproduce, location, devices: Objects of `settings`.
 
     Raises:
         InputError: rates, filters or rows that are not.

@@ -85,10 +85,10 @@ def mutate(path: pathlib.Path, rng, other: pathlib.Path, outside: pathlib.Path) 
     """Changes a file in one of the ways above; returns which.
 
     Args:
-        path: the file.
-        rng: a NumPy generator.
-        other: the file of the same name in another run; it may be missing.
-        outside: a folder outside the run directory.
+        path: The file.
+        rng: A NumPy generator.
+        other: The file of the same name in another run; it may be missing.
+        outside: A folder outside the run directory.
     """
     names = [*CONTENTS, *KINDS]
     name = names[rng.integers(len(names))]
@@ -115,9 +115,9 @@ def run_forked(command: list[str], run: pathlib.Path, scratch: pathlib.Path) -> 
     """Runs a program in a forked process, which has imported TensorFlow already.
 
     Args:
-        command: name of the program and its flags.
-        run: its --run_dir.
-        scratch: where its standard error is kept.
+        command: Name of the program and its flags.
+        run: Its --run_dir.
+        scratch: Where its standard error is kept.
 
     Returns:
         The exit code, None if it hung, and what it wrote to standard error.

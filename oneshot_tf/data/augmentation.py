@@ -19,12 +19,12 @@ def normalize(
     """Computes (images / 255 - mean) / std.
 
     Args:
-        images: uint8 `[B, H, W, 3]`.
-        mean: float32 `[3]`, of images in [0, 1].
-        std: float32 `[3]`, of images in [0, 1].
+        images: Uint8 `[B, H, W, 3]`.
+        mean: Float32 `[3]`, of images in [0, 1].
+        std: Float32 `[3]`, of images in [0, 1].
 
     Returns:
-        float32 `[B, H, W, 3]`.
+        Float32 `[B, H, W, 3]`.
     """
     return (tf.cast(images, tf.float32) / 255.0 - mean) / std
 
@@ -44,15 +44,15 @@ def augment(
     depend on how the batch is distributed over devices.
 
     Args:
-        images: uint8 `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
-        first: first row, int or int32 `[]`.
-        batch_size: size of the global batch.
-        flip: whether to mirror images.
-        seed: random seed.
-        step: training step.
+        images: Uint8 `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
+        first: First row, int or int32 `[]`.
+        batch_size: Size of the global batch.
+        flip: Whether to mirror images.
+        seed: Random seed.
+        step: Training step.
 
     Returns:
-        uint8 `[b, H, W, 3]`.
+        Uint8 `[b, H, W, 3]`.
     """
     count, height, width = images.shape[:3]
     pad = max(1, height // 8)

@@ -37,12 +37,12 @@ def load(
     """Loads the data set of a folder.
 
     Args:
-        path: path of the folder.
-        size: height and width in pixels to resize to.
-        skip: the `skip_bad_images` of `load_data`.
-        streamed: whether to leave the images on disk.
-        fit: as in `load_data`.
-        num_validation: as in `load_data`.
+        path: Path of the folder.
+        size: Height and width in pixels to resize to.
+        skip: The `skip_bad_images` of `load_data`.
+        streamed: Whether to leave the images on disk.
+        fit: As in `load_data`.
+        num_validation: As in `load_data`.
 
     Raises:
         InputError: If the folder cannot be used. The message gives the reason and the fix.
@@ -71,13 +71,13 @@ class _Plan:
     """The files of a folder and their splits.
 
     Args:
-        root: the folder.
+        root: The folder.
         files: N paths.
-        labels: int32 `[N]`.
-        class_names: names of the K classes.
-        places: indices of files by split, in random order.
-        passed: counts of ignored files.
-        notes: sentences that describe the origin of the splits.
+        labels: Int32 `[N]`.
+        class_names: Names of the K classes.
+        places: Indices of files by split, in random order.
+        passed: Counts of ignored files.
+        notes: Sentences that describe the origin of the splits.
     """
 
     root: pathlib.Path
@@ -139,11 +139,11 @@ def _hold_out(
     """Moves images from the training split to the splits that are missing.
 
     Args:
-        places: indices of files by split. This function changes it.
-        labels: int32 `[N]`.
-        names: names of the K classes.
-        num_validation: as in `load_data`.
-        train_name: name of the training images, for messages.
+        places: Indices of files by split. This function changes it.
+        labels: Int32 `[N]`.
+        names: Names of the K classes.
+        num_validation: As in `load_data`.
+        train_name: Name of the training images, for messages.
 
     Returns:
         Sentences that describe the split.
@@ -181,11 +181,11 @@ class _Source:
     """The files of a plan, with their checksums and counts.
 
     Args:
-        name: name of the data set.
-        plan: the files and their splits.
-        size: height and width in pixels to resize to.
-        skip: the `skip_bad_images` of `load_data`.
-        fit: as in `load_data`.
+        name: Name of the data set.
+        plan: The files and their splits.
+        size: Height and width in pixels to resize to.
+        skip: The `skip_bad_images` of `load_data`.
+        fit: As in `load_data`.
     """
 
     def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
@@ -203,10 +203,10 @@ class _Source:
         """Returns checksums of the contents of files, reading each file at most once.
 
         Args:
-            indices: int64 `[n]`.
+            indices: Int64 `[n]`.
 
         Returns:
-            uint64 `[n]`.
+            Uint64 `[n]`.
 
         Raises:
             InputError: If a file cannot be read.

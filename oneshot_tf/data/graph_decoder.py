@@ -33,10 +33,10 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG file to the same pixels as `images.decode`.
 
     Args:
-        encoded: string `[]`.
+        encoded: String `[]`.
 
     Returns:
-        uint8 `[h, w, 3]`.
+        Uint8 `[h, w, 3]`.
 
     Raises:
         tf.errors.InvalidArgumentError: If the file is damaged, too large or of another format.

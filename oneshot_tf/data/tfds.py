@@ -29,14 +29,14 @@ def load(
     """Loads a data set; the arguments are those of `load_data`.
 
     Args:
-        name: a name that tensorflow-datasets knows.
-        data_dir: folder of prepared data sets. "" uses the default of tensorflow-datasets.
-        image_size: height and width in pixels to resize to. 0 keeps the size, or uses 32 if the
+        name: A name that tensorflow-datasets knows.
+        data_dir: Folder of prepared data sets. "" uses the default of tensorflow-datasets.
+        image_size: Height and width in pixels to resize to. 0 keeps the size, or uses 32 if the
             images have many sizes.
-        download: whether a missing data set may be downloaded.
-        skip: whether to leave bad images out.
-        streamed: whether to leave the images on disk.
-        fit: how images become squares, "stretch" or "center".
+        download: Whether a missing data set may be downloaded.
+        skip: Whether to leave bad images out.
+        streamed: Whether to leave the images on disk.
+        fit: How images become squares, "stretch" or "center".
 
     Returns:
         The training images, a function that returns the test images, a function that returns
