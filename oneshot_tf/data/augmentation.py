@@ -82,14 +82,14 @@ def unchanged(
     seed: int | tf.Tensor,
     step: int | tf.Tensor,
 ) -> tf.Tensor:
-    """Returns the images as they are. Arguments as `augment`."""
+    """Returns the images unchanged. The arguments are those of `augment`."""
     return images
 
 
-# `augmentation(images, first, batch_size, seed=…, step=…)`, see `augment`.
+# Called as `augmentation(images, first, batch_size, seed=…, step=…)`, like `augment`.
 Augmentation = Callable[..., tf.Tensor]
 
-# `train --augmentation=NAME`. "inception" crops images while it decodes them.
+# The names of `train --augmentation=NAME`. For "inception", decoding crops the images.
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop_flip": functools.partial(augment, flip=True),
     "crop": functools.partial(augment, flip=False),

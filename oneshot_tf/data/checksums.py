@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_THREADS = 8  # reading mostly waits for the disk
+_THREADS = 8  # more than cores, because reading mostly waits for the disk
 
 
 def checksum(content: bytes | memoryview) -> int:

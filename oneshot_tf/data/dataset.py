@@ -32,17 +32,18 @@ class Dataset:
         name: Name of the data set, for messages.
         train: Images for training.
         validation: Images held out of the training set, for ranking candidates.
-        load_test: Reads and decodes the test images. Only final evaluation calls it.
+        load_test: Function that reads and decodes the test images. Only final evaluation calls
+            it.
         class_names: Names of the K classes.
         mean: Mean of the training images in [0, 1], float32 `[3]`. It is measured on about
             10,000 images, spread evenly over the training images, or on fewer if the images are
             larger than 32x32 pixels, so that the number of pixels stays the same.
         std: Standard deviation of the same images, float32 `[3]`.
         fit: How images of other sizes become squares; see `images.resize`.
-        test_fingerprint: Returns the number and checksums of the test images without decoding
-            them. None if they are not known.
-        inventory: Counts the contents of the data set. If images are held in memory, it also
-            decodes the test images of a folder, to find damaged images before training.
+        test_fingerprint: Function that returns the number and checksums of the test images
+            without decoding them. None if they are not known.
+        inventory: Function that counts the contents of the data set. If images are held in memory,
+            it also decodes the test images of a folder, to find damaged images before training.
             `inventory(decode_test=False)` does not.
     """
 
@@ -183,7 +184,7 @@ def from_splits(
     class_names: Sequence[str],
     fit: str = "stretch",
 ) -> Dataset:
-    """Creates a data set from existing splits, and measures mean and standard deviation.
+    """Creates a data set from existing splits, and measures their mean and standard deviation.
 
     Args:
         name: Name of the data set, for messages.

@@ -1,4 +1,4 @@
-"""Reads a folder of image files: assigns the files to splits, and decodes them or leaves them.
+"""Reads a folder of image files and assigns the files to splits.
 
 PATH has one folder of images per class, or folders `train` and, optionally, `val` and `test` that
 contain such class folders; see `listing.find_parts`. A split that is missing is held out of the
@@ -178,7 +178,7 @@ def _hold_out(
 
 
 class _Source:
-    """The files of a plan, with their checksums and counts.
+    """Base class of the ways to read the files of a plan. Keeps checksums and counts.
 
     Args:
         name: Name of the data set.
@@ -229,7 +229,7 @@ class _Source:
         return [len(places), found, checksums.summary(self.plan.labels[places])]
 
     def check_classes(self, split: str) -> None:
-        """Raises InputError if a class has lost all its images in a split."""
+        """Raises InputError if no image of a class is left in a split."""
         labels = self.plan.labels
         lost = np.setdiff1d(labels[self.plan.places[split]], labels[self.used[split]])
         if lost.size:
@@ -261,10 +261,10 @@ class _Source:
 
 
 class _InMemory(_Source):
-    """Reads and decodes files immediately."""
+    """A source that decodes all files of a split at once."""
 
     def read(self, *names: str) -> list[Split]:
-        """Reads the named splits; tries all files before it raises an error."""
+        """Decodes the named splits. Tries all files before it raises an error."""
         places = np.concatenate([self.plan.places[name] for name in names])
         check_memory(len(places), self.size, self.name)
         images = np.zeros((len(places), self.size, self.size, 3), np.uint8)
@@ -298,14 +298,14 @@ class _InMemory(_Source):
 
 
 class _Streamed(_Source):
-    """Leaves files on disk."""
+    """A source that leaves the files on disk."""
 
     def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
         super().__init__(name, plan, size, skip, fit)
         self._reader = FileReader(self.plan.files, self.plan.labels, self.checksums)
 
     def read(self, *names: str) -> list[StreamedSplit]:
-        """Returns the named splits; with `skip`, decodes all files once to find bad ones."""
+        """Returns the named splits. With `skip`, decodes all files once to find bad ones."""
         found = []
         for name in names:
             split = StreamedSplit(self._reader, self.plan.places[name], self.size, self.fit)
@@ -317,5 +317,5 @@ class _Streamed(_Source):
         return found
 
     def inventory(self, decode_test: bool = True) -> Inventory:
-        """Counts what is known without decoding."""
+        """Counts the contents without decoding any image."""
         return super().inventory(decode_test=False)

@@ -116,7 +116,7 @@ def _png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _deep(encoded: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG with 16 bits per channel; 12-bit cameras leave the upper four bits empty."""
+    """Decodes a PNG with 16 bits per channel. 12-bit cameras leave the upper four bits empty."""
     pixels = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.int32)
     most = tf.where(tf.reduce_max(pixels[..., :3]) <= 4095, 4095, 65535)
     pixels = tf.concat(

@@ -21,7 +21,7 @@ from oneshot_tf.data.pixels import (
 )
 from oneshot_tf.system.errors import InputError, plain
 
-# Lower-case suffixes of files that are read. The first bytes of a file decide its format.
+# Lower-case suffixes of image files. The first bytes of a file decide its format.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 _UPRIGHT_JPEG, _UPRIGHT_PNG, _UNUSUAL = range(3)
@@ -237,7 +237,7 @@ def resize(images: tf.Tensor | np.ndarray, size: int, fit: str = "stretch") -> t
         side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
         top, left = tf.unstack((shape - side) // 2)
         images = images[..., top : top + side, left : left + side, :]
-    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # resizing changes nothing then
+    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # then resizing changes nothing
     resized = tf.cond(fits, lambda: images, lambda: _resized(images, size))
     return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
 

@@ -1,4 +1,4 @@
-"""Labelled images in memory, in a fixed order: the step and the seed determine each batch."""
+"""Labelled images in memory. The step and the seed determine the images of each batch."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ _Self = TypeVar("_Self", bound="AnySplit")
 
 
 class AnySplit(Protocol):
-    """A `Split`, or a `streaming.StreamedSplit` of images on disk. See `Split` for the methods."""
+    """A `Split`, or a `streaming.StreamedSplit` of images on disk. `Split` explains the methods."""
 
     @property
     def on_disk(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from oneshot_tf.data.listing import PassedOver, printable
 
 _MANY_CLASSES = 20  # with more classes, the table shows the smallest and the largest only
-_FEW = 3  # how many of each to show, and how many suffixes and folders
+_FEW = 3  # number of classes at either end of the table, and of suffixes and folders to show
 _LARGEST_ERROR = 0.02  # a larger standard error can hardly distinguish candidates
 
 

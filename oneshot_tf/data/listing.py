@@ -12,7 +12,7 @@ from oneshot_tf.system.errors import InputError
 
 _ROLES = {"train": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "test": "test"}  # fmt: skip
-# Files and folders of operating systems. Names that begin with "." are hidden, too.
+# Files and folders of operating systems. They are hidden, like names that begin with ".".
 _SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin",
            "system volume information"}  # fmt: skip
 
@@ -243,7 +243,7 @@ def _walk(
                     if deep:
                         waiting.append(entry.path)
                 elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
-                    files.append(entry.path)  # broken links too: reading them reports their names
+                    files.append(entry.path)  # broken links, too, so that reading names them
                     nested += here != top
                 else:
                     passed.add_file(entry.name, printable(os.path.relpath(here, above)))

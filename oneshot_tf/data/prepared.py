@@ -1,8 +1,9 @@
 """Reads the description of a folder that tensorflow-datasets prepared, without running code.
 
 tensorflow-datasets imports the modules that `features.json` and `dataset_info.json` name. To
-avoid this, this module parses `features.json` and creates the two features that this package uses
-from the numbers in it. No name of a class or module reaches tensorflow-datasets.
+avoid these imports, this module parses `features.json` itself. It creates the two features that
+this package uses from the numbers in the file. No name of a class or module reaches
+tensorflow-datasets.
 """
 
 import collections
@@ -19,11 +20,11 @@ from etils import epath
 
 from oneshot_tf.system.errors import InputError, short
 
-_MOST_BYTES = 2**24  # of a description file; those of ImageNet have less than 2**17
+_MOST_BYTES = 2**24  # in a description file; a file of ImageNet has less than 2**17
 _MOST_CLASSES, _MOST_PIXELS = 10**6, 2**16
 _VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){2}", re.ASCII)
 _CONFIG = re.compile(r"\w[\w.+-]*", re.ASCII)
-_DTYPES = ("uint8", "uint16", "float32")  # that images of tensorflow-datasets can have
+_DTYPES = ("uint8", "uint16", "float32")  # the types of images in tensorflow-datasets
 _FORMATS = ("", "png", "jpeg")
 # Allows no slash in file names, and no other field that `str.format` would look up.
 _TEMPLATE = re.compile(

@@ -49,7 +49,7 @@ class FileReader:
         return self._checksums(indices).tobytes()
 
     def contents(self, indices: np.ndarray) -> bytes:
-        """Returns the labels; `facts` covers the contents of the files."""
+        """Returns the labels. `facts` covers the contents of the files."""
         return self.labels[indices].tobytes()
 
 

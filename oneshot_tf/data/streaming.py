@@ -27,7 +27,7 @@ from oneshot_tf.data.readers import FileReader, RecordReader
 from oneshot_tf.system.errors import InputError, plain
 
 _AHEAD = 2  # number of batches to decode in advance
-_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
+_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # Inception's crops (Szegedy et al. 2015)
 _MIRROR_SEED = 1000003
 # TensorFlow quotes the bytes of a record that it cannot parse, which may not be UTF-8.
 _UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
@@ -85,7 +85,7 @@ class StreamedSplit:
         return [len(self), zlib.crc32(facts), zlib.crc32(contents)]
 
     def in_memory(self) -> Split:
-        """Decodes all images at their one size; later calls return the same images.
+        """Decodes all images at one size. Later calls return the same images.
 
         Raises:
             InputError: If an image cannot be decoded or the images do not fit in memory.
@@ -187,7 +187,7 @@ class StreamedSplit:
         ) from None
 
     def without_bad(self) -> "StreamedSplit":
-        """Decodes all images once and returns those that can be decoded; prints the others.
+        """Decodes all images once, returns the good ones, and prints the others.
 
         Raises:
             InputError: If no image can be decoded.

@@ -26,7 +26,7 @@ _RECORDS = ".tfrecord"
 def load(
     name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
 ) -> tuple[AnySplit, Callable[[], AnySplit], Callable[[], list[int]], Sequence[str]]:
-    """Loads a data set; the arguments are those of `load_data`.
+    """Loads a data set. The arguments are those of `load_data`.
 
     Args:
         name: A name that tensorflow-datasets knows.
