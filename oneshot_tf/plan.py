@@ -42,7 +42,7 @@ _PATIENCE = 3600.0  # seconds per compilation
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peak rates of one device. A device is what programs see: a core or a whole chip.
+    """Peak rates of one device. A device is a core or a whole chip, as programs see it.
 
     Args:
         cores: Number of devices on a chip.

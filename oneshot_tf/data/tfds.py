@@ -230,7 +230,7 @@ def _check_files(
         raise InputError(
             f"{builder.name} in {builder.data_path}: the files of the {split} split must have "
             f"{expected:,} bytes; they have {found:,}. Prepare the data set again, or set "
-            "--skip_bad_images to use what is there."
+            "--skip_bad_images to use the examples that are there."
         )
     if streamed and len(paths) < len(info.filepaths):
         raise InputError(
