@@ -56,7 +56,7 @@ class RetrainSettings(Settings):
     )
     first_run: int = setting(
         0,
-        "Number of the first repeat. Several processes or days can share the repeats of one "
+        "Number of the first repeat. Several processes can share the repeats of one "
         "selection and seed, each with its own --name and --first_run. analyze combines them.",
         least=0,
         most=10_000,
