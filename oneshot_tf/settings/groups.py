@@ -267,8 +267,8 @@ class TrainSettings(Settings):
     skip_paths: str = setting(
         "auto",
         "Way in which a training step handles dropped paths. always: skip them, ghost batch by "
-        "ghost batch. never: compute all paths and mask the dropped ones. auto: the way that should "
-        "be faster at this step on this device. The result is the same.",
+        "ghost batch. never: compute all paths and mask the dropped ones. auto: the way that "
+        "should be faster at this step on this device. The result is the same.",
         choices=("auto", "always", "never"),
         affects_results=False,
     )
