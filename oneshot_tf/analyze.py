@@ -1,7 +1,8 @@
-"""Reports on a run: how well candidate accuracy ranks, with intervals, plots and tables.
+"""Reports how well candidate accuracy ranks architectures, with intervals, plots and tables.
 
-Writes RUN_DIR/report/report.html, one file that opens offline, and beside it each plot as SVG
-and each table as CSV. What a run lacks is named, with the command that makes it.
+Writes RUN_DIR/report/report.html, one file that opens offline, each plot as SVG and each table as
+CSV. If the run lacks results for a part of the report, the report names the command that makes
+them.
 """
 
 import dataclasses
@@ -15,32 +16,35 @@ from oneshot_tf.system.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class AnalyzeSettings(Settings):
-    """What is reported."""
+    """Report."""
 
     compare: str = setting(
         "",
-        "More run directories, separated by commas: other one-shot models of the same data and "
-        "space, whose candidates are compared with the same stand-alone nets (figure 4).",
+        "Further run directories, separated by commas. Their one-shot models must have the same "
+        "data and search space. Their candidates are compared with the same stand-alone models, "
+        "as in figure 4 of the paper.",
     )
     only: str = setting(
         "",
-        "Folders of RUN_DIR/retrain, separated by commas: the ranking is reported for their nets "
-        "alone; empty: for all.",
+        "Folders of RUN_DIR/retrain, separated by commas. The ranking is reported for their models "
+        "only. Empty: for all models.",
     )
-    resamples: int = setting(1000, "Of the bootstrap behind each interval.", least=100, most=10**6)
-    top: int = setting(0, "k of precision at k; 0: a quarter of the nets.", least=0)
+    resamples: int = setting(
+        1000, "Number of bootstrap resamples for each interval.", least=100, most=10**6
+    )
+    top: int = setting(0, "k of precision at k. 0: a quarter of the stand-alone models.", least=0)
 
 
 def main(run: settings.RunSettings, analyze: AnalyzeSettings) -> None:
-    """Reports; each argument is the object of `settings` of that kind."""
+    """Writes the report of a run and prints its main findings."""
     directory = RunDirectory(run.run_dir)
     others = [RunDirectory(path) for path in analyze.compare.split(",") if path]
     for other in others:
         if other.space() != directory.space():
-            raise InputError(f"{other.path} has another search space than {directory.path}.")
+            raise InputError(f"{other.path} must have the same search space as {directory.path}.")
         one, two = (each.facts()["fingerprint"] for each in (directory, other))
         if any(one[split] != two[split] for split in one.keys() & two.keys()):
-            raise InputError(f"{other.path} was trained on other images than {directory.path}.")
+            raise InputError(f"{other.path} must have the same images as {directory.path}.")
     with directory.locked(shared=True):
         only = [name for name in analyze.only.split(",") if name]
         report = Report(directory, others, analyze.resamples, analyze.top, only)

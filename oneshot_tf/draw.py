@@ -1,4 +1,7 @@
-"""Draws an architecture as an SVG: python -m oneshot_tf.draw "TEXT" cell.svg."""
+"""Draws an architecture as an SVG file.
+
+Example: python -m oneshot_tf.draw "TEXT" cell.svg
+"""
 
 import dataclasses
 
@@ -11,16 +14,16 @@ from oneshot_tf.system.files import write_atomically
 
 @dataclasses.dataclass(frozen=True)
 class DrawSettings(Settings):
-    """What is drawn, and where to."""
+    """Drawing."""
 
-    architecture: str = setting("", "The architecture, as text.")
-    file: str = setting("cell.svg", "The SVG to write.")
+    architecture: str = setting("", "Architecture to draw, as text.")
+    file: str = setting("cell.svg", "SVG file to write.")
 
 
 def main(draw: DrawSettings) -> None:
-    """Draws; `draw` is `DrawSettings`."""
+    """Draws an architecture."""
     architecture = Architecture.from_text(draw.architecture)
-    # All On too has a drawing, though it is not a member of the space.
+    # All On can be drawn, too, although it is not a member of the space.
     CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
     write_atomically(draw.file, lambda file: file.write(draw_cell(architecture) + "\n"))
     print(f"{architecture} is drawn in {draw.file}.", flush=True)

@@ -1,9 +1,9 @@
 """Exports a trained stand-alone model for serving.
 
-The SavedModel takes uint8 images, or JPEG and PNG files as they are. It does the preprocessing
-itself and returns probabilities, class index and class name. Loading it needs TensorFlow only,
-and writing it needs no images of the data set. At the end a fresh process loads it and compares
-its answers with the model's on test patterns.
+The SavedModel takes uint8 images, or the bytes of JPEG and PNG files. It preprocesses them itself
+and returns probabilities, class index and class name. Loading it needs only TensorFlow. Writing it
+needs no images of the data set. At the end a fresh process loads the SavedModel and compares its
+answers with those of the model on test patterns.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ class ExportSettings(Settings):
     net: str = setting(
         "",
         "Folder of a trained model below RUN_DIR/retrain, for example top/net_00/run_0. Empty: "
-        "the model with the best rank among those scored on test images, or, if there are none, "
-        "the one with the best validation accuracy.",
+        "the model with the best rank among those scored on test images. If there are none, the "
+        "model with the best validation accuracy.",
         common=True,
     )
     format: str = setting(
@@ -51,16 +51,16 @@ class ExportSettings(Settings):
     export_dir: str = setting("", "Folder to write to. Empty: RUN_DIR/export.", common=True)
     class_names: str = setting(
         "",
-        "UTF-8 text file that renames the classes, one line per class: its name in the data set, "
-        "a space or a tab, and the new name, for example 'n01440764 tench'. Empty: keep the names "
-        "of the data set.",
+        "UTF-8 text file that renames the classes. Each class has one line: its name in the data "
+        "set, a space or a tab, and the new name, for example 'n01440764 tench'. Empty: the names "
+        "in the data set.",
     )
 
 
 def main(
     run: settings.RunSettings, export: ExportSettings, location: settings.LocationSettings
 ) -> None:
-    """Exports. `location` is there for the flags that all programs take; no image is read."""
+    """Exports a model. `location` only accepts the flags of other programs; no image is read."""
     directory = RunDirectory(run.run_dir)
     check_one_shot(directory)  # refuses a folder without a run
     with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
@@ -75,9 +75,9 @@ def _export(directory: RunDirectory, export: ExportSettings) -> None:
     def check(saved_model: pathlib.Path) -> None:
         count, worst = check_in_fresh_process(saved_model, net, preprocessing)
         print(
-            f"A fresh process loads it. On {count} test patterns of several sizes, as pixels, JPEG "
-            f"and PNG, its probabilities agree with the model's to {worst:.1e}, one by one and as "
-            "a batch.",
+            f"A fresh process loads the SavedModel. On {count} test patterns of several sizes, as "
+            "pixels, JPEG and PNG, one by one and as a batch, its probabilities differ from the "
+            f"model's by at most {worst:.1e}.",
             flush=True,
         )
 
@@ -87,7 +87,7 @@ def _export(directory: RunDirectory, export: ExportSettings) -> None:
 
 
 def _preprocessing(directory: RunDirectory, class_names: str) -> Preprocessing:
-    """Returns the preprocessing of a run, from the run's own files."""
+    """Reads the preprocessing of a run from the files of the run."""
     facts = directory.facts()
     check_form(directory.path / "config.json", facts, {"mean": [float], "std": [float]})
     mean, std = (np.array(facts[name], np.float32) for name in ("mean", "std"))
@@ -102,7 +102,7 @@ def _preprocessing(directory: RunDirectory, class_names: str) -> Preprocessing:
 
 
 def _class_names(path: str, known: list[str]) -> list[str]:
-    """Returns the new names of the classes that the data set calls `known`.
+    """Returns the new names of the classes whose names in the data set are `known`.
 
     A line of the file is the name of a class, a space or a tab, and its new name. Both names may
     contain spaces. If several classes match the beginning of a line, a tab decides, then the
@@ -129,7 +129,7 @@ def _class_names(path: str, known: list[str]) -> list[str]:
             "space or a tab, and the new name."
         )
     names = [called[name] for name in known]
-    # ImageNet has two cranes.
+    # Tells apart equal new names: ImageNet has two classes named crane.
     return [f"{n} ({k})" if names.count(n) > 1 else n for n, k in zip(names, known)]
 
 
@@ -151,7 +151,7 @@ def _chosen_folder(directory: RunDirectory, net: str) -> pathlib.Path:
             f"{directory.path} has no stand-alone model. Train one first: "
             f"{command('retrain', f'--run_dir={directory.path}')}."
         )
-    # Models of the final training go first. Test accuracies choose nothing.
+    # Models of the final training go first. Test accuracies never decide the choice.
     final = [r for r in results if r["evaluated_on"] == "test"]
     candidates = CandidateFile(directory).read()
     ranks = {str(c.architecture): c.rank for c in ranked(candidates)}

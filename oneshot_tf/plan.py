@@ -1,8 +1,8 @@
-"""Says, before a machine is rented, whether a training fits on it, and how fast it can be at best.
+"""Plans a training: checks whether it fits on a machine, and bounds its speed, before you rent one.
 
-Compiles the very training step, and the evaluation of candidates, with the TPU's real compiler
-(the extra 'plan': JAX and libtpu; no TPU is needed). Takes the flags that train takes:
-python -m oneshot_tf.plan --flagfile=imagenet.flags --topology=v5e:2x4,v4:2x2x1
+Compiles the training step and the evaluation of candidates with the real TPU compiler. It needs the
+extra 'plan' (JAX and libtpu) but no TPU. It takes the flags of train.
+Example: python -m oneshot_tf.plan --flagfile=imagenet.flags --topology=v5e:2x4,v4:2x2x1
 """
 
 import dataclasses
@@ -37,17 +37,19 @@ from oneshot_tf.settings import (
 from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, plain
 
-_PATIENCE = 3600.0  # seconds a compilation
+_PATIENCE = 3600.0  # seconds per compilation
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peak figures of one device, as programs see it (a core, or a whole chip).
+    """Peak rates of one device. A device is a core or a whole chip, as programs see it.
 
     Args:
-        cores: devices a chip.
-        memory, bandwidth: of a device, in bytes and bytes a second.
-        flops: of a device a second, multiplying in bfloat16, its fastest: a floor for float32.
+        cores: Number of devices on a chip.
+        memory: Memory of a device, in bytes.
+        bandwidth: Memory bandwidth of a device, in bytes per second.
+        flops: Operations of a device per second in bfloat16, its fastest type. A time computed
+            from them is a lower bound for float32, too.
     """
 
     cores: int
@@ -71,16 +73,17 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class PlanSettings(Settings):
-    """For which machine."""
+    """Target machine."""
 
     topology: str = setting(
         "v5e:2x4",
-        "Machines, separated by commas: a TPU's kind and chips (v2, v3, v4, v5e, v5p, v6e: "
-        "v5e:2x4, v4:2x2x1), GPUs (gpu:a100, gpu:h100, gpu:h200, gpu:h200x8) or cpu. For GPUs and "
-        "the CPU there is no least time, and memory is what XLA's analysis for a CPU says.",
+        "Machines, separated by commas. A TPU has its kind (v2, v3, v4, v5e, v5p or v6e) and its "
+        "chips, for example v5e:2x4 or v4:2x2x1. A GPU has its kind and number, for example "
+        "gpu:a100, gpu:h100 or gpu:h200x8. cpu is a CPU. For GPUs and the CPU, the memory is an "
+        "estimate of XLA for a CPU, and there is no bound on the time.",
     )
     num_classes: int = setting(
-        0, "Classes, for a data set that is not read for this; 0: known by its name.", least=0
+        0, "Number of classes. 0: the known number of the named data set.", least=0
     )
 
 
@@ -93,30 +96,30 @@ def main(
     strategy: StrategySettings,
     device: DeviceSettings,
 ) -> None:
-    """Plans; each argument is the object of `settings` of that kind."""
+    """Compiles the graphs for each machine and prints a table."""
     train, one_shot = with_sizes(train, one_shot)
     known = KNOWN.get(data.dataset)
     classes = plan.num_classes or (known.num_classes if known else 0)
     size = data.image_size or (known.image_size if known else 0)
     if not classes or not size:
         raise InputError(
-            f"--dataset={data.dataset}: its classes and image size are not known without reading "
-            "it; give --num_classes and --image_size."
+            f"--num_classes and --image_size must be set for --dataset={data.dataset}, because "
+            "plan does not read the images."
         )
     targets = [_target(text) for text in plan.topology.split(",")]
     for target in targets:
         _share(target, train)
     if importlib.util.find_spec("jax") is None or importlib.util.find_spec("libtpu") is None:
         raise InputError(
-            "Planning needs the TPU's compiler: pip install 'oneshot_tf[plan]' (JAX and libtpu, "
-            "1.1 GB; Python 3.11 or newer)."
+            "Planning needs the TPU compiler. Install it with pip install 'oneshot_tf[plan]' (JAX "
+            "and libtpu, 1.1 GB; Python 3.11 or newer)."
         )
     graphs = _Graphs(model, train, one_shot, strategy, device, classes, size)
     _print_table([row for target in targets for row in _plan(target, train, graphs)])
 
 
 def _target(text: str):
-    """Name, kind of chip, number of devices."""
+    """Returns a machine's name, kind of chip (None for a CPU) and number of devices."""
     if text == "cpu":
         return text, None, 1
     match = re.fullmatch(r"gpu:(\w+?)(?:x([1-9]\d*))?", text)
@@ -135,41 +138,44 @@ def _target(text: str):
 
 
 def _share(target: tuple[str, str | None, int], train: TrainSettings) -> int:
-    """Images of a device in a step."""
+    """Returns the number of images that a device computes in a step."""
     name, _, devices = target
     if train.batch_size % (devices * train.ghost_batch_size):
         raise InputError(
             f"--batch_size must be a multiple of {devices * train.ghost_batch_size} for the "
-            f"{devices} devices of {name} and ghost batches of {train.ghost_batch_size}; got "
+            f"{devices} devices of {name} with --ghost_batch_size={train.ghost_batch_size}; got "
             f"{train.batch_size}."
         )
     return train.batch_size // devices
 
 
 def _plan(target: tuple[str, str | None, int], train: TrainSettings, graphs: Any):
-    """Compiles a step, with fewer images at once as long as it does not fit, and an evaluation."""
+    """Compiles a step, with smaller micro-batches until it fits, and an evaluation."""
     name, kind, devices = target
     share = _share(target, train)
     most = max(train.ghost_batch_size, min(train.device_batch_size, share))
-    turns = range(train.ghost_batch_size, most + 1, train.ghost_batch_size)
+    sizes = range(train.ghost_batch_size, most + 1, train.ghost_batch_size)
     kinds = frozenset() if kind is None else {"TPU"} if kind[0] == "v" else {"GPU"}
     compiler = name if "TPU" in kinds else "cpu"
-    print(f"{name}: {devices} device(s), {share} images each a step.", flush=True)
+    print(f"{name}: {devices} device(s), {share} images per device and step.", flush=True)
     rows = []
-    for turn in reversed([n for n in turns if share % n == 0]):
-        rows.append(_Row(name, kind, "training step", turn, share // turn))
-        rows[-1].measure(compile_elsewhere(graphs.step(turn, kinds), compiler, _PATIENCE))
+    for micro_batch_size in reversed([n for n in sizes if share % n == 0]):
+        micro_batches = share // micro_batch_size
+        rows.append(_Row(name, kind, "training step", micro_batch_size, micro_batches))
+        step = graphs.step(micro_batch_size, kinds)
+        rows[-1].measure(compile_elsewhere(step, compiler, _PATIENCE))
         rows[-1].report()
         if rows[-1].fits or not rows[-1].too_large:
             break
-    rows.append(_Row(name, kind, "evaluation", turn, 1))
-    rows[-1].measure(compile_elsewhere(graphs.evaluation(turn, kinds), compiler, _PATIENCE))
+    rows.append(_Row(name, kind, "evaluation", micro_batch_size, 1))
+    evaluation = graphs.evaluation(micro_batch_size, kinds)
+    rows[-1].measure(compile_elsewhere(evaluation, compiler, _PATIENCE))
     rows[-1].report()
     return rows
 
 
 class _Graphs:
-    """What is compiled, as serialized modules, each made once for all machines of a kind."""
+    """The graphs to compile, as serialized modules. All machines of a kind share a module."""
 
     def __init__(
         self,
@@ -187,12 +193,12 @@ class _Graphs:
         self.made: dict[Any, Any] = {}
         self.net = Supernet(model.space(), model.stack(), classes, dtype=device.dtype)
 
-    def step(self, turn: int, accelerators: Any) -> bytes:
-        """The training step of one device, of one turn."""
-        return self._once(_training_module, turn, accelerators, self.sampler)
+    def step(self, micro_batch_size: int, accelerators: Any) -> bytes:
+        """Returns the training step of one device for one micro-batch."""
+        return self._once(_training_module, micro_batch_size, accelerators, self.sampler)
 
     def evaluation(self, images: Any, accelerators: Any) -> bytes:
-        """The evaluation of one architecture."""
+        """Returns the evaluation of one architecture."""
         return self._once(_evaluation_module, images, accelerators)
 
     def _once(self, make: Any, images: Any, accelerators: Any, *rest: Any):
@@ -204,10 +210,12 @@ class _Graphs:
 
 
 def _training_module(
-    net: Supernet, train: TrainSettings, turn: int, size: int, sampler: Any
+    net: Supernet, train: TrainSettings, micro_batch_size: int, size: int, sampler: Any
 ) -> bytes:
-    """The step of one device for one turn: masks, augmentation, gradients, L2, the update."""
-    train = dataclasses.replace(train, batch_size=turn, device_batch_size=turn)
+    """Returns the step for one micro-batch: masks, augmentation, gradients, L2 and update."""
+    train = dataclasses.replace(
+        train, batch_size=micro_batch_size, device_batch_size=micro_batch_size
+    )
     optimizer = NesterovSGD(train.learning_rate, momentum=train.momentum, nesterov=True)
     optimizer.build(net.trainable_variables)
 
@@ -217,15 +225,15 @@ def _training_module(
         return normalize(images, np.float32(0.5), np.float32(0.25))
 
     step = TrainStep(net, optimizer, sampler, prepare, train, 0, size)
-    images = tf.zeros([turn, size, size, 3], tf.uint8)
+    images = tf.zeros([micro_batch_size, size, size, 3], tf.uint8)
     return _module(
         lambda images, labels, number: step.dense(images, labels, number),
-        images, tf.zeros([turn], tf.int32), tf.constant(0),
+        images, tf.zeros([micro_batch_size], tf.int32), tf.constant(0),
     )  # fmt: skip
 
 
 def _evaluation_module(net: Supernet, train: TrainSettings, images: Any, size: int) -> bytes:
-    """One architecture on `images` images."""
+    """Returns the evaluation of one architecture on `images` images."""
     ghosts = images // train.ghost_batch_size
     return _module(
         lambda images, mask: net(images, mask, num_ghosts=ghosts, skip=False),
@@ -238,47 +246,51 @@ def _module(function: Any, *arguments: Any) -> bytes:
     try:
         return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo_serialized")
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise InputError(f"TensorFlow cannot hand the graph to XLA: {plain(error)}") from None
+        raise InputError(f"TensorFlow cannot convert the graph for XLA: {plain(error)}") from None
 
 
 class _Row:
     """One compiled graph on one kind of device.
 
     Args:
-        name: the topology.
-        kind: of chip; None for a CPU.
-        what: the graph.
-        images: that it takes at once.
-        turns: how often a step does it.
+        name: Name of the machine.
+        kind: Kind of chip, or None for a CPU.
+        what: Name of the graph.
+        images: Number of images in a micro-batch.
+        micro_batches: Number of micro-batches in a step.
     """
 
-    def __init__(self, name: str, kind: str | None, what: str, images: Any, turns: int):
-        self.name, self.what, self.images, self.turns = name, what, images, turns
+    def __init__(self, name: str, kind: str | None, what: str, images: Any, micro_batches: int):
+        self.name, self.what, self.images, self.micro_batches = name, what, images, micro_batches
         self.chip = None if kind is None else CHIPS[kind]
 
     def measure(self, answer: Any):
-        """Takes what the compiler says."""
+        """Stores the answer of the compiler and decides whether the graph fits."""
         self.answer, self.error = answer, answer.get("error")
         memory = answer.get("hbm_bytes")
         fits = memory is not None and (self.chip is None or memory <= self.chip.memory)
         self.fits = fits
-        # Of its main memory, or of that on the chip, which a kernel can be too large for.
+        # A graph can be too large for the main memory, and a kernel for the memory on the chip.
         self.too_large = not fits and (self.error is None or "RESOURCE_EXHAUSTED" in self.error)
 
     @property
     def floor(self) -> float | None:
-        """Seconds that a step takes at least; XLA's counts for a CPU bound nothing elsewhere."""
+        """Lower bound on the seconds of a step. None for GPUs and CPUs.
+
+        For those, XLA's counts for a CPU bound nothing.
+        """
         if self.error or self.chip is None or self.answer["memory_bytes"] is None:
             return None
         arithmetic = self.answer["flops"] / self.chip.flops
         traffic = self.answer["memory_bytes"] / self.chip.bandwidth
-        return self.turns * max(arithmetic, traffic)
+        return self.micro_batches * max(arithmetic, traffic)
 
     def report(self):
-        """Prints what is known."""
-        print(f"  {self.what}, {self.images} images at once, {self.turns} turn(s):", flush=True)
+        """Prints the memory and the bound on the time."""
+        count = f"{self.micro_batches} micro-batch(es)"
+        print(f"  {self.what}, {count} of {self.images} images:", flush=True)
         if self.error:
-            reason = "does not fit" if self.too_large else "is not compiled"
+            reason = "does not fit" if self.too_large else "does not compile"
             print(f"    {reason}: {' '.join(self.error.split())[:300]}", flush=True)
             return
         a = self.answer
@@ -287,37 +299,37 @@ class _Row:
         verdict = "fits" if self.fits else "does not fit"
         outside = ""
         if a["memory_bytes"] is not None:
-            outside = f", {a['memory_bytes'] / 1e9:,.2f} GB of it in main memory"
+            outside = f", {a['memory_bytes'] / 1e9:,.2f} GB in main memory"
         print(
-            f"    {verdict}: {a['hbm_bytes'] / 2**20:,.0f}{of} MiB a device ({parts}); "
+            f"    {verdict}: {a['hbm_bytes'] / 2**20:,.0f}{of} MiB per device ({parts}); "
             f"{a['flops'] / 1e9:,.1f} GFLOP, {a['bytes_accessed'] / 1e9:,.2f} GB read and written"
-            f"{outside}, a turn; compiled in {a['seconds']} s",
+            f"{outside}, per micro-batch; compiled in {a['seconds']} s",
             flush=True,
         )
         if self.floor:
             print(
-                f"    at least {1e3 * self.floor:,.1f} ms, so at most "
-                f"{self.images * self.turns / self.floor:,.0f} images/s a device",
+                f"    at least {1e3 * self.floor:,.1f} ms per step, so at most "
+                f"{self.images * self.micro_batches / self.floor:,.0f} images/s per device",
                 flush=True,
             )
 
 
 def _print_table(rows: Any):
     print(
-        "topology      graph          images  MiB a device  GFLOP  GB of main memory  "
-        "at least ms a step",
+        "topology      graph          images  MiB / device  GFLOP  GB in main memory  "
+        "least ms per step",
         flush=True,
     )
     for row in rows:
         if row.error:
-            cells = "does not fit" if row.too_large else "is not compiled"
+            cells = "does not fit" if row.too_large else "does not compile"
         else:
             floor = "-" if row.floor is None else f"{1e3 * row.floor:,.1f}"
             moved = row.answer["memory_bytes"]
             moved = "-" if moved is None else f"{moved / 1e9:,.2f}"
             cells = (
                 f"{row.answer['hbm_bytes'] / 2**20:12,.0f}  {row.answer['flops'] / 1e9:5,.0f}  "
-                f"{moved:>17}  {floor:>18}"
+                f"{moved:>17}  {floor:>17}"
             )
         print(f"{row.name:12s}  {row.what:13s}  {row.images:6d}  {cells}", flush=True)
 

@@ -26,26 +26,28 @@ _FORM = {"class_names": [str]}
 
 @dataclasses.dataclass(frozen=True)
 class PredictSettings(Settings):
-    """Which model, and what is printed."""
+    """Prediction."""
 
-    saved_model: str = setting("", "Folder of the SavedModel, as export writes it.")
-    top: int = setting(5, "How many classes to print for an image, the likeliest first.", least=1)
+    saved_model: str = setting("", "Folder of the SavedModel that export wrote.")
+    top: int = setting(5, "Number of classes to print per image, the most likely first.", least=1)
     json: bool = setting(
         False,
-        "Print a line of JSON an image: its name as `image`, and as `classes` a list of objects "
-        "with `name` and `probability`.",
+        "Prints one line of JSON per image. `image` is the name of the file, and `classes` is a "
+        "list of objects with `name` and `probability`.",
     )
 
 
 def main(predict: PredictSettings, images: list[str]) -> None:
-    """Prints a line an image, as each one is read; what cannot be read goes to stderr.
+    """Prints one line per image as soon as it is classified, and errors to stderr.
 
     Raises:
-        InputError: there is no model or no image, or some image could not be read; then all
-            others were classified.
+        InputError: There is no model, no image is given, or an image cannot be read. In the last
+            case, all other images were classified.
     """
     if not images:
-        raise InputError(f"No image was given: {command('predict', '--saved_model=DIR', 'a.jpg')}.")
+        raise InputError(
+            f"No image was given. Example: {command('predict', '--saved_model=DIR', 'a.jpg')}."
+        )
     classify, bad = _classifier(predict), 0
     for image in images:
         try:
@@ -58,8 +60,8 @@ def main(predict: PredictSettings, images: list[str]) -> None:
         _print(image, classify(image, pixels), predict.json)
     if bad:
         raise InputError(
-            f"{bad:,} of {len(images):,} image(s) cannot be read, as said above. Repair them or "
-            "leave them out."
+            f"{bad:,} of {len(images):,} image(s) cannot be read; see the lines above. Repair them "
+            "or leave them out."
         )
 
 
@@ -73,13 +75,14 @@ def _print(image: str, classes: list[tuple[str, float]], as_json: bool):
 
 
 def _classifier(predict: PredictSettings):
-    """A function that gives names and probabilities, the likeliest first, of an image's pixels."""
+    """Returns a function that maps pixels to names and probabilities, the most likely first."""
     folder = user_path(predict.saved_model)
     if not (folder / "saved_model.pb").is_file():
         raise InputError(
-            f"--saved_model={predict.saved_model} holds no SavedModel; export writes one."
+            f"--saved_model must be the folder of a SavedModel; got {predict.saved_model}. Write "
+            "one with export."
         )
-    check_folder(folder)  # it may hold links, as a store of models does
+    check_folder(folder)  # allows links in the folder, because a store of models may use them
     description = read_json((folder / "architecture.json").resolve())
     check_form(folder / "architecture.json", description, _FORM)
     names, serve = description["class_names"], _load(folder)
@@ -91,8 +94,8 @@ def _classifier(predict: PredictSettings):
             raise InputError(f"{folder} cannot classify {image}: {plain(error)}") from None
         if probabilities.shape != (1, len(names)):
             raise InputError(
-                f"{folder} gives {probabilities.shape[-1]} probabilities, and architecture.json "
-                f"names {len(names)} classes; export it anew."
+                f"{folder} returns {probabilities.shape[-1]} probabilities, but architecture.json "
+                f"names {len(names)} classes. Export the model again."
             )
         best = np.argsort(-probabilities[0], kind="stable")[: predict.top]
         return [(names[i], float(probabilities[0, i])) for i in best]
@@ -101,7 +104,7 @@ def _classifier(predict: PredictSettings):
 
 
 def _load(folder: pathlib.Path):
-    check_graph(folder)  # before anything of it runs
+    check_graph(folder)  # before TensorFlow runs any part of the graph
     try:
         return tf.saved_model.load(str(folder)).signatures["serving_default"]
     except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:

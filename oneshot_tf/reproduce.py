@@ -1,8 +1,8 @@
-"""One experiment of the paper, from training to report: figure 4, 5, 6 or 7, table 1 or 2.
+"""Reproduces figure 4, 5, 6 or 7, or table 1 or 2 of the paper, from training to report.
 
-Runs the other programs, one after another, and prints each command before it starts. Killed, it
-goes on with the same command. Results are in RUN_DIR/*/report/report.html:
-python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figure5
+Runs the other programs one after another and prints each command before it starts. The same
+command resumes a reproduction that was stopped. The results are in RUN_DIR/*/report/report.html.
+Example: python -m oneshot_tf.reproduce --flagfile=figure5_cpu.flags --run_dir=runs/figure5
 """
 
 import dataclasses
@@ -26,31 +26,41 @@ _SELECTIONS = ("top", "small", "random", "all_on")
 
 @dataclasses.dataclass(frozen=True)
 class ReproduceSettings(Settings):
-    """Which experiment of the paper, and at what size."""
+    """Experiment and its size."""
 
     experiment: str = setting(
         "figure5",
-        "figure4 (one-shot models of several constant rates), figure5 (candidate against "
-        "stand-alone accuracy), figure6 (accuracy against divergence), figure7 (divergence over "
-        "training), table1 (selections of nets, at each F), table2 (the same, for ImageNet).",
+        "Experiment of the paper. figure4: one-shot models of several constant dropout rates. "
+        "figure5: candidate accuracy against stand-alone accuracy. figure6: candidate accuracy "
+        "against divergence. figure7: divergence over the training. table1: selections of "
+        "stand-alone models at each F. table2: the same for ImageNet.",
         choices=("figure4", "figure5", "figure6", "figure7", "table1", "table2"),
     )
-    train_flags: str = setting("cifar.flags", "Flag file of the one-shot model's training.")
-    train_steps: int = setting(0, "Its steps; 0: what the flag file says.", least=0)
-    retrain_flags: str = setting(
-        "cifar_retrain_28.flags", "Flag file of the stand-alone nets' training."
+    train_flags: str = setting("cifar.flags", "Flag file that trains the one-shot model.")
+    train_steps: int = setting(
+        0, "Training steps of the one-shot model. 0: the flag file's value.", least=0
     )
-    epochs: float = setting(0.0, "Its epochs; 0: what the flag file says.", least=0.0)
-    repeats: int = setting(5, "Runs of each stand-alone net.", least=1)
-    num_candidates: int = setting(20_000, "Candidates of the search.", least=1)
-    count: int = setting(32, "Nets to train alone (tables: for each row and F).", least=1)
-    top: int = setting(100, "For tables: the best candidates that the row Top is of.", least=1)
-    rates: str = setting("1e-6,0.01,0.3", "For figure 4: dropout rates, separated by commas.")
-    filters: str = setting("16,32,64,128", "For tables: F, separated by commas.")
+    retrain_flags: str = setting(
+        "cifar_retrain_28.flags", "Flag file that trains the stand-alone models."
+    )
+    epochs: float = setting(
+        0.0, "Epochs of the stand-alone training. 0: the flag file's value.", least=0.0
+    )
+    repeats: int = setting(5, "Number of times to train each stand-alone model.", least=1)
+    num_candidates: int = setting(20_000, "Number of candidates in the search.", least=1)
+    count: int = setting(
+        32, "Number of stand-alone models. For tables: number for each row and F.", least=1
+    )
+    top: int = setting(
+        100, "For tables: number of best candidates from which the row Top samples.", least=1
+    )
+    rates: str = setting("1e-6,0.01,0.3", "For figure4: dropout rates, separated by commas.")
+    filters: str = setting("16,32,64,128", "For tables: values of F, separated by commas.")
     rows: str = setting(
         "top,small,random,all_on",
-        "For tables: rows, separated by commas. They may be filled on different days and machines: "
-        "each is a folder of RUN_DIR/one_shot/retrain, which may be copied from elsewhere.",
+        "For tables: rows to train, separated by commas. Different days and machines can train "
+        "different rows. Each row and F is a folder of RUN_DIR/one_shot/retrain, which may be "
+        "copied from another machine.",
     )
 
 
@@ -60,11 +70,11 @@ def main(
     location: settings.LocationSettings,
     devices: settings.DistributionSettings,
 ) -> None:
-    """Reproduces; each argument is the object of `settings` of that kind."""
+    """Runs the programs of an experiment, one after another."""
     todo = commands(pathlib.Path(run.run_dir), reproduce, location, devices)
     for pattern in ("one_shot", "rate_*"):
         for path in user_path(run.run_dir).glob(pattern):
-            if path.is_symlink():  # otherwise the other programs look at what is in it
+            if path.is_symlink():  # the other programs check real folders themselves
                 check_folder(path, path.parent)
     for number, (program, *flags) in enumerate(todo, start=1):
         print(f"[{number}/{len(todo)}] {command(program, *flags)}", flush=True)
@@ -73,13 +83,13 @@ def main(
             raise Interrupted(code - 128, f" in step {number} of {len(todo)}")
         if code:
             raise InputError(
-                f"Step {number} of {len(todo)} ({program}) ended with code {code}; its own line "
-                "gives the reason. Correct it and repeat the command to resume."
+                f"Step {number} of {len(todo)} ({program}) ended with code {code}. Its error "
+                "message gives the reason. Correct it and repeat the command to resume."
             )
 
 
 def _run(command: list[str]) -> int:
-    """Runs a program to its end, or to ours."""
+    """Runs a program to its end. An interrupt of this process also ends the program."""
     child = subprocess.Popen(command)
     try:
         return child.wait()
@@ -96,14 +106,14 @@ def commands(
     location: settings.LocationSettings,
     devices: settings.DistributionSettings,
 ) -> list[list[str]]:
-    """Programs with their flags, in order.
+    """Returns the programs to run, in order, each with its flags.
 
     Args:
-        run_dir: folder below which all runs are.
-        reproduce, location, devices: objects of `settings`.
+        run_dir: Folder that contains all runs of the experiment.
+        reproduce, location, devices: Settings of the experiment.
 
     Raises:
-        InputError: rates, filters or rows that are not.
+        InputError: The rates, filters or rows are not valid.
     """
     if reproduce.experiment == "figure4":
         return _figure4(run_dir, reproduce, location, devices)
@@ -126,7 +136,10 @@ def _figure4(
     location: settings.LocationSettings,
     devices: settings.DistributionSettings,
 ):
-    """A one-shot model for each rate; the first one chooses what is trained alone."""
+    """Returns the commands for figure 4: a one-shot model for each rate.
+
+    The candidates of the first model decide which stand-alone models are trained.
+    """
     runs: list[Any]
     made, runs = [], []
     for rate in _numbers("rates", reproduce.rates, float):
@@ -150,12 +163,12 @@ def _table(
     location: settings.LocationSettings,
     devices: settings.DistributionSettings,
 ):
-    """A selection of nets for each F and row."""
+    """Returns the commands for a selection of stand-alone models for each F and row."""
     rows = reproduce.rows.split(",")
     if unknown := set(rows) - set(_SELECTIONS):
         raise InputError(
-            f"--rows={reproduce.rows}: unknown is {', '.join(sorted(unknown))}; known are "
-            f"{', '.join(_SELECTIONS)}."
+            f"--rows={reproduce.rows} has unknown rows: {', '.join(sorted(unknown))}. Rows must be "
+            f"among {', '.join(_SELECTIONS)}."
         )
     return [
         _retrain(run, reproduce, location, devices, f"--select={row}", f"--name={row}_{filters}",
@@ -173,7 +186,7 @@ def _numbers(name: str, text: str, kind: Callable[[str], Any]):
 
 
 def _common(location: settings.LocationSettings, devices: settings.DistributionSettings):
-    # What the flag files say counts, unless something else was asked for.
+    # Passes on only the flags that the user has changed, so that the flag files decide the others.
     flags = [] if devices.distribution == "auto" else [f"--distribution={devices.distribution}"]
     flags += [f"--threads={devices.threads}"] if devices.threads else []
     flags += [f"--data_dir={location.data_dir}"] if location.data_dir else []

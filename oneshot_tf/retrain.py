@@ -1,9 +1,9 @@
 """Trains chosen architectures from scratch, as stand-alone models.
 
---select chooses from RUN_DIR/candidates.csv. Each architecture is trained --repeats times. At the
-end the models are scored, once, on the test images. RUN_DIR/retrain/NAME/result.json has the
-results. The same command resumes a training that was stopped. Next:
-python -m oneshot_tf.export --run_dir=DIR.
+--select chooses architectures from RUN_DIR/candidates.csv. Each one is trained --repeats times. At
+the end the models are scored once on the test images. The results are in
+RUN_DIR/retrain/NAME/result.json. The same command resumes a training that was stopped.
+Next step: python -m oneshot_tf.export --run_dir=DIR
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def main(
     device: DeviceSettings,
     location: LocationSettings,
 ) -> None:
-    """Retrains."""
+    """Trains and scores stand-alone models."""
     directory = RunDirectory(run.run_dir)
     check_one_shot(directory)
     model = directory.group(ModelSettings, "model")
@@ -86,7 +86,7 @@ def main(
             _print_inventory(dataset)
             write_json(folder / "settings.json", made_with)
             directory.note_provenance(f"retrain/{retrain.name}")
-        shared = f"{directory.path} (--run_dir is a folder that all of them share)"
+        shared = f"{directory.path} (all workers must share --run_dir)"
         check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
         stack = model.stack(retrain.num_cells, retrain.filters)
         jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
@@ -95,7 +95,7 @@ def main(
             write_json(folder / "result.json", {**made_with, **result})
             print_results(directory)
             print(
-                f"Results are in {folder / 'result.json'}. Next: "
+                f"The results are in {folder / 'result.json'}. Next: "
                 f"{command('export', f'--run_dir={directory.path}')}",
                 flush=True,
             )
@@ -108,7 +108,7 @@ def _made_with(
     device: DeviceSettings,
     chosen: list[dict],
 ) -> dict[str, Any]:
-    """Returns what settings.json and result.json say about how the models were made."""
+    """Returns the entries of settings.json and result.json that say how the models were made."""
     return {
         "retrain": retrain.to_dict(),
         "train": train.to_dict(),
@@ -149,7 +149,7 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
     if not known:
         return [_unranked(architecture)]
     if all(c.candidate_accuracy is None for c in candidates):
-        print("No candidate has an accuracy, so their ranks are by divergence.", flush=True)
+        print("No candidate has an accuracy. Their ranks are by divergence.", flush=True)
     return [
         {"architecture": c.architecture, "rank": c.rank, "candidate_num_images": c.num_images,
          "candidate_accuracy": c.candidate_accuracy}
@@ -163,7 +163,7 @@ def _unranked(architecture: Architecture, accuracy: float | None = None) -> dict
 
 
 def _strata(directory: RunDirectory, retrain: RetrainSettings) -> dict[str, Any]:
-    """Returns what is needed to weight a stratified sample as all candidates are distributed."""
+    """Returns the strata, with which a stratified sample can stand for all candidates."""
     if retrain.architecture or retrain.select != "stratified":
         return {}
     candidates = CandidateFile(directory).read()
@@ -179,17 +179,17 @@ def _check_same(
     before = read_json(path)
     check_run(path, before, made_with["run_id"])
     check_form(path, before, dict.fromkeys([*groups, "chosen"], dict))
-    way_out = f"Give --name=OTHER for a folder of its own, or remove {path.parent}."
+    way_out = f"Set --name to another name, or remove {path.parent}."
     check_same(path.parent, before, groups, way_out)
     if before["chosen"].get("architectures") != made_with["chosen"]["architectures"]:
         raise InputError(
-            f"{path.parent} began with other architectures: candidates.csv has changed since. "
+            f"{path.parent} began with other architectures; candidates.csv has changed since. "
             f"{way_out}"
         )
 
 
 class _Jobs:
-    """Trains and evaluates the stand-alone models of one folder."""
+    """The stand-alone models of one folder. Trains and evaluates them."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class _Jobs:
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
 
     def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Trains all models, then evaluates all."""
+        """Trains all models, then evaluates them."""
         for index, candidate in enumerate(chosen):
             for repeat in self.repeats:
                 print(
@@ -233,13 +233,13 @@ class _Jobs:
         gc.collect()
 
     def evaluate(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Scores every trained model. Only here are test images decoded and scored."""
+        """Scores every trained model. No other code decodes and scores test images."""
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]
         return {
             "evaluated_on": self.retrain.evaluate_on,
-            "evaluated_in": "float32",  # as the served model computes
+            "evaluated_in": "float32",  # like the exported model
             "num_images": len(split),
             "num_training_images": len(self.training.train),
             "num_steps": self.num_steps,
@@ -271,7 +271,7 @@ class _Jobs:
         }
 
     def _net(self, architecture: Architecture, repeat: int) -> tuple[Standalone, int]:
-        # The same run of the same architecture in whatever selection.
+        # The seed is the same for a repeat of an architecture in every selection.
         entropy = [self.retrain.seed, zlib.crc32(str(architecture).encode()), repeat]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
         classes, dtype = self.dataset.num_classes, self.device.dtype

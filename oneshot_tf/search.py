@@ -1,9 +1,9 @@
 """Ranks candidate architectures with the weights of a trained one-shot model.
 
-A strategy proposes architectures. Each is evaluated on the validation images, with the shared
+A strategy proposes architectures. Each one is evaluated on the validation images with the shared
 weights. RUN_DIR/candidates.csv has one line per candidate. The same command resumes a search that
-was stopped. A larger --num_candidates continues a finished one. Next:
-python -m oneshot_tf.retrain --run_dir=DIR.
+was stopped. A larger --num_candidates continues a finished search.
+Next step: python -m oneshot_tf.retrain --run_dir=DIR
 """
 
 import dataclasses
@@ -39,36 +39,37 @@ class SearchSettings(Settings):
     num_candidates: int = setting(20_000, "Number of candidates to evaluate.", least=1, common=True)
     budget: str = setting(
         "full",
-        "full: score every candidate on all validation images, as the paper does. race: stop "
-        "candidates early that can hardly be among the best --finalists.",
+        "Way to spend the image evaluations. full: score every candidate on all validation images, "
+        "as the paper does. race: stop a candidate early when it can hardly be among the best "
+        "--finalists.",
         choices=tuple(BUDGETS),
         common=True,
     )
     rank_by: str = setting(
         "accuracy",
-        "accuracy: rank by candidate accuracy. kl: rank by how much a candidate's predictions "
-        "differ from those with nearly all paths on, for 64 training images without their labels "
-        "(section 5); then score the best --finalists.",
+        "Measure that ranks candidates. accuracy: candidate accuracy. kl: divergence of a "
+        "candidate's predictions from those with nearly all paths on, for 64 training images "
+        "without their labels (section 5 of the paper). The best --finalists are then scored.",
         choices=tuple(RANKINGS),
         common=True,
     )
     finalists: int = setting(
         100,
-        "For --budget=race and --rank_by=kl: number of best candidates to score on all validation "
-        "images. With kl, 0 means none: no labels are read.",
+        "For --budget=race and --rank_by=kl: number of the best candidates to score on all "
+        "validation images. With kl, 0 scores none, so no labels are read.",
         least=0,
     )
     race_confidence: float = setting(
         0.9,
-        "For --budget=race: the share of the true best --finalists that the race aims to score on "
-        "all images. The race estimates it from the candidates. It is an average over races, not "
-        "a promise for one. A larger share costs more.",
+        "For --budget=race: share of the true best --finalists that the race aims to score on all "
+        "images. The race estimates this share from the candidates. It holds on average over "
+        "races, and a single race may keep fewer. A larger share costs more.",
         above=0.5,
         below=1.0,
     )
     max_memory_gb: float = setting(
         0.0,
-        "Memory for activations, in 10^9 bytes. 0: half of the free memory.",
+        "Limit on the memory for activations, in 10^9 bytes. 0: half of the free memory.",
         least=0.0,
     )
     seed: int = setting(
@@ -76,14 +77,16 @@ class SearchSettings(Settings):
     )
     trained_in: str = setting(
         "",
-        "Another run directory. Evaluate the architectures that were trained alone there, and no "
-        "others, to compare one-shot models.",
+        "Another run directory. The search evaluates only the architectures that retrain trained "
+        "there, to compare one-shot models.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.budget == "race" and self.rank_by == "kl":
-            raise InputError("--budget=race ranks by accuracy. Give it or --rank_by=kl, not both.")
+            raise InputError(
+                "--budget=race ranks by accuracy. Leave out this flag or --rank_by=kl."
+            )
         if self.budget == "race" and self.finalists < 1:
             raise InputError(f"--finalists must be at least 1 for a race; got {self.finalists}.")
 
@@ -95,7 +98,7 @@ def main(
     location: LocationSettings,
     device: settings.DistributionSettings,
 ) -> None:
-    """Searches."""
+    """Searches for the best candidates."""
     directory = RunDirectory(run.run_dir)
     directory.config()  # refuses a folder without a run
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
@@ -110,7 +113,7 @@ def _search(
     file = CandidateFile(directory, writes=is_chief())
     race = directory.path / "race.npz"
     check_alike(
-        f"candidates in {directory.path} (--run_dir is a folder that all of them share)",
+        f"candidates in {directory.path} (all workers must share --run_dir)",
         *(checksum(path) if path.exists() else None for path in (file.path, race)),
     )
     done: dict[Architecture, Candidate | None] = {c.architecture: c for c in file.read()}
@@ -154,7 +157,7 @@ def _lacks_finalists(search: SearchSettings, done: dict) -> bool:
 def _finish(
     directory: RunDirectory, file: CandidateFile, candidates: list[Candidate], worked: bool
 ) -> None:
-    """Ranks the candidates, writes and prints them."""
+    """Ranks the candidates, writes them to the file, and prints the best."""
     best = ranked(candidates)
     if not file.holds(best):
         file.write(best)
@@ -166,14 +169,14 @@ def _finish(
 
 
 def _trained_in(path: str, space: CellSpace) -> list[Architecture]:
-    """Returns what `retrain` trained in another run, in the order of its results."""
+    """Returns the architectures that `retrain` trained in another run, in the order of results."""
     other = RunDirectory(path)
     if other.space() != space:
-        raise InputError(f"--trained_in={path} has another search space.")
+        raise InputError(f"--trained_in must be a run with the same search space; got {path}.")
     texts = [net["architecture"] for result in read_results(other) for net in result["nets"]]
     if not texts:
         raise InputError(
-            f"--trained_in={path} has no stand-alone models. Train some: "
+            f"--trained_in={path} has no stand-alone models. Train some first: "
             f"{command('retrain', f'--run_dir={path}')}."
         )
     return list(dict.fromkeys(Architecture.from_text(text) for text in texts))

@@ -1,7 +1,7 @@
 """Trains the one-shot model, which contains every architecture of the search space.
 
-The same command resumes a training that was stopped, from its last checkpoint. Next:
-python -m oneshot_tf.search --run_dir=DIR.
+The same command resumes a training that was stopped, from its last checkpoint.
+Next step: python -m oneshot_tf.search --run_dir=DIR
 """
 
 import dataclasses
@@ -51,9 +51,9 @@ def main(
     strategy: StrategySettings,
     device: DeviceSettings,
 ) -> None:
-    """Trains."""
+    """Trains the one-shot model."""
     kind, colon, place = data.dataset.partition(":")
-    if kind in ("folder", "npz") and colon:  # so that a later program finds it from elsewhere
+    if kind in ("folder", "npz") and colon:  # later programs may start elsewhere
         data = dataclasses.replace(data, dataset=f"{kind}:{user_path(place).resolve()}")
     directory = RunDirectory(run.run_dir)
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
@@ -70,7 +70,7 @@ def main(
         devices.num_replicas_in_sync,
     )  # fmt: skip
     with opened(directory, devices):
-        directory.check_settings(groups)  # again: nothing changes it from here on
+        directory.check_settings(groups)  # again, because now no other process can change them
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
         _begin(directory, groups, dataset)
@@ -88,9 +88,10 @@ def _sizes(
     one_shot: OneShotSettings,
     distribution: str,
 ) -> tuple[TrainSettings, OneShotSettings, Dataset | None]:
-    """Returns settings with a batch size and a number of steps: given, the run's, or chosen.
+    """Returns the settings with a batch size and a number of steps, and the data set or None.
 
-    Also the data set, if it had to be read to choose them.
+    The sizes come from the flags, from the run, or from the size of the data set. The data set is
+    returned if this function had to read it to choose them.
     """
     if train.batch_size and one_shot.train_steps:
         return train, one_shot, None
@@ -104,8 +105,8 @@ def _sizes(
         return *with_sizes(train, one_shot), None
     if distribution in ("multi_worker", "tpu"):
         raise InputError(
-            f"--distribution={distribution} needs --batch_size and --train_steps for "
-            f"--dataset={data.dataset}: the devices start before the images are counted."
+            f"--batch_size and --train_steps must be set for --distribution={distribution} with "
+            f"--dataset={data.dataset}, because the devices start before the images are counted."
         )
     dataset = load_data(**data.to_dict())
     count = len(dataset.train)
@@ -121,7 +122,7 @@ def _sizes(
 
 
 def _run_id(directory: RunDirectory) -> str | None:
-    """Returns the run's id, from the chief: another worker may not see config.json yet."""
+    """Returns the run's id from the chief, because other workers may not see config.json yet."""
     number = int(directory.run_id() or "0", 16) if is_chief() else 0
     parts = [sum(of_all_workers(number >> shift & 0xFFFFFFF)) for shift in range(0, 128, 28)]
     number = sum(part << 28 * i for i, part in enumerate(parts))
@@ -129,7 +130,7 @@ def _run_id(directory: RunDirectory) -> str | None:
 
 
 def _begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> None:
-    """Begins the run, or makes sure that it resumes with the same data."""
+    """Begins the run, or checks that it resumes with the same data."""
     inventory = inventory_of(dataset)  # before anything is written: test images may be damaged
     facts = facts_of(dataset)
     check_alike("images (--data_dir)", facts)

@@ -1,11 +1,11 @@
 """Tunes the training of the one-shot model with KerasTuner, above all the dropout rate.
 
 Section 4.1 of the paper says that the rate must be tuned carefully. Each trial trains a one-shot
-model and scores it by --objective. The same command resumes a run that was stopped: finished
-trials are read from their files, an unfinished one resumes from its checkpoint. Several processes
-share the trials if KERASTUNER_TUNER_ID ("chief", or any name for a worker), KERASTUNER_ORACLE_IP
-and KERASTUNER_ORACLE_PORT are set. The result is RUN_DIR/best.flags:
-python -m oneshot_tf.train --flagfile=RUN_DIR/best.flags --run_dir=DIR.
+model and scores it by --objective. The same command resumes a run that was stopped. It reads
+finished trials from their files and resumes an unfinished trial from its checkpoint. Several
+processes share the trials if KERASTUNER_TUNER_ID ("chief", or any name for a worker),
+KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT are set. The result is RUN_DIR/best.flags.
+Next step: python -m oneshot_tf.train --flagfile=RUN_DIR/best.flags --run_dir=DIR
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from oneshot_tf.tuning.trials import LONGEST, Trials, check_same_trials, with_va
 from oneshot_tf.tuning.worker import tuner_worker
 
 _TUNABLE = ("drop_rate", "learning_rate", "weight_decay", "drop_schedule", "learning_rate_schedule")
-_RANGE = "Lowest and highest value, separated by a comma. Values are sampled on a log scale."
+_RANGE = "Lowest and highest value to try, separated by a comma. Sampling uses a log scale."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +47,14 @@ class TuneSettings(Settings):
 
     tuner: str = setting(
         "random",
-        "random, hyperband or bayesian. hyperband runs 70 trials, most of them short, together as "
-        "long as 17 whole ones; it ignores --max_trials.",
+        "Search algorithm of KerasTuner: random, hyperband or bayesian. hyperband ignores "
+        "--max_trials. It runs 70 trials, most of them short, which together take as long as 17 "
+        "full trials.",
         choices=("random", "hyperband", "bayesian"),
         common=True,
     )
     max_trials: int = setting(
-        12, "Number of trials. Each trains for --train_steps.", least=1, common=True
+        12, "Number of trials. Each one trains for --train_steps.", least=1, common=True
     )
     tune: str = setting(
         "drop_rate",
@@ -62,19 +63,22 @@ class TuneSettings(Settings):
     )
     objective: str = setting(
         "top",
-        "What to maximise. top: mean accuracy, with the shared weights, of the best --top of "
-        "--num_candidates. rank: Spearman correlation of candidate and stand-alone accuracy over "
-        "the stand-alone models of --of_run. stand_alone: validation accuracy of the best "
-        "candidate of --of_run, trained alone, to tune the final training (section 3.4).",
+        "Score to maximise. top: mean candidate accuracy of the best --top of --num_candidates. "
+        "rank: Spearman correlation of candidate and stand-alone accuracy over the stand-alone "
+        "models of --of_run. stand_alone: validation accuracy of the best candidate of --of_run "
+        "after stand-alone training, to tune the final training (section 3.4 of the paper).",
         choices=("top", "rank", "stand_alone"),
         common=True,
     )
     num_candidates: int = setting(
-        100, "For --objective=top: candidates to evaluate in each trial.", least=1
+        100, "For --objective=top: number of candidates to evaluate in each trial.", least=1
     )
-    top: int = setting(10, "For --objective=top: how many of the best count.", least=1)
+    top: int = setting(
+        10, "For --objective=top: number of the best candidates in the mean.", least=1
+    )
     of_run: str = setting(
-        "", "For rank and stand_alone: a run directory with the same data and search space."
+        "",
+        "For --objective=rank and stand_alone: run directory with the same data and search space.",
     )
     drop_rate_range: str = setting("1e-6,0.5", _RANGE)
     learning_rate_range: str = setting("0.01,0.5", _RANGE)
@@ -101,7 +105,8 @@ class TuneSettings(Settings):
         unused = [name for name in names if name.startswith("drop")]
         if self.objective == "stand_alone" and unused:
             raise InputError(
-                f"--tune={self.tune}: a stand-alone model has no {unused[0]}; leave it out."
+                f"--tune must not name {unused[0]} for --objective=stand_alone, because a "
+                f"stand-alone model has no dropped paths; got {self.tune}. Leave it out."
             )
         return names
 
@@ -130,11 +135,12 @@ def main(
     strategy: StrategySettings,
     device: DeviceSettings,
 ) -> None:
-    """Tunes."""
+    """Tunes the settings and writes the best ones."""
     if device.distribution not in ("auto", "cpu"):
         raise InputError(
-            f"--distribution={device.distribution}: a trial runs on one device. To use more, set "
-            "KerasTuner's variables and start several workers, each with a device of its own."
+            f"--distribution must be auto or cpu, because a trial runs on one device; got "
+            f"{device.distribution}. To use more devices, set KerasTuner's environment variables "
+            "and start several workers, each with its own device."
         )
     for name, value in (("batch_size", train.batch_size), ("train_steps", one_shot.train_steps)):
         if value < 1:
@@ -144,7 +150,7 @@ def main(
     groups: dict[str, Any] = {"tune": tune, "data": data, "model": model, "train": train,
                               "one_shot": one_shot, "strategy": strategy}  # fmt: skip
     worker = tuner_worker()
-    leads = not worker or "chief" in worker  # writes the result
+    leads = not worker or "chief" in worker  # the leading process writes the result
     with directory.locked() if leads else contextlib.nullcontext():
         if leads:
             check_same_trials(directory.path / "settings.json", groups, write=False)
@@ -161,7 +167,7 @@ def main(
 def _search(directory: RunDirectory, trials: Trials, seed: int, worker: str, leads: bool) -> None:
     project = directory.path / "keras_tuner"
     if leads:
-        remove_folder(project)  # never read back: each trial has its own folder
+        remove_folder(project)  # KerasTuner's own files; results are in the folders of the trials
     oracle = _oracle(trials.tune, trials, seed)
     try:
         tuner = _Tuner(trials, oracle, directory.path, project.name)
@@ -170,7 +176,7 @@ def _search(directory: RunDirectory, trials: Trials, seed: int, worker: str, lea
         raise tuner.error from None
     except grpc.RpcError as error:
         raise InputError(
-            f"Worker {worker} has lost its chief ({error.code().name}). The chief prints the "
+            f"Worker {worker} has lost its chief ({error.code().name}). The chief has printed the "
             "reason. Start both again."
         ) from None
 
@@ -180,7 +186,7 @@ def _oracle(tune: TuneSettings, trials: Trials, seed: int) -> keras_tuner.Oracle
     common = {
         "objective": keras_tuner.Objective("score", "max"),
         "hyperparameters": trials.hyperparameters(),
-        "seed": seed + 1,  # 0 would mean any
+        "seed": seed + 1,  # 0 would draw a random seed
     }
     if tune.tuner == "hyperband":
         return keras_tuner.oracles.HyperbandOracle(max_epochs=LONGEST, factor=3, **common)
@@ -211,7 +217,7 @@ def _finish(directory: RunDirectory, groups: dict[str, Any], trials: Trials) -> 
     """Writes trials.csv, curve.svg and best.flags."""
     results = trials.results()
     if not results:
-        raise InputError(f"{directory.path}: no trial was finished.")
+        raise InputError(f"{directory.path} has no finished trial. Repeat the command.")
     rows: list[list[Any]] = [["score", *trials.names, f"parts_of_{LONGEST}", "seconds"]]
     for result in results:
         values = [result["values"][name] for name in trials.names]

@@ -1,28 +1,31 @@
-"""Measures how fast oneshot_tf is on this machine, beside the alternatives, as ratios.
+"""Measures the speed of oneshot_tf on this machine, as ratios to alternatives.
 
     python run_scripts/benchmark.py                       # about 15 minutes
     python run_scripts/benchmark.py --only=work,start --json=benchmark.json
     python run_scripts/benchmark.py --filters=8 --cells=3 --image_size=16 --pairs=5
 
-work     one architecture on a ghost batch of 32, and a training step of two ghost batches
-         at the start, the middle and the end of the dropout ramp: dropped paths skipped,
-         everything computed and masked, and eager PyTorch that runs only what is chosen
-         (if PyTorch is installed). A process each, taken in turn; the ratio of each
-         turn; median, least and most of them.
-floor    multiply-adds of that work, and the time that they take at the rate of a matrix
-         product measured in the same process.
-start    seconds to the first step, tracing included, in a new process; twice.
-threads  evaluating, and a step at the end of the ramp, on 1 and on 2 threads, in turn.
-candidates  images a second by candidates in flight and by images a call; peak memory.
-scaling  images a second of training and evaluation by F and by batch.
-input    images a second that come from JPEG files on disk, cropped as for ImageNet, beside
-         decoding them alone (tf.io.decode_jpeg): --only=input --images=DIR, a folder of
-         classes; every processor.
-around   the share of wall time that training and search spend outside of the graphs: batches,
-         logs, checkpoints, candidates.csv; on scikit-learn's digits, with a log line every
-         10 steps and a checkpoint every 50.
+work     Time of one architecture on a ghost batch of 32, and of a training step of two ghost
+         batches at the start, the middle and the end of the dropout ramp. There are three ways:
+         dropped paths skipped, everything computed and masked, and eager PyTorch that runs only
+         the chosen paths (if PyTorch is installed). Each way runs in its own process. The
+         processes work one after another in each round, and each round gives a ratio. The table
+         shows the median, least and largest ratio.
+floor    Multiply-adds of this work, and the time that they take at the rate of a matrix product
+         in the same process.
+start    Seconds to the first step in a new process, tracing included; measured twice.
+threads  Time of an evaluation, and of a step at the end of the ramp, on 1 and on 2 threads,
+         interleaved.
+candidates  Images per second for several numbers of candidates in flight and of images per call,
+         and peak memory.
+scaling  Images per second of training and evaluation for several F and batch sizes.
+input    Images per second that come from JPEG files on disk, cropped as for ImageNet, next to
+         the rate of decoding alone (tf.io.decode_jpeg), on all processors. It needs
+         --only=input --images=DIR, a folder with one folder per class.
+around   Share of wall time that training and search spend outside of the graphs, for batches,
+         logs, checkpoints and candidates.csv. It uses scikit-learn's digits, with a log line
+         every 10 steps and a checkpoint every 50.
 
-Only ratios within one run mean something: machines are shared, clocks change.
+Compare only numbers of one run, because machines are shared and clock rates change.
 """
 
 import argparse
@@ -41,18 +44,21 @@ from benchmark_work import RAMPS, rows_of
 
 
 def parse_arguments():
-    """The command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="work,floor,start,threads,candidates,scaling,around")
-    parser.add_argument("--cells", type=int, default=6)
-    parser.add_argument("--filters", type=int, default=16)
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1, help="for work and floor")
-    parser.add_argument("--pairs", type=int, default=9, help="turns that count, after a first one")
-    parser.add_argument("--json", help="file for all numbers")
-    parser.add_argument("--images", help="for input: a folder with a sub-folder of JPEGs a class")
+    every = "work,floor,start,threads,candidates,scaling,around"
+    parser.add_argument("--only", default=every, help="Measurements, separated by commas.")
+    parser.add_argument("--cells", type=int, default=6, help="Number of cells.")
+    parser.add_argument("--filters", type=int, default=16, help="Filters of the first convolution.")
+    parser.add_argument(
+        "--image_size", type=int, default=32, help="Height and width of the images."
+    )
+    parser.add_argument("--threads", type=int, default=1, help="Threads for work and floor.")
+    parser.add_argument("--pairs", type=int, default=9, help="Measured rounds, after one warm-up.")
+    parser.add_argument("--json", help="JSON file for all numbers.")
+    parser.add_argument("--images", help="For input: folder with one folder of JPEGs per class.")
     for name in ("way", "task"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     for name, default in (("ghosts", 2), ("in_flight", 1), ("count", 16)):
@@ -61,7 +67,7 @@ def parse_arguments():
 
 
 def command(arguments, task, **changes):
-    """The command of a process that does a task, with other sizes than the arguments say."""
+    """Returns the command that does a task. `changes` overrides sizes of the arguments."""
     values = {"cells": arguments.cells, "filters": arguments.filters,
               "image_size": arguments.image_size, "threads": arguments.threads,
               "ghosts": arguments.ghosts, "task": task, **changes}  # fmt: skip
@@ -69,7 +75,7 @@ def command(arguments, task, **changes):
 
 
 def measured(arguments, task, **changes):
-    """What a process finds out by itself."""
+    """Runs a task in its own process and returns the result that it prints."""
     line = command(arguments, task, **changes)
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
@@ -78,7 +84,7 @@ def measured(arguments, task, **changes):
 
 
 class Worker:
-    """A process that does one task one way, when asked."""
+    """A process that does one task in one way on request."""
 
     def __init__(self, arguments, way, task, **changes):
         self.process = subprocess.Popen(
@@ -94,7 +100,7 @@ class Worker:
         return json.loads(line)
 
     def work(self, i):
-        """Seconds."""
+        """Does the i-th piece of work and returns its seconds."""
         self.process.stdin.write(f"{i}\n")
         self.process.stdin.flush()
         answer = self._answer()
@@ -107,9 +113,10 @@ class Worker:
 
 
 def in_turn(workers, pairs):
-    """Seconds `[workers, pairs]`, each turn one after another; the first turn is not counted.
+    """Returns seconds `[workers, pairs]`. In each round, all workers work one after another.
 
-    A turn takes all eight sets of masks where they are quick, so that turns are alike.
+    The first round is a warm-up and does not count. If work is quick, a round uses all eight sets
+    of masks, so that rounds are alike.
     """
     once = max(1, round(2.0 / max(workers[0].work(0), 0.01)))
     size = min(8, once)
@@ -121,7 +128,7 @@ def in_turn(workers, pairs):
 
 
 def spread(values, digits=2):
-    """Median (least to most)."""
+    """Formats the median and the range of values."""
     return (
         f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f}-{np.max(values):.{digits}f})"
     )
@@ -131,18 +138,18 @@ def spread(values, digits=2):
 
 
 def has_torch():
-    """Whether PyTorch can be imported."""
+    """Returns whether PyTorch can be imported."""
     return (
         subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode == 0
     )
 
 
 def measure_work(arguments):
-    """Ours skipping, ours dense, PyTorch."""
+    """Measures skipping, dense and PyTorch work."""
     ways = ["skip", "dense"] + (["torch"] if has_torch() else [])
     if len(ways) < 3:
-        print("PyTorch is not installed: its column is left out (pip install torch).")
-    print(f"\nwork: ms, median (least-most) of n = {arguments.pairs} turns; then the turns' ratios")
+        print("PyTorch is not installed. Its column is left out (pip install torch).")
+    print(f"\nwork: ms, median (least-most) of n = {arguments.pairs} rounds; then the ratios")
     print(f"{'':24}" + "".join(f"{way:>24}" for way in ways) + "   skip/dense         skip/torch")
     table = {}
     for task in ("evaluate", *RAMPS):
@@ -163,7 +170,7 @@ def measure_work(arguments):
 
 
 def measure_floor(arguments):
-    """Multiply-adds, forward; a step is three times that: forward, and two gradients."""
+    """Counts multiply-adds. A step has three times those of its forward pass."""
     import tensorflow as tf
 
     from oneshot_tf import Stack, bender2018
@@ -180,7 +187,7 @@ def measure_floor(arguments):
         product().numpy()
         times.append(time.perf_counter() - started)
     rate = 1024**3 / np.median(times)
-    print(f"\nfloor: a matrix product does {rate / 1e9:.0f} billion multiply-adds a second")
+    print(f"\nfloor: a matrix product does {rate / 1e9:.0f} billion multiply-adds per second")
     table = {"multiply_adds_per_second": rate}
     stack = Stack(arguments.cells, arguments.filters)
     for task in ("evaluate", *RAMPS):
@@ -195,7 +202,7 @@ def measure_floor(arguments):
 
 
 def measure_start(arguments):
-    """Seconds to the first step, in two processes one after the other."""
+    """Measures the seconds to the first step in two processes, one after the other."""
     task = "step, ramp at its end"
     threads = os.cpu_count()
     seconds = []
@@ -212,8 +219,8 @@ def measure_start(arguments):
 
 
 def measure_threads(arguments):
-    """One thread against two."""
-    print(f"\nthreads: 1 against 2, ms, median (least-most) of n = {arguments.pairs} turns")
+    """Compares one thread with two."""
+    print(f"\nthreads: 1 against 2, ms, median (least-most) of n = {arguments.pairs} rounds")
     table = {}
     for task in ("evaluate", "step, ramp at 0", "step, ramp at its end"):
         workers = [Worker(arguments, "skip", task, threads=n) for n in (1, 2)]
@@ -230,10 +237,10 @@ def measure_threads(arguments):
 
 
 def measure_candidates(arguments):
-    """What a call should hold; that memory does not grow with the candidates."""
-    print("\ncandidates: images a second, median (least-most) of n = 5; memory in MB")
-    print("ghost batches a call, in flight, candidates:  rate; memory added to that of the first")
-    print("line, and planned for that")
+    """Measures rate and memory by the size of a call and by the number of candidates."""
+    print("\ncandidates: images per second, median (least-most) of n = 5; memory in MB")
+    print("ghost batches per call, in flight, candidates:  rate; memory beyond that of the first")
+    print("line, measured and planned")
     table = []
     for ghosts, in_flight, count in (
         (1, 1, 16), (1, 2, 16), (1, 4, 16), (2, 2, 16), (4, 2, 16), (8, 2, 16), (1, 2, 64),
@@ -251,8 +258,8 @@ def measure_candidates(arguments):
 
 
 def measure_scaling(arguments):
-    """With F and with the batch."""
-    print("\nscaling: images a second, all threads: evaluating; a step at the end of the ramp")
+    """Measures rates by F and by batch size."""
+    print("\nscaling: images per second, all threads: evaluating; a step at the end of the ramp")
     table = []
     for filters in (8, 16, 32):
         threads = os.cpu_count()
@@ -279,9 +286,9 @@ def measure_scaling(arguments):
 
 
 def measure_input(arguments):
-    """How much of the decoder's own rate is left of it in a training's input."""
+    """Compares the rate of a training's input with the rate of the decoder alone."""
     if not arguments.images:
-        print("\ninput: not measured; give --images=DIR")
+        print("\ninput: not measured. Set --images=DIR.")
         return None
     work = benchmark_work.input_work(arguments)
     rates = {name: [] for name in work}
@@ -291,7 +298,7 @@ def measure_input(arguments):
             if turn:
                 rates[name].append(rate)
     ratios = np.array(rates["batches"]) / np.array(rates["decoding alone"])
-    print(f"\ninput: images/s of {arguments.image_size}x{arguments.image_size}, in turn")
+    print(f"\ninput: images/s of {arguments.image_size}x{arguments.image_size}, interleaved")
     for name, values in rates.items():
         print(f"{name:15} {spread(values, 0)}", flush=True)
     print(f"ratio           {spread(ratios, 2)}", flush=True)
@@ -299,19 +306,19 @@ def measure_input(arguments):
 
 
 def measure_around(arguments):
-    """What is not computing."""
+    """Measures the share of time outside of the graphs."""
     table = measured(arguments, "around", threads=os.cpu_count())
-    print("\naround: share of wall time outside the graphs, the start not counted; n = 1")
+    print("\naround: share of wall time outside the graphs, without the start; n = 1")
     for program, shares in table.items():
         seconds, outside = shares.pop("seconds"), shares.pop("outside")
         parts = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
-        print(f"{program:10}{outside:7.2%} of {seconds:.0f} s; of that {parts}", flush=True)
+        print(f"{program:10}{outside:7.2%} of {seconds:.0f} s, including {parts}", flush=True)
         shares |= {"seconds": seconds, "outside": outside}
     return table
 
 
 def main():
-    """Prints the tables chosen."""
+    """Prints the chosen tables."""
     arguments = parse_arguments()
     if arguments.task:
         benchmark_work.run(arguments)
@@ -320,8 +327,8 @@ def main():
                 if name.startswith("measure_")}  # fmt: skip
     chosen = arguments.only.split(",")
     if unknown := set(chosen) - set(measures):
-        raise SystemExit(f"--only={arguments.only}: unknown is {', '.join(sorted(unknown))}; "
-                         f"known are {', '.join(measures)}.")  # fmt: skip
+        raise SystemExit(f"--only must be among {', '.join(measures)}; got "
+                         f"{', '.join(sorted(unknown))}.")  # fmt: skip
     print(
         f"{arguments.cells} cells, F = {arguments.filters}, {arguments.image_size}x"
         f"{arguments.image_size}; {os.cpu_count()} processors",

@@ -1,8 +1,9 @@
-"""The one-shot model in eager PyTorch, as one would write it: a yardstick for speed.
+"""The one-shot model in plain eager PyTorch, to compare speed.
 
-The same cells, joins, widths and order of layers as `oneshot_tf.nn` (BUILD_NOTES.md,
-choices 2 to 5), channels_last, batch statistics; only the paths of the architecture
-at hand run, picked in Python. Not a reference for numbers: weights are its own.
+It has the same cells, joins, widths and order of layers as `oneshot_tf.nn` (docs/paper.md,
+choices 2 to 5), with channels_last and batch statistics. Python picks the paths of the current
+architecture, and only these run. It is not a reference for numbers, because it has its own
+weights.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ KERNELS = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
 
 
 class TorchSupernet:
-    """`logits = net(images, mask)`, images float `[B, 3, H, W]`, mask NumPy `[P]`."""
+    """Callable: `logits = net(images, mask)`, images float `[B, 3, H, W]`, mask NumPy `[P]`."""
 
     def __init__(self, space, num_cells, filters, num_classes=10):
         self.space, self.parameters = space, []
@@ -75,7 +76,7 @@ class TorchSupernet:
         joins, norms, layers = cell
         reads, read = [prev2, prev1], {}
 
-        def get(i):  # what blocks read of tensor i, once
+        def get(i):  # the form in which blocks read tensor i, computed once
             if i not in read:
                 x = reads[i]
                 if i < 2 and joins[i] is not None:
@@ -106,12 +107,12 @@ class TorchSupernet:
 
 
 def bn_relu(x, offset):
-    """Batch statistics, offset, ReLU."""
+    """Applies batch normalization without scale, and ReLU."""
     return F.relu_(F.batch_norm(x, None, None, None, offset, True, 0.0, 1e-3))
 
 
 def run_operation(layer, x):
-    """One of the seven operations."""
+    """Applies one of the seven operations."""
     if layer == "identity":
         return x
     if layer == "max3x3":
@@ -128,7 +129,7 @@ def run_operation(layer, x):
 
 
 def make_work(task, space, cells, filters, size, rows, threads):
-    """`work(i)`: an evaluation of one ghost batch of 32, or forward and backward of a step."""
+    """Returns `work(i)`: an evaluation of one ghost batch of 32, or both passes of a step."""
     torch.set_num_threads(threads)
     net = TorchSupernet(space, cells, filters)
     count = 32 if task == "evaluate" else 32 * rows.shape[1]

@@ -1,8 +1,8 @@
-"""What benchmark.py measures, each in a process of its own, which benchmark.py starts.
+"""The work that benchmark.py measures. benchmark.py starts a process for each task.
 
-With --task=around and --task=candidates a process measures by itself and prints what it found
-as JSON. With another task it prints the seconds that the first piece of work took, then reads
-a number a line, does that piece of work and prints its seconds.
+With --task=around and --task=candidates, the process measures by itself and prints its results as
+JSON. With another task, it prints the seconds of the first piece of work. Then it reads one number
+per line, does this piece of work and prints its seconds.
 """
 
 import functools
@@ -20,7 +20,7 @@ RAMPS = {"step, ramp at 0": 0.0, "step, ramp at half": 0.5, "step, ramp at its e
 
 
 def run(arguments) -> None:
-    """Does what --task and --way say."""
+    """Does the work of --task in the way --way."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import tensorflow as tf
 
@@ -35,7 +35,7 @@ def run(arguments) -> None:
 
 
 def serve(arguments):
-    """Does the work of each number that comes in; answers with seconds and peak megabytes."""
+    """Reads numbers, does the work of each, and answers with seconds and peak megabytes."""
     started = time.perf_counter()
     work = make_work(arguments)
     work(0)
@@ -48,13 +48,13 @@ def serve(arguments):
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held."""
+    """Returns the largest memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def rows_of(task, space, ghosts, count=8):
-    """Masks `[count, ghosts, P]`: sampled architectures, or path dropout at a point of the ramp."""
+    """Returns masks `[count, ghosts, P]`: sampled architectures, or path dropout on the ramp."""
     if task == "evaluate":
         rng = np.random.default_rng(1)
         return space.masks([space.sample(rng) for _ in range(count)])[:, None]
@@ -66,7 +66,7 @@ def rows_of(task, space, ghosts, count=8):
 
 
 def make_work(arguments):
-    """`work(i)` of a task in one of the ways: skip, dense or torch."""
+    """Returns `work(i)` of a task in one of the ways: skip, dense or torch."""
     import tensorflow as tf
 
     import oneshot_tf as ost
@@ -89,7 +89,7 @@ def make_work(arguments):
 
 
 def make_step(net, rows, count, size, skip, xla=False):
-    """Training steps on `count` random images, with the masks of `rows` in turn."""
+    """Returns `work(i)`: a training step on `count` random images, with masks from `rows`."""
     import tensorflow as tf
 
     from oneshot_tf.learning.optimizers import NesterovSGD
@@ -97,7 +97,7 @@ def make_step(net, rows, count, size, skip, xla=False):
     from oneshot_tf.settings import TrainSettings
 
     class Given:
-        """A sampler of the masks that all ways get."""
+        """A sampler that gives all ways the same masks."""
 
         def sample(self, num_ghosts, step, seed):
             return tf.gather(tf.constant(rows), step % len(rows))
@@ -121,7 +121,7 @@ def make_step(net, rows, count, size, skip, xla=False):
 
 
 def candidates(arguments) -> dict:
-    """Rate and memory of evaluating many architectures."""
+    """Measures the rate and the memory of evaluating many architectures."""
     import psutil
     import tensorflow as tf
 
@@ -137,7 +137,10 @@ def candidates(arguments) -> dict:
         rng.integers(0, 256, [ghosts * 32, size, size, 3], np.uint8),
         rng.integers(0, 10, ghosts * 32).astype(np.int32),
     )
-    shared_weights.plan_chunks = lambda *_: (ghosts, in_flight)  # what would be chosen is at stake
+    shared_weights.plan_chunks = lambda *_: (
+        ghosts,
+        in_flight,
+    )  # the sizes to measure
     before = psutil.Process().memory_info().rss
     evaluator = ost.CandidateEvaluator(net, split, lambda x: tf.cast(x, tf.float32) / 128 - 1)
     every = [net.space.sample(rng) for _ in range(arguments.count)]
@@ -157,13 +160,13 @@ def candidates(arguments) -> dict:
 
 
 class Clock:
-    """When watched functions ran: `spans[key]` is a list of (start, end)."""
+    """Times of the calls of watched functions: `spans[key]` is a list of (start, end)."""
 
     def __init__(self):
         self.spans = {}
 
     def watch(self, key, function, finish=lambda result: result):
-        """`function`, timed until `finish(result)` is through."""
+        """Returns `function` with its calls timed until `finish(result)` ends."""
         spans = self.spans.setdefault(key, [])
 
         @functools.wraps(function)
@@ -177,9 +180,9 @@ class Clock:
         return timed
 
     def shares(self, graphs, others, warm: int) -> dict:
-        """Shares of the time from the end of the first `warm` calls of graphs to the last end.
+        """Returns shares of the time after the first `warm` calls of graphs.
 
-        Those are where graphs are traced and TensorBoard is imported.
+        The first calls trace graphs and import TensorBoard, so they do not count.
         """
         start = self.spans[graphs][warm - 1][1]
         whole = max(end for spans in self.spans.values() for _, end in spans) - start
@@ -192,7 +195,7 @@ class Clock:
 
 
 def around(arguments) -> dict:
-    """What train and search, as users run them, spend outside of the graphs."""
+    """Measures the time that train and search spend outside of the graphs."""
     from oneshot_tf import search, settings, train
     from oneshot_tf.evaluation import shared_weights
     from oneshot_tf.learning import loop
@@ -235,7 +238,7 @@ def around(arguments) -> dict:
 
 
 def input_work(arguments) -> dict:
-    """Functions that give images a second: of decoding alone, and of whole batches."""
+    """Returns functions that measure images per second, of decoding alone and of batches."""
     import itertools
     import pathlib
 
@@ -262,7 +265,7 @@ def input_work(arguments) -> dict:
         return rate(data.train.batches(0, len(rows), 0, rows, distort=True))
 
     def rate(steps):
-        """In the steady state: what is decoded ahead at the start is so at the end."""
+        """Measures in the steady state, with as much decoded ahead at the start as at the end."""
         steps = iter(steps)
         for _ in range(first):
             next(steps)

@@ -1,23 +1,23 @@
-"""Kills the programs at random moments; what they end with must be what they always end with.
+"""Kills the programs at random moments and checks that their results stay the same.
 
     python run_scripts/chaos.py                     # 50 trials, about 25 minutes on two cores
     python run_scripts/chaos.py --trials=5 --seed=7
     python run_scripts/chaos.py --trials=0 --mutations=300
 
-Each trial takes one program (train, search, a race, retrain, export, tune, in turn) on a copy of a
-run that is ready for it, and starts it. After a random time, or, every second time, while it is
-writing a file, the program is killed with SIGKILL, and started again by the same command, --kills
-times; then it is left to its end. The trial survived if what is there then equals what one
-uninterrupted start gives: weights and optimizer state of all checkpoints bit by bit; metrics.jsonl
-but for images_per_second; candidates.csv, search.json, result.json and table.txt; the weights in
-the SavedModel byte by byte; and nothing else. In addition whatever stands under its final name
-right after a kill must be whole: checkpoints, JSON files, and the export, the old one or the new
-one. All on scikit-learn's digits with a small model.
+Each trial starts one program on a copy of a run that is ready for it. The programs are train,
+search, a race, retrain, export and tune, one after another. SIGKILL ends the program --kills times,
+after a random time or, in every second round of programs, while it writes a file. The same command
+starts it again each time. Then the program runs to its end. The trial survives if the result equals
+that of an uninterrupted run: weights and optimizer state of all checkpoints bit by bit,
+metrics.jsonl except for images_per_second, candidates.csv, search.json, result.json, table.txt, the
+weights in the SavedModel byte by byte, and no other files. Also, every file under its final name
+must be whole right after a kill: checkpoints, JSON files, and the old or the new export. All trials
+use scikit-learn's digits and a small model.
 
---mutations changes one file of a run directory at a time (mutations.py lists the changes), and
-runs a program on it: train, search, a race, retrain, export or analyze, in turn, on a run that is
-ready for it or that it finished. It must refuse the directory in one line, or end with the result
-of the unchanged directory.
+--mutations changes one file of a run directory at a time (mutations.py lists the changes) and runs
+a program on it. The programs are train, search, a race, retrain, export and analyze, one after
+another, on a run that is ready for the program or that it finished. The program must refuse the
+directory in one line, or end with the result of the unchanged directory.
 """
 
 import argparse
@@ -46,7 +46,7 @@ RACE = ["search", "--num_candidates=300", "--budget=race", "--finalists=5"]
 RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--batch_size=64",
            "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
 EXPORT = ["export", "--net=top/net_01/run_1"]
-OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # what EXPORT replaces
+OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # the export that EXPORT replaces
 TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=random",
         "--max_trials=3", "--num_candidates=10"]  # fmt: skip
 ANALYZE = ["analyze", "--resamples=100"]
@@ -57,7 +57,7 @@ MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
 
 
 def start(command, run):
-    """A program on a run directory, as a process."""
+    """Starts a program on a run directory as a process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     line = [sys.executable, "-m", f"oneshot_tf.{command[0]}", *command[1:], f"--run_dir={run}"]
     return subprocess.Popen(
@@ -66,7 +66,7 @@ def start(command, run):
 
 
 def finish(command, run) -> float:
-    """Lets a program run to its end; returns its seconds, or raises RuntimeError."""
+    """Runs a program to its end and returns its seconds. Raises RuntimeError if it fails."""
     started = time.monotonic()
     process = start(command, run)
     _, errors = process.communicate()
@@ -81,7 +81,7 @@ BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["trai
 
 
 def prepare(base, names) -> dict:
-    """Runs programs once; returns (run to start on, what it ends with, seconds) by name."""
+    """Runs programs once. Returns (run to start on, final contents, seconds) by name."""
     ready = {name: base / name for name in COMMANDS}
     after = {name: base / f"{name}_done" for name in COMMANDS}
     ready["train"].mkdir()
@@ -100,7 +100,7 @@ def prepare(base, names) -> dict:
 
 
 def outcome(run) -> dict:
-    """What must be equal, by name of the file."""
+    """Returns the contents that must be equal, by name of the file."""
     found = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
@@ -112,7 +112,7 @@ def outcome(run) -> dict:
         else:
             try:
                 value = contents(path)
-            except Exception as error:  # it was damaged on purpose
+            except Exception as error:  # a mutation damaged the file
                 value = f"{type(error).__name__}, {digest(path.read_bytes())}"
             if value is not None:
                 found[name] = value
@@ -120,9 +120,9 @@ def outcome(run) -> dict:
 
 
 def contents(path):
-    """What a file holds; None for files left out.
+    """Returns the contents of a file, or None for a file that is not compared.
 
-    Without rates and seconds, and without the run's id, which is drawn when a run begins.
+    It leaves out rates, seconds and the run's id, because the id is random.
     """
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -142,16 +142,16 @@ def contents(path):
 
 
 def digest(data: bytes) -> str:
-    """A short name of contents."""
+    """Returns a checksum of contents."""
     return hashlib.md5(data).hexdigest()
 
 
 def broken(run, exports) -> list[str]:
-    """What stands under its final name but is not whole."""
+    """Returns messages about files that have their final name but are not whole."""
     wrong = []
     for path in run.rglob("*"):
         if any(part.startswith(".") for part in path.relative_to(run).parts):
-            continue  # being written
+            continue  # the file is being written
         try:
             if path.suffix == ".json":
                 json.loads(path.read_text())
@@ -161,29 +161,29 @@ def broken(run, exports) -> list[str]:
         except Exception as error:
             wrong.append(f"{path.relative_to(run)}: {error}")
     if exports and tree(run / "export") not in exports:
-        wrong.append("export: neither the old nor the new one")
+        wrong.append("export: it is neither the old nor the new one")
     return wrong
 
 
 def tree(folder) -> dict:
-    """Files of a SavedModel that are the same at every export, by name."""
+    """Returns checksums of the files of a SavedModel that are the same at every export."""
     names = ("architecture.json", "variables/variables.data-00000-of-00001")
     paths = {name: folder / name for name in names}
     return {n: digest(p.read_bytes()) for n, p in paths.items() if p.exists()}
 
 
 def being_written(run) -> set[str]:
-    """Files and folders that will be renamed when they are whole."""
+    """Returns the files and folders that the program will rename when they are whole."""
     names = {f"{at}/{name}" for at, *names in os.walk(run) for name in sum(names, [])}
     return {name for name in names if name.endswith(".writing")}
 
 
 def kill(command, run, rng, seconds, while_writing) -> str | None:
-    """Starts a program and kills it; returns when, or None where it had ended before."""
-    current = being_written(run)  # left by a kill before
+    """Starts a program and kills it. Returns when, or None if it had ended before."""
+    current = being_written(run)  # left by an earlier kill
     process, began = start(command, run), time.monotonic()
     if while_writing:
-        most = {"search": 3, "export": 2}.get(command[0], 13)  # those with checkpoints write more
+        most = {"search": 3, "export": 2}.get(command[0], 13)  # checkpoints write more
         wanted, seen = int(rng.integers(1, most + 1)), 0
         while process.poll() is None and seen < wanted:
             now = being_written(run)
@@ -204,7 +204,7 @@ def kill(command, run, rng, seconds, while_writing) -> str | None:
 
 
 def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str]:
-    """Whether a program survived being killed, and what happened."""
+    """Returns whether a program survived its kills, and what happened."""
     ready, expected, seconds = prepared[name]
     run = scratch / "run"
     shutil.copytree(ready, run)
@@ -230,7 +230,7 @@ def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str
 
 
 def mutation(name, prepared, scratch, rng) -> tuple[bool, str]:
-    """Whether a program dealt with a changed file, and what happened."""
+    """Returns whether a program handled a changed file, and what happened."""
     ready, expected, _ = prepared[name]
     done = ready.parent / f"{name}_done"
     finished = name == "train" or rng.random() < 0.5
@@ -254,14 +254,14 @@ def mutation(name, prepared, scratch, rng) -> tuple[bool, str]:
 
 
 def prepare_other(base):
-    """Another run of the same shape: another training seed."""
+    """Makes another run of the same shape, with another training seed."""
     (base / "other").mkdir()
     for command in ([*TRAIN, "--seed=1"], SEARCH, RETRAIN):
         finish(command, base / "other")
 
 
 def kill_trials(arguments, base, scratch) -> bool:
-    """Runs the trials in which programs are killed; returns whether all survived."""
+    """Runs the trials that kill programs. Returns whether all survived."""
     rng = np.random.default_rng(arguments.seed)
     names = [arguments.only] if arguments.only else list(KILLED)
     prepared = prepare(base / "kills", names)
@@ -279,7 +279,7 @@ def kill_trials(arguments, base, scratch) -> bool:
 
 
 def mutation_trials(arguments, base, scratch) -> bool:
-    """Runs the trials in which a file is changed; returns whether all were dealt with."""
+    """Runs the trials that change a file. Returns whether the programs handled all changes."""
     rng = mutations.generator(arguments.seed)
     names = [arguments.only] if arguments.only else list(MUTATED)
     prepared = prepare(base / "mutations", names)
@@ -291,12 +291,12 @@ def mutation_trials(arguments, base, scratch) -> bool:
     for number in range(arguments.mutations):
         name = names[number % len(names)]
         good, what = mutation(name, prepared, scratch, rng)
-        counts["dealt with" if good else "FAILED"] += 1
+        counts["handled" if good else "FAILED"] += 1
         counts["refused"] += good and ": refused: " in what
         state = "good" if good else "FAILED"
         print(f"{number + 1}/{arguments.mutations} {name}: {state}, {what}", flush=True)
     print(
-        f"mutations: {counts['dealt with']}/{arguments.mutations} dealt with, of these "
+        f"mutations: {counts['handled']}/{arguments.mutations} handled, including "
         f"{counts['refused']} refused in one line",
         flush=True,
     )
@@ -304,15 +304,15 @@ def mutation_trials(arguments, base, scratch) -> bool:
 
 
 def main():
-    """Prints survived/trials; exits with 1 if one did not."""
+    """Runs all trials and exits with 1 if one failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=50, help="in which a program is killed")
-    parser.add_argument("--kills", type=int, default=2, help="in each trial")
-    parser.add_argument("--mutations", type=int, default=0, help="changes of a file, one at a time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=COMMANDS, help="the program to try; else all in turn")
+    parser.add_argument("--trials", type=int, default=50, help="Trials that kill a program.")
+    parser.add_argument("--kills", type=int, default=2, help="Kills in each trial.")
+    parser.add_argument("--mutations", type=int, default=0, help="Trials that change a file.")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed of the trials.")
+    parser.add_argument("--only", choices=COMMANDS, help="The only program to try. Default: all.")
     arguments = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as folder:

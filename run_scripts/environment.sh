@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes and uses the virtual environment VENV (default .venv).
-# Sets PYTHON_BIN to the environment's Python. Takes the pip extras to install.
+# The other scripts source this file. It makes the virtual environment VENV (default .venv) and sets
+# PYTHON_BIN to the Python of the environment. The argument names the pip extras to install.
 
 prepare_environment() {
   local extras=$1 base="" candidate
@@ -11,7 +11,7 @@ prepare_environment() {
     fi
   done
   if [ -z "$base" ]; then
-    echo "No Python 3.10 to 3.13 was found; install one, or name it: PYTHON=/path/to/python3 $0" >&2
+    echo "No Python 3.10 to 3.13 was found. Install one, or name it: PYTHON=/path/to/python3 $0" >&2
     exit 1
   fi
   VENV=${VENV:-.venv}
@@ -20,15 +20,15 @@ prepare_environment() {
     echo "Making a virtual environment in $VENV …"
     if ! "$base" -m venv "$VENV"; then
       rm -rf "$VENV"
-      echo "$base can't make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2
+      echo "$base cannot make virtual environments. On Debian and Ubuntu, run: apt install python3-venv" >&2
       exit 1
     fi
   fi
-  # Reinstalled only when what it would install has changed.
+  # Installs again only when the extras or setup.py have changed.
   local wanted
   wanted="$extras $(cat setup.py | cksum)"
   if [ "$(cat "$VENV/.installed" 2>/dev/null)" != "$wanted" ]; then
-    echo "Installing oneshot_tf[$extras] and what it needs (about 1.5 GB, a few minutes) …"
+    echo "Installing oneshot_tf[$extras] and its dependencies (about 1.5 GB, a few minutes) …"
     "$PYTHON_BIN" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
     echo "$wanted" >"$VENV/.installed"
   fi

@@ -3,16 +3,18 @@
     python run_scripts/gpu_benchmark.py --json=gpu.json
     python run_scripts/gpu_benchmark.py --npz=cifar.npz --steps=10000 --out=runs/gpu
 
-Needs TensorFlow, Keras, absl-py, psutil and NumPy, with --npz TensorBoard too: no network, no
-tensorflow-datasets. In this order, what is most wanted first, each as soon as it is known:
+It needs TensorFlow, Keras, absl-py, psutil and NumPy, and TensorBoard for --npz. It needs no
+network and no tensorflow-datasets. It prints each result as soon as it is known, the most important
+ones first:
 
-1. the rates of the machine: copying (bytes), matrix products (float32, TF32, bfloat16);
-2. a training step at the paper's size, at the start and the end of the dropout ramp: everything
-   computed and masked, the same compiled by XLA, dropped paths skipped; in float32, TF32 and
-   bfloat16: images a second, in turn, median (least-most), and the share of the time that moving
-   each activation once takes at the rate of 1;
-3. evaluating architectures, the same ways;
-4. with --npz: the protocol on real images, by the programs: train, search, retrain, export. The
+1. The rates of the machine: copying (bytes) and matrix products (float32, TF32, bfloat16).
+2. A training step at the paper's size, at the start and the end of the dropout ramp. There are
+   three ways: everything computed and masked, the same compiled by XLA, and dropped paths skipped,
+   each in float32, TF32 and bfloat16. The ways are interleaved. The results are images per second,
+   median (least-most), and the share of the time that moving each activation once would take at
+   the rate of copying.
+3. The evaluation of architectures in the same ways.
+4. With --npz: the protocol on real images with the programs train, search, retrain and export. The
    file has train_images, train_labels, test_images, test_labels (--dataset=npz:FILE).
 """
 
@@ -35,42 +37,44 @@ WAYS = ("dense", "xla", "skip")
 
 
 def parse_arguments():
-    """The command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cells", type=int, default=6)
-    parser.add_argument("--filters", type=int, default=16)
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=64, help="images a device: the paper's 64")
-    parser.add_argument("--evaluate", type=int, default=1024, help="images an evaluation")
-    parser.add_argument("--pairs", type=int, default=7, help="turns that count, after a first one")
-    parser.add_argument("--precisions", default=",".join(PRECISIONS))
-    parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--json", help="file for all numbers, written after each")
-    parser.add_argument("--npz", help="images for the protocol")
-    parser.add_argument("--steps", type=int, default=10_000, help="of the protocol's training")
-    parser.add_argument("--flags", default="", help="more flags for the protocol's training")
-    parser.add_argument("--retrain_flags", default="", help="more flags for its retraining")
-    parser.add_argument("--candidates", type=int, default=1000, help="of the protocol's search")
-    parser.add_argument("--out", default="runs/gpu", help="run directory of the protocol")
+    parser.add_argument("--cells", type=int, default=6, help="Number of cells.")
+    parser.add_argument("--filters", type=int, default=16, help="Filters of the first convolution.")
+    parser.add_argument(
+        "--image_size", type=int, default=32, help="Height and width of the images."
+    )
+    parser.add_argument("--batch", type=int, default=64, help="Images per device and step.")
+    parser.add_argument("--evaluate", type=int, default=1024, help="Images per evaluation.")
+    parser.add_argument("--pairs", type=int, default=7, help="Measured rounds, after one warm-up.")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help="Precisions to measure.")
+    parser.add_argument("--ways", default=",".join(WAYS), help="Ways to measure.")
+    parser.add_argument("--json", help="JSON file for all numbers, written after each task.")
+    parser.add_argument("--npz", help="File with the images of the protocol.")
+    parser.add_argument("--steps", type=int, default=10_000, help="Training steps of the protocol.")
+    parser.add_argument("--flags", default="", help="Further flags for train.")
+    parser.add_argument("--retrain_flags", default="", help="Further flags for retrain.")
+    parser.add_argument("--candidates", type=int, default=1000, help="Candidates in the protocol.")
+    parser.add_argument("--out", default="runs/gpu", help="Run directory of the protocol.")
     return parser.parse_args()
 
 
 def spread(values) -> str:
-    """Median (least-most)."""
+    """Formats the median and the range of values."""
     return f"{np.median(values):,.0f} ({np.min(values):,.0f}-{np.max(values):,.0f})"
 
 
 def timed(work) -> float:
-    """Seconds that a call takes, its result fetched."""
+    """Returns the seconds of a call, including the transfer of its result."""
     started = time.perf_counter()
     np.asarray(work())
     return time.perf_counter() - started
 
 
 def machine_rates(precisions) -> dict:
-    """Bytes a second of a copy; multiply-adds a second of matrix products."""
+    """Returns bytes per second of copies, and multiply-adds per second of matrix products."""
     import tensorflow as tf
 
     gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -93,15 +97,16 @@ def machine_rates(precisions) -> dict:
 
 
 def best_rate(work, amount) -> float:
-    """The best of five, after one that does not count."""
+    """Returns the best rate of five calls after a warm-up."""
     timed(work)
     return amount / min(timed(work) for _ in range(5))
 
 
 def traffic(space, masks, stack, size) -> float:
-    """Elements that one image's forward pass reads and writes at least, a mean over rows of masks.
+    """Returns the least number of elements that the forward pass of one image reads and writes.
 
-    Each convolution, pool and BN-ReLU reads its input and writes its output, once.
+    Each convolution, pool and BN-ReLU reads its input and writes its output once. The result is a
+    mean over rows of masks.
     """
     per_row = np.zeros(len(masks))
     for plan in stack.plans(space):
@@ -119,7 +124,7 @@ def traffic(space, masks, stack, size) -> float:
 
 
 def make_work(arguments, task, precision, way):
-    """`work(i)`, its images a call, and the bytes that it moves at least."""
+    """Returns `work(i)`, its images per call, and the least number of bytes that it moves."""
     import tensorflow as tf
     from benchmark_work import make_step, rows_of
 
@@ -144,19 +149,19 @@ def make_work(arguments, task, precision, way):
     rows = rows_of(task, space, arguments.batch // 32)
     work = make_step(net, rows, arguments.batch, size, way == "skip", xla=way == "xla")
     moved = traffic(space, rows.reshape(-1, space.num_paths), net.stack, size)
-    # Backwards each convolution reads its input and a gradient twice, and writes one.
+    # In the backward pass, each convolution reads its input and a gradient twice and writes one.
     return work, arguments.batch, 3.0 * moved * arguments.batch * width
 
 
 def evaluate_row(logits, images, rows, i):
-    """The i-th architecture's logits."""
+    """Returns the logits of the i-th architecture."""
     import tensorflow as tf
 
     return logits(images, tf.constant(rows[i % len(rows)]))
 
 
 def measure(arguments, task, rates, results):
-    """All ways and precisions of a task, in turn."""
+    """Measures all ways and precisions of a task, interleaved."""
     works = {}
     for precision, way in itertools.product(
         arguments.precisions.split(","), arguments.ways.split(",")
@@ -166,7 +171,7 @@ def measure(arguments, task, rates, results):
         try:
             work, images, moved = make_work(arguments, task, precision, way)
             np.asarray(work(0))
-        except Exception as error:  # one way that fails mustn't cost the others
+        except Exception as error:  # the other ways still run
             print(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
             continue
         works[name] = work, images, moved, precision
@@ -188,7 +193,7 @@ def measure(arguments, task, rates, results):
 
 
 def protocol(arguments):
-    """The programs, one after another, on real images."""
+    """Runs the programs one after another on real images."""
     program = [sys.executable, "-m"]
     run = f"--run_dir={arguments.out}"
     data = f"--dataset=npz:{pathlib.Path(arguments.npz).resolve()}"
@@ -210,18 +215,18 @@ def protocol(arguments):
 
 
 def main():
-    """Measures."""
+    """Measures all tasks and runs the protocol."""
     arguments = parse_arguments()
     if set(arguments.precisions.split(",")) - set(PRECISIONS) or set(
         arguments.ways.split(",")
     ) - set(WAYS):
         raise SystemExit(
-            f"--precisions are of {', '.join(PRECISIONS)}, --ways of {', '.join(WAYS)}."
+            f"--precisions must be among {', '.join(PRECISIONS)}; --ways among {', '.join(WAYS)}."
         )
     if arguments.batch % 32 or arguments.evaluate % 32:
-        raise SystemExit("--batch and --evaluate are multiples of 32, the ghost batch.")
+        raise SystemExit("--batch and --evaluate must be multiples of 32, the ghost batch.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if arguments.npz:  # in turn: a process keeps the memory of a GPU until it ends
+    if arguments.npz:  # first, because a process keeps the memory of a GPU until it ends
         code = subprocess.run([sys.executable, *sys.argv, "--npz="]).returncode
         protocol(arguments)
         raise SystemExit(code)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs a program in several processes of this machine, as on that many machines.
+# Runs a program in several worker processes on this machine, as on several machines.
 # Usage: ./run_scripts/multi_worker_local.sh COUNT train|search|retrain [--flags …]
-# Prints what the first process prints; those of the others are in the files it names.
-# Exit code: the first one other than 0, of any process.
+# Prints the output of the first worker. The output of the other workers is in log files.
+# The exit code is the first one of a worker that is not 0, or else 0.
 set -u
 if [[ ! "${1:-}" =~ ^[1-9][0-9]?$ || $# -lt 2 ]]; then
   sed -n '2,5s/^# //p' "$0" >&2
@@ -26,7 +26,7 @@ for ((i = count - 1; i >= 0; i--)); do
   if ((i == 0)); then "${command[@]}" & else "${command[@]}" > "$logs/process_$i.log" 2>&1 & fi
   workers+=($!)
 done
-((count > 1)) && echo "The other processes write to $logs/process_*.log."
+((count > 1)) && echo "The other workers write to $logs/process_*.log."
 code=0
 for worker in "${workers[@]}"; do
   wait "$worker" || { failed=$?; ((code == 0)) && code=$failed; }

@@ -1,4 +1,4 @@
-"""Changes one file of a run directory and sees what a program makes of it; used by chaos.py.
+"""Changes one file of a run directory and checks how a program handles it, for chaos.py.
 
 A program must refuse the directory in one line, mend the file, or end with the result that it
 gives on the unchanged directory. It must never print a traceback, hang, change another file
@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 PATIENCE = 120.0  # seconds until a program counts as hanging
-# Lines that only plots show. A change of them shows in the report, as it should.
+# Files whose lines only plots show. The report must show a change of them.
 _PLOTTED = ("metrics.jsonl", "tracked.jsonl", "events.out")
 
 
@@ -82,13 +82,13 @@ KINDS = ("missing", "a folder", "a link to itself", "a FIFO", "a link to /dev/ze
 
 
 def mutate(path: pathlib.Path, rng, other: pathlib.Path, outside: pathlib.Path) -> str:
-    """Changes a file in one of the ways above; returns which.
+    """Changes a file in one of the ways above and returns the name of the way.
 
     Args:
-        path: the file.
-        rng: a NumPy generator.
-        other: the file of the same name in another run; it may be missing.
-        outside: a folder outside the run directory.
+        path: The file.
+        rng: A NumPy random generator.
+        other: The file of the same name in another run. It may be missing.
+        outside: A folder outside the run directory.
     """
     names = [*CONTENTS, *KINDS]
     name = names[rng.integers(len(names))]
@@ -112,15 +112,15 @@ def mutate(path: pathlib.Path, rng, other: pathlib.Path, outside: pathlib.Path) 
 
 
 def run_forked(command: list[str], run: pathlib.Path, scratch: pathlib.Path) -> tuple[int, str]:
-    """Runs a program in a forked process, which has imported TensorFlow already.
+    """Runs a program in a forked process, in which TensorFlow is already imported.
 
     Args:
-        command: name of the program and its flags.
-        run: its --run_dir.
-        scratch: where its standard error is kept.
+        command: The name of the program and its flags.
+        run: The run directory.
+        scratch: A folder for its standard error.
 
     Returns:
-        The exit code, None if it hung, and what it wrote to standard error.
+        The exit code, or None if the program hung, and its standard error.
     """
     kept = scratch / "stderr.txt"
     child = os.fork()
@@ -138,7 +138,7 @@ def run_forked(command: list[str], run: pathlib.Path, scratch: pathlib.Path) -> 
 
 
 def _become(command, run, kept):
-    """Ends the process with the program's exit code."""
+    """Runs the program in this process and ends with its exit code."""
     code = 99
     try:
         for number, path in ((1, os.devnull), (2, kept)):
@@ -159,14 +159,14 @@ def _become(command, run, kept):
 
 
 def differences(expected: dict, got: dict, changed: str) -> list[str]:
-    """Names of files that differ, but for the one that was changed, and plots of its lines."""
+    """Returns the names of files that differ, except for the changed file and its plots."""
     names = [n for n in expected.keys() | got.keys() if expected.get(n) != got.get(n)]
     plotted = any(part in changed for part in _PLOTTED)
     return [n for n in names if n != changed and not (plotted and n.startswith("report/"))]
 
 
 def judge(code, errors: str, differing: list[str], touched: bool) -> tuple[bool, str]:
-    """Whether a program dealt with a change, and what it did."""
+    """Returns whether a program handled a change, and what it did."""
     lines = [line for line in errors.splitlines() if line.strip()]
     if touched:
         return False, "CHANGED a file outside the run directory"
@@ -181,12 +181,15 @@ def judge(code, errors: str, differing: list[str], touched: bool) -> tuple[bool,
 
 
 def forget(path: pathlib.Path) -> None:
-    """Removes a folder with whatever is in it."""
+    """Removes a folder with its contents."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 def pick(run: pathlib.Path, rng) -> pathlib.Path:
-    """A file of a run directory, each name as likely as any other, without the SavedModel's."""
+    """Returns a random file of a run directory outside of the SavedModel.
+
+    Every name is equally likely; names that differ only in numbers count as one.
+    """
     names: dict[str, list] = {}
     for path in sorted(run.rglob("*")):
         inside = path.relative_to(run).parts
@@ -197,10 +200,10 @@ def pick(run: pathlib.Path, rng) -> pathlib.Path:
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
-    """The contents of the files of a folder."""
+    """Returns the contents of all files in a folder."""
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def generator(seed: int):
-    """A NumPy generator for changes, apart from that for kills."""
+    """Returns the random generator of changes, which is independent of that of kills."""
     return np.random.default_rng([seed, 1])

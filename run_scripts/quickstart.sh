@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains, searches, retrains, exports and serves on scikit-learn's handwritten digits: the whole
-# pipeline in a few minutes on two cores. RUN_DIR=… puts the results elsewhere than runs/quickstart.
+# Runs the whole pipeline on scikit-learn's handwritten digits: trains, searches, retrains, exports and
+# serves. It takes a few minutes on two cores. Set RUN_DIR to replace runs/quickstart.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=run_scripts/environment.sh
@@ -17,7 +17,7 @@ program retrain --flagfile=quickstart_retrain.flags --run_dir="$RUN_DIR" --selec
 program retrain --flagfile=quickstart_retrain.flags --run_dir="$RUN_DIR" --select=all_on
 program export --run_dir="$RUN_DIR"
 
-echo; echo "== Serving the SavedModel, with TensorFlow alone"
+echo; echo "== Serving the SavedModel with TensorFlow alone"
 "$PYTHON_BIN" run_scripts/serve_digits.py "$RUN_DIR/export"
 
 echo; echo "== Results ($SECONDS s)"

@@ -1,12 +1,12 @@
-"""What races keep and cost, on candidates whose accuracies are distributed in several ways.
+"""Simulates races for several distributions of candidate accuracy.
 
-    python run_scripts/races.py                                # some minutes
+    python run_scripts/races.py                                # takes minutes
     python run_scripts/races.py --candidates=1000 --keep=20 --confidence=0.98 --races=3
 
-Draws true accuracies and image outcomes, lets `Race` decide, and prints for each distribution
-which share of the true best was measured on all images (mean, standard deviation and least over
-races) and the share of all image evaluations that it cost. Images differ in difficulty, with a
-standard deviation of 1 on the scale of log odds.
+Draws true accuracies and image outcomes and lets `Race` decide. For each distribution, it prints
+the share of the true best that the race measured on all images (mean, standard deviation and least
+over races), and the share of all image evaluations that the race cost. Images differ in difficulty,
+with a standard deviation of 1 on the scale of log odds.
 """
 
 import argparse
@@ -27,7 +27,7 @@ POPULATIONS = {
     "half broken": lambda rng, z: np.where(
         rng.random(len(z)) < 0.5, 0.5 + 0.05 * z, 0.12 + 0.02 * z
     ),
-    # Figure 4 of the paper at low dropout rates: nearly all at the bottom, a few far above.
+    # Like figure 4 of the paper at low dropout rates: nearly all at the bottom, a few far above.
     "snout": lambda rng, z: np.where(
         rng.random(len(z)) < 0.01, rng.uniform(0.3, 0.9, len(z)), 0.12 + 0.01 * z
     ),
@@ -43,26 +43,26 @@ class Recorded:
         self.hits, self.num_images = hits, hits.shape[1]
 
     def outcomes(self, names, parts):
-        """As `CandidateEvaluator.outcomes`; losses are made up."""
+        """Returns outcomes as `CandidateEvaluator.outcomes` does, with artificial losses."""
         columns = slice(parts[0] * PART, (parts[-1] + 1) * PART)
         hits = self.hits[[int(name) for name in names], columns]
         return hits, hits.astype(np.float32)
 
 
 def outcomes(kind: str, count: int, images: int, seed: int) -> np.ndarray:
-    """Which of the images each candidate has right: bool `[count, images]`."""
+    """Draws whether each candidate classifies each image correctly: bool `[count, images]`."""
     rng = np.random.default_rng(1000 + seed)
     accuracy = np.clip(POPULATIONS[kind](rng, rng.normal(size=count)), 0.01, 0.99)
-    # So that a candidate's mean over images is about its accuracy.
+    # The factor makes a candidate's mean over images about equal to its accuracy.
     skill = np.log(accuracy / (1.0 - accuracy)) * (1.0 + 1.0 / 2.9) ** 0.5
     difficulty = rng.normal(size=images)
     return rng.random([count, images]) < 1.0 / (1.0 + np.exp(-(skill[:, None] + difficulty)))
 
 
 def share_kept(race, hits, keep: int) -> float:
-    """The share of the best `keep` that was measured on all images.
+    """Returns the share of the best `keep` that the race measured on all images.
 
-    Candidates that tie for the last places are as good as each other.
+    Candidates that tie for the last places count as equally good.
     """
     right, whole = hits.sum(axis=1), race.seen == hits.shape[1]
     least = np.sort(right)[-keep]
@@ -72,12 +72,12 @@ def share_kept(race, hits, keep: int) -> float:
 
 
 def main():
-    """Prints a line a distribution."""
+    """Prints one line per distribution."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--candidates", type=int, default=2000)
-    parser.add_argument("--keep", type=int, default=100)
-    parser.add_argument("--confidence", type=float, default=0.9)
-    parser.add_argument("--races", type=int, default=10)
+    parser.add_argument("--candidates", type=int, default=2000, help="Candidates in a race.")
+    parser.add_argument("--keep", type=int, default=100, help="Number of the best to keep.")
+    parser.add_argument("--confidence", type=float, default=0.9, help="Confidence of a race.")
+    parser.add_argument("--races", type=int, default=10, help="Races per distribution.")
     flags = parser.parse_args()
     print(flags)
     for kind in POPULATIONS:

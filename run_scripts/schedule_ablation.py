@@ -1,11 +1,11 @@
-"""Tables and data of the learning-rate ablation: see schedule_ablation.sh, which trains.
+"""Makes the tables and data of the learning-rate ablation. schedule_ablation.sh trains the models.
 
     python run_scripts/schedule_ablation.py DIR          # prints the tables
     python run_scripts/schedule_ablation.py DIR --out=docs/results
 
-With --out it writes cells84.csv (every cell of one choice block with its stand-alone
-accuracies), cells84_candidates.csv (its candidate accuracies in every one-shot model) and
-cells84_schedules.svg.
+With --out it writes three files. cells84.csv has every cell of one choice block with its
+stand-alone accuracies. cells84_candidates.csv has the candidate accuracies of these cells in every
+one-shot model. cells84_schedules.svg is a plot.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _QUARTER = 21  # of 84
 
 
 def read_truth(folder) -> dict[str, dict]:
-    """By architecture: parameters, multiply-adds and one accuracy a run."""
+    """Returns parameters, multiply-adds and one accuracy per run, by architecture."""
     nets = {}
     for path in sorted(folder.glob("truth/retrain/run*/result.json")):
         for net in json.loads(path.read_text())["nets"]:
@@ -36,7 +36,7 @@ def read_truth(folder) -> dict[str, dict]:
 
 
 def read_models(folder) -> list[dict]:
-    """Settings of each one-shot model, with its candidates by architecture."""
+    """Returns the settings of each one-shot model and its candidates by architecture."""
     models = []
     for path in sorted(folder.glob("one_shot/*/candidates.csv")):
         directory = RunDirectory(path.parent)
@@ -57,10 +57,10 @@ def read_models(folder) -> list[dict]:
 
 
 def measure(model, truth) -> dict[str, float]:
-    """What a one-shot model's candidate accuracies are worth as a ranking of the 84 cells.
+    """Measures how well the candidate accuracies of a one-shot model rank the 84 cells.
 
-    "shift without weights" is by how many ranks, on average, the 18 cells whose operations have no
-    weights stand too high.
+    "shift without weights" is the mean number of ranks by which the 18 cells whose operations have
+    no weights are too high.
     """
     order = sorted(truth)
     x = np.array([model["candidates"][a].candidate_accuracy for a in order])
@@ -80,19 +80,19 @@ def measure(model, truth) -> dict[str, float]:
 
 
 def weightless(order) -> np.ndarray:
-    """Which cells have operations without weights only: identity and pools."""
+    """Returns whether each cell has only operations without weights: identity and pools."""
     operations = [set(text.partition(":")[2].split("+")) for text in order]
     return np.array([each <= {"identity", "max3x3", "avg3x3"} for each in operations])
 
 
 def spread(values) -> str:
-    """Mean and standard deviation over seeds."""
+    """Formats the mean and standard deviation over seeds."""
     mean = f"{np.mean(values):.3f}"
     return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
 
 
 def print_tables(truth, models) -> None:
-    """Prints how well truth repeats, then a line a kind of one-shot model."""
+    """Prints how well truth repeats, then one line per kind of one-shot model."""
     order = sorted(truth)
     runs = np.array([truth[a]["accuracies"] for a in order]).T
     pairs = [ranking.spearman(a, b) for a, b in itertools.combinations(runs, 2)]
@@ -100,7 +100,9 @@ def print_tables(truth, models) -> None:
     if pairs:
         again, count = np.mean(pairs), len(runs)
         reliability = count * again / (1 + (count - 1) * again)
-        print(f"Two runs: Spearman {spread(pairs)}. Ceiling of a ranking {reliability**0.5:.3f}.")
+        print(
+            f"Two runs: Spearman {spread(pairs)}. Ceiling of any ranking: {reliability**0.5:.3f}."
+        )
     for name in ("parameters", "multiply_adds"):
         cost = np.array([truth[a][name] for a in order])
         print(f"{name}: Spearman {ranking.spearman(cost, runs.mean(0)):.3f} with the truth.")
@@ -117,7 +119,7 @@ def print_tables(truth, models) -> None:
 
 
 def write_data(truth, models, out, header) -> None:
-    """Writes the CSV files, each with a comment that says where it is from."""
+    """Writes the CSV files, each with a comment about its origin."""
     out.mkdir(parents=True, exist_ok=True)
     runs = range(max(len(net["accuracies"]) for net in truth.values()))
     with open(out / "cells84.csv", "w", newline="", encoding="utf-8") as file:
@@ -141,7 +143,7 @@ def write_data(truth, models, out, header) -> None:
 
 
 def provenance(folder) -> str:
-    """Comment lines: command, versions and commit of the runs."""
+    """Returns comment lines with the command, versions and commit of the runs."""
     line = (folder / "truth" / "provenance.jsonl").read_text().splitlines()[-1]
     start = json.loads(line)
     packages = ", ".join(f"{name} {version}" for name, version in start["packages"].items())
@@ -153,7 +155,7 @@ def provenance(folder) -> str:
 
 
 def draw(truth, models, path) -> None:
-    """Stand-alone against candidate accuracy: a panel a kind of model, a colour a seed."""
+    """Plots stand-alone against candidate accuracy: one panel per kind, one colour per seed."""
     from matplotlib.figure import Figure
 
     kinds = sorted({(m["ghosts"], m["schedule"]) for m in models if m["drop"] == "linear"})
@@ -175,10 +177,10 @@ def draw(truth, models, path) -> None:
 
 
 def main() -> None:
-    """Reads DIR, prints, and writes to --out."""
+    """Reads DIR, prints the tables, and writes the data to --out."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=pathlib.Path, help="what schedule_ablation.sh wrote")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for data and plot")
+    parser.add_argument("folder", type=pathlib.Path, help="Folder that schedule_ablation.sh wrote.")
+    parser.add_argument("--out", type=pathlib.Path, help="Folder for data and plot.")
     arguments = parser.parse_args()
     truth, models = read_truth(arguments.folder), read_models(arguments.folder)
     print_tables(truth, models)

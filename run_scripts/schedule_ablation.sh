@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Does decaying the learning rate hurt the ranking of candidates? An ablation with exact truth.
+# Measures whether learning rate decay hurts the ranking of candidates, against all true accuracies.
 #
 #   ./run_scripts/schedule_ablation.sh DIR --data_dir=DATA      # CIFAR-10, prepared in DATA
 #
-# Trains all 84 cells of one choice block alone, three runs each, and 24 one-shot models of 192,000
-# images each, three seeds of: 4 and 16 ghost batches with three learning-rate schedules, and 16
-# with two schedules and a dropout rate that is constant from the start. One more sees 512,000
-# images. Every command goes on where it stopped. The tables at the end are
-# run_scripts/schedule_ablation.py's. About 110 and 110 minutes of one CPU core (AMD EPYC, AVX2).
+# Trains all 84 cells of one choice block as stand-alone models, three runs each. Trains 24 one-shot
+# models of 192,000 images each. They have three seeds of 4 and of 16 ghost batches with three
+# learning-rate schedules, and three seeds of 16 ghost batches with two schedules and a constant
+# dropout rate. One more model sees 512,000 images. The same command resumes an ablation that was
+# stopped. At the end, run_scripts/schedule_ablation.py prints the tables. The stand-alone models take
+# about 110 minutes of one CPU core (AMD EPYC, AVX2), and so do the one-shot models.
 set -euo pipefail
 DIR=$1
 shift
 PYTHON=${PYTHON:-python}
 SIZE="--dataset=cifar10 --image_size=16 --num_cells=3 --filters=8 --num_blocks=1"
 GHOSTS="--ghost_batch_size=32 --device_batch_size=128"
-# Word splitting is wanted.
+# Word splitting is intended.
 # shellcheck disable=SC2086
 
 one_shot() { # name, further flags
@@ -24,7 +25,7 @@ one_shot() { # name, further flags
   $PYTHON -m oneshot_tf.search --run_dir="$run" --num_candidates=84
 }
 
-# A model of one step: its candidates are the list of all 84 cells.
+# This model trains for one step. Its candidates only list all 84 cells.
 one_shot truth --batch_size=128 --train_steps=1 "$@"
 for run in 0 1 2; do
   $PYTHON -m oneshot_tf.retrain --run_dir="$DIR/truth" --select=top --top=84 --count=84 \

@@ -1,4 +1,4 @@
-"""Classifies ten handwritten digits with an exported SavedModel; shows what a server needs.
+"""Classifies ten handwritten digits with an exported SavedModel, as a server would.
 
 Usage: python run_scripts/serve_digits.py SAVED_MODEL_DIR
 """
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 
 def main(saved_model_dir):
-    """Prints the class and its probability for ten images, beside the label."""
+    """Prints the label, the class and its probability for ten images."""
     digits = load_digits()
     images = np.round(digits.images[:10] * (255 / 16)).astype(np.uint8)
     images = np.repeat(images[..., None], 3, axis=-1)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Checks style and runs the tests, in a virtual environment of its own. Arguments go to pytest:
-#   ./run_scripts/test.sh                 all but the tests marked "slow"
-#   ./run_scripts/test.sh -m slow         only those
-#   ./run_scripts/test.sh -k path_dropout those whose name has it
-# Up to four processes share the tests, a file each at a time; -n 0 runs them in one.
+# Checks style and runs the tests in their own virtual environment. Arguments go to pytest:
+#   ./run_scripts/test.sh                 runs all tests that are not marked "slow".
+#   ./run_scripts/test.sh -m slow         runs the tests that are marked "slow".
+#   ./run_scripts/test.sh -k path_dropout runs the tests with path_dropout in their name.
+# Up to four processes share the tests, one file at a time each. -n 0 uses one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=run_scripts/environment.sh

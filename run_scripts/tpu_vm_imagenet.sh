@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# ImageNet on a TPU VM: installs the package, then trains, searches, retrains and exports.
+# Installs the package on a TPU VM, then trains, searches, retrains and exports on ImageNet.
 # Usage, in a checkout on the VM: ./run_scripts/tpu_vm_imagenet.sh DATA_DIR [RUN_DIR]
-# DATA_DIR holds imagenet2012 as tensorflow-datasets prepares it, on a disk of the VM.
-# Written for a VM with one host (v5e-8 and smaller); it hasn't been run on one.
+# DATA_DIR contains imagenet2012, prepared by tensorflow-datasets, on a disk of the VM.
+# It is for a VM with one host (v5e-8 and smaller). It was never run on a TPU.
 set -euo pipefail
 if [[ $# -lt 1 ]]; then sed -n '2,4s/^# //p' "$0" >&2; exit 2; fi
 data=$(cd "$1" && pwd)

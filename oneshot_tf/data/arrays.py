@@ -18,12 +18,12 @@ def load(path: str, size: int, fit: str, num_validation: int) -> Dataset:
     of candidates. The training labels define the classes if the file has no `class_names`.
 
     Args:
-        path: path of the file. Images are uint8, either `[N, height, width, 3]`, grey
+        path: Path of the file. Images are uint8, either `[N, height, width, 3]`, grey
             `[N, height, width]` or `[N, height, width, 1]`, or `[N, height, width, 4]` with
             opacity, which is blended with white. Labels are integers `[N]`, counted from 0.
-        size: the `image_size` of `load_data`; 0 keeps the size of the images.
-        fit: as in `load_data`.
-        num_validation: as in `load_data`.
+        size: The `image_size` of `load_data`; 0 keeps the size of the images.
+        fit: As in `load_data`.
+        num_validation: As in `load_data`.
 
     Raises:
         InputError: If the file cannot be used. The message gives the reason and the fix.

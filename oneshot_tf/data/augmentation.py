@@ -19,12 +19,12 @@ def normalize(
     """Computes (images / 255 - mean) / std.
 
     Args:
-        images: uint8 `[B, H, W, 3]`.
-        mean: float32 `[3]`, of images in [0, 1].
-        std: float32 `[3]`, of images in [0, 1].
+        images: Uint8 `[B, H, W, 3]`.
+        mean: Float32 `[3]`, of images in [0, 1].
+        std: Float32 `[3]`, of images in [0, 1].
 
     Returns:
-        float32 `[B, H, W, 3]`.
+        Float32 `[B, H, W, 3]`.
     """
     return (tf.cast(images, tf.float32) / 255.0 - mean) / std
 
@@ -44,15 +44,15 @@ def augment(
     depend on how the batch is distributed over devices.
 
     Args:
-        images: uint8 `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
-        first: first row, int or int32 `[]`.
-        batch_size: size of the global batch.
-        flip: whether to mirror images.
-        seed: random seed.
-        step: training step.
+        images: Uint8 `[b, H, W, 3]`, rows `first` to `first + b` of the global batch.
+        first: First row, int or int32 `[]`.
+        batch_size: Size of the global batch.
+        flip: Whether to mirror images.
+        seed: Random seed.
+        step: Training step.
 
     Returns:
-        uint8 `[b, H, W, 3]`.
+        Uint8 `[b, H, W, 3]`.
     """
     count, height, width = images.shape[:3]
     pad = max(1, height // 8)
@@ -82,14 +82,14 @@ def unchanged(
     seed: int | tf.Tensor,
     step: int | tf.Tensor,
 ) -> tf.Tensor:
-    """Returns the images as they are. Arguments as `augment`."""
+    """Returns the images unchanged. The arguments are those of `augment`."""
     return images
 
 
-# `augmentation(images, first, batch_size, seed=…, step=…)`, see `augment`.
+# Called as `augmentation(images, first, batch_size, seed=…, step=…)`, like `augment`.
 Augmentation = Callable[..., tf.Tensor]
 
-# `train --augmentation=NAME`. "inception" crops images while it decodes them.
+# The names of `train --augmentation=NAME`. For "inception", decoding crops the images.
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop_flip": functools.partial(augment, flip=True),
     "crop": functools.partial(augment, flip=False),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_THREADS = 8  # reading mostly waits for the disk
+_THREADS = 8  # more than cores, because reading mostly waits for the disk
 
 
 def checksum(content: bytes | memoryview) -> int:
@@ -31,10 +31,10 @@ def of_files(paths: Sequence[str | os.PathLike], skip: bool = False) -> np.ndarr
 
     Args:
         paths: N paths.
-        skip: whether to use a checksum of the path for a file that cannot be read.
+        skip: Whether to use a checksum of the path for a file that cannot be read.
 
     Returns:
-        uint64 `[N]`.
+        Uint64 `[N]`.
 
     Raises:
         OSError: If a file cannot be read and `skip` is false.
@@ -59,10 +59,10 @@ def of_records(path: str | os.PathLike) -> np.ndarray:
     The records themselves are not read. If the file is cut off, its last record is left out.
 
     Args:
-        path: a local path, or an object with an `open` method, for example an `epath.Path`.
+        path: A local path, or an object with an `open` method, for example an `epath.Path`.
 
     Returns:
-        uint32 `[N, 2]`. The columns are the lower 32 bits of a record's length and the masked
+        Uint32 `[N, 2]`. The columns are the lower 32 bits of a record's length and the masked
         CRC-32C of its content.
 
     Raises:

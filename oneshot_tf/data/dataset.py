@@ -29,20 +29,21 @@ class Dataset:
         (8, ('0', '1'))
 
     Args:
-        name: name of the data set, for messages.
-        train: images for training.
-        validation: images held out of the training set, for ranking candidates.
-        load_test: reads and decodes the test images. Only final evaluation calls it.
-        class_names: names of the K classes.
-        mean: mean of the training images in [0, 1], float32 `[3]`. It is measured on about
+        name: Name of the data set, for messages.
+        train: Images for training.
+        validation: Images held out of the training set, for ranking candidates.
+        load_test: Function that reads and decodes the test images. Only final evaluation calls
+            it.
+        class_names: Names of the K classes.
+        mean: Mean of the training images in [0, 1], float32 `[3]`. It is measured on about
             10,000 images, spread evenly over the training images, or on fewer if the images are
             larger than 32x32 pixels, so that the number of pixels stays the same.
-        std: standard deviation of the same images, float32 `[3]`.
-        fit: how images of other sizes become squares; see `images.resize`.
-        test_fingerprint: returns the number and checksums of the test images without decoding
-            them. None if they are not known.
-        inventory: counts the contents of the data set. If images are held in memory, it also
-            decodes the test images of a folder, to find damaged images before training.
+        std: Standard deviation of the same images, float32 `[3]`.
+        fit: How images of other sizes become squares; see `images.resize`.
+        test_fingerprint: Function that returns the number and checksums of the test images
+            without decoding them. None if they are not known.
+        inventory: Function that counts the contents of the data set. If images are held in memory,
+            it also decodes the test images of a folder, to find damaged images before training.
             `inventory(decode_test=False)` does not.
     """
 
@@ -71,7 +72,7 @@ class Dataset:
         """Returns counts and checksums by split, which change if the data changes.
 
         Args:
-            test: whether to include the test images if they are known. For a folder, this reads
+            test: Whether to include the test images if they are known. For a folder, this reads
                 the files but does not decode them.
         """
         splits = {"train": self.train, "validation": self.validation}
@@ -93,7 +94,7 @@ class Dataset:
 
         Args:
             augmentation: A name in `augmentation.AUGMENTATIONS`.
-            seed: random seed of the augmentation.
+            seed: Random seed of the augmentation.
         """
         change = AUGMENTATIONS[augmentation]
 
@@ -127,12 +128,12 @@ def make_dataset(
         (16, 4)
 
     Args:
-        name: name of the data set, for messages.
-        full: the whole training set.
-        load_test: returns the test images.
-        class_names: names of the K classes.
-        num_validation: number of validation images. 0 uses 5,000 for CIFAR and a tenth otherwise.
-        fit: as in `load_data`.
+        name: Name of the data set, for messages.
+        full: The whole training set.
+        load_test: Returns the test images.
+        class_names: Names of the K classes.
+        num_validation: Number of validation images. 0 uses 5,000 for CIFAR and a tenth otherwise.
+        fit: As in `load_data`.
 
     Raises:
         InputError: If there are too few images or classes, or a label is out of range.
@@ -153,9 +154,9 @@ def check_classes(name: str, labels: np.ndarray | None, class_names: Sequence[st
     """Checks that there are at least two classes and that all labels belong to one of them.
 
     Args:
-        name: name of the labels, for messages.
-        labels: int `[N]`, or None if they are not known.
-        class_names: names of the K classes.
+        name: Name of the labels, for messages.
+        labels: Int `[N]`, or None if they are not known.
+        class_names: Names of the K classes.
 
     Raises:
         InputError: If there are fewer than two classes, or a label is not 0 to K - 1.
@@ -183,15 +184,15 @@ def from_splits(
     class_names: Sequence[str],
     fit: str = "stretch",
 ) -> Dataset:
-    """Creates a data set from existing splits, and measures mean and standard deviation.
+    """Creates a data set from existing splits, and measures their mean and standard deviation.
 
     Args:
-        name: name of the data set, for messages.
-        train: images for training.
-        validation: images for ranking candidates.
-        load_test: returns the test images.
-        class_names: names of the K classes.
-        fit: as in `load_data`.
+        name: Name of the data set, for messages.
+        train: Images for training.
+        validation: Images for ranking candidates.
+        load_test: Returns the test images.
+        class_names: Names of the K classes.
+        fit: As in `load_data`.
     """
     most = 10_000 * 32 * 32 // train.image_size**2 if train.image_size > 32 else 10_000
     some = train.take(np.arange(0, len(train), max(1, len(train) // max(1, most))))
@@ -207,9 +208,9 @@ def with_inventory(
     """Adds `test_fingerprint` and an `inventory` that compares images by their pixels.
 
     Args:
-        dataset: the data set without them.
-        test_fingerprint: as in `Dataset`.
-        test: the test images, if they are in memory already.
+        dataset: The data set without them.
+        test_fingerprint: As in `Dataset`.
+        test: The test images, if they are in memory already.
     """
 
     def inventory(decode_test: bool = True) -> Inventory:
@@ -234,9 +235,9 @@ def check_memory(count: int, size: int, name: str) -> None:
     """Checks that images fit in half of the free memory.
 
     Args:
-        count: number of images.
-        size: height and width in pixels.
-        name: name of the images, for the message.
+        count: Number of images.
+        size: Height and width in pixels.
+        name: Name of the images, for the message.
 
     Raises:
         InputError: If they do not fit.

@@ -1,4 +1,4 @@
-"""Reads a folder of image files: assigns the files to splits, and decodes them or leaves them.
+"""Reads a folder of image files and assigns the files to splits.
 
 PATH has one folder of images per class, or folders `train` and, optionally, `val` and `test` that
 contain such class folders; see `listing.find_parts`. A split that is missing is held out of the
@@ -37,12 +37,12 @@ def load(
     """Loads the data set of a folder.
 
     Args:
-        path: path of the folder.
-        size: height and width in pixels to resize to.
-        skip: the `skip_bad_images` of `load_data`.
-        streamed: whether to leave the images on disk.
-        fit: as in `load_data`.
-        num_validation: as in `load_data`.
+        path: Path of the folder.
+        size: Height and width in pixels to resize to.
+        skip: The `skip_bad_images` of `load_data`.
+        streamed: Whether to leave the images on disk.
+        fit: As in `load_data`.
+        num_validation: As in `load_data`.
 
     Raises:
         InputError: If the folder cannot be used. The message gives the reason and the fix.
@@ -71,13 +71,13 @@ class _Plan:
     """The files of a folder and their splits.
 
     Args:
-        root: the folder.
+        root: The folder.
         files: N paths.
-        labels: int32 `[N]`.
-        class_names: names of the K classes.
-        places: indices of files by split, in random order.
-        passed: counts of ignored files.
-        notes: sentences that describe the origin of the splits.
+        labels: Int32 `[N]`.
+        class_names: Names of the K classes.
+        places: Indices of files by split, in random order.
+        passed: Counts of ignored files.
+        notes: Sentences that describe the origin of the splits.
     """
 
     root: pathlib.Path
@@ -139,11 +139,11 @@ def _hold_out(
     """Moves images from the training split to the splits that are missing.
 
     Args:
-        places: indices of files by split. This function changes it.
-        labels: int32 `[N]`.
-        names: names of the K classes.
-        num_validation: as in `load_data`.
-        train_name: name of the training images, for messages.
+        places: Indices of files by split. This function changes it.
+        labels: Int32 `[N]`.
+        names: Names of the K classes.
+        num_validation: As in `load_data`.
+        train_name: Name of the training images, for messages.
 
     Returns:
         Sentences that describe the split.
@@ -178,14 +178,14 @@ def _hold_out(
 
 
 class _Source:
-    """The files of a plan, with their checksums and counts.
+    """Base class of the ways to read the files of a plan. Keeps checksums and counts.
 
     Args:
-        name: name of the data set.
-        plan: the files and their splits.
-        size: height and width in pixels to resize to.
-        skip: the `skip_bad_images` of `load_data`.
-        fit: as in `load_data`.
+        name: Name of the data set.
+        plan: The files and their splits.
+        size: Height and width in pixels to resize to.
+        skip: The `skip_bad_images` of `load_data`.
+        fit: As in `load_data`.
     """
 
     def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
@@ -203,10 +203,10 @@ class _Source:
         """Returns checksums of the contents of files, reading each file at most once.
 
         Args:
-            indices: int64 `[n]`.
+            indices: Int64 `[n]`.
 
         Returns:
-            uint64 `[n]`.
+            Uint64 `[n]`.
 
         Raises:
             InputError: If a file cannot be read.
@@ -229,7 +229,7 @@ class _Source:
         return [len(places), found, checksums.summary(self.plan.labels[places])]
 
     def check_classes(self, split: str) -> None:
-        """Raises InputError if a class has lost all its images in a split."""
+        """Raises InputError if no image of a class is left in a split."""
         labels = self.plan.labels
         lost = np.setdiff1d(labels[self.plan.places[split]], labels[self.used[split]])
         if lost.size:
@@ -261,10 +261,10 @@ class _Source:
 
 
 class _InMemory(_Source):
-    """Reads and decodes files immediately."""
+    """A source that decodes all files of a split at once."""
 
     def read(self, *names: str) -> list[Split]:
-        """Reads the named splits; tries all files before it raises an error."""
+        """Decodes the named splits. Tries all files before it raises an error."""
         places = np.concatenate([self.plan.places[name] for name in names])
         check_memory(len(places), self.size, self.name)
         images = np.zeros((len(places), self.size, self.size, 3), np.uint8)
@@ -298,14 +298,14 @@ class _InMemory(_Source):
 
 
 class _Streamed(_Source):
-    """Leaves files on disk."""
+    """A source that leaves the files on disk."""
 
     def __init__(self, name: str, plan: _Plan, size: int, skip: bool, fit: str) -> None:
         super().__init__(name, plan, size, skip, fit)
         self._reader = FileReader(self.plan.files, self.plan.labels, self.checksums)
 
     def read(self, *names: str) -> list[StreamedSplit]:
-        """Returns the named splits; with `skip`, decodes all files once to find bad ones."""
+        """Returns the named splits. With `skip`, decodes all files once to find bad ones."""
         found = []
         for name in names:
             split = StreamedSplit(self._reader, self.plan.places[name], self.size, self.fit)
@@ -317,5 +317,5 @@ class _Streamed(_Source):
         return found
 
     def inventory(self, decode_test: bool = True) -> Inventory:
-        """Counts what is known without decoding."""
+        """Counts the contents without decoding any image."""
         return super().inventory(decode_test=False)

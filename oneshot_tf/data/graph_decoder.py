@@ -33,10 +33,10 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG file to the same pixels as `images.decode`.
 
     Args:
-        encoded: string `[]`.
+        encoded: String `[]`.
 
     Returns:
-        uint8 `[h, w, 3]`.
+        Uint8 `[h, w, 3]`.
 
     Raises:
         tf.errors.InvalidArgumentError: If the file is damaged, too large or of another format.
@@ -116,7 +116,7 @@ def _png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _deep(encoded: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG with 16 bits per channel; 12-bit cameras leave the upper four bits empty."""
+    """Decodes a PNG with 16 bits per channel. 12-bit cameras leave the upper four bits empty."""
     pixels = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.int32)
     most = tf.where(tf.reduce_max(pixels[..., :3]) <= 4095, 4095, 65535)
     pixels = tf.concat(

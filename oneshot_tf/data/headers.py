@@ -37,10 +37,10 @@ class Header:
     Args:
         kind: `JPEG_KIND`, `OPAQUE_PNG`, `OTHER_PNG` or `OTHER`.
         orientation: 1 to 8, as in EXIF. 1 is upright.
-        conversions: entries of `pixels.CONVERSIONS` that are known without the pixels.
-        deep: whether a PNG has 16 bits per channel.
-        alpha: whether a PNG has transparency.
-        sized: whether the number of pixels is known and small enough.
+        conversions: Entries of `pixels.CONVERSIONS` that are known without the pixels.
+        deep: Whether a PNG has 16 bits per channel.
+        alpha: Whether a PNG has transparency.
+        sized: Whether the number of pixels is known and small enough.
     """
 
     kind: int

@@ -21,7 +21,7 @@ from oneshot_tf.data.pixels import (
 )
 from oneshot_tf.system.errors import InputError, plain
 
-# Lower-case suffixes of files that are read. The first bytes of a file decide its format.
+# Lower-case suffixes of image files. The first bytes of a file decide its format.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 _UPRIGHT_JPEG, _UPRIGHT_PNG, _UNUSUAL = range(3)
@@ -33,8 +33,8 @@ class Decoded:
     """An image as training, `predict` and an exported model see it.
 
     Args:
-        pixels: uint8 `[h, w, 3]`.
-        conversions: entries of `pixels.CONVERSIONS` that were applied, in the same order.
+        pixels: Uint8 `[h, w, 3]`.
+        conversions: Entries of `pixels.CONVERSIONS` that were applied, in the same order.
     """
 
     pixels: np.ndarray
@@ -108,11 +108,11 @@ def decode_tensor(encoded: tf.Tensor, case: tf.Tensor | None = None) -> tf.Tenso
     Most files need only a TensorFlow kernel. Calling Python for them would copy the pixels.
 
     Args:
-        encoded: string `[]`.
-        case: the result of `case_of` for the same image, if it is known.
+        encoded: String `[]`.
+        case: The result of `case_of` for the same image, if it is known.
 
     Returns:
-        uint8 `[h, w, 3]`.
+        Uint8 `[h, w, 3]`.
     """
     kernels = [
         lambda: tf.io.decode_jpeg(encoded, channels=3),
@@ -154,8 +154,8 @@ class BadImages:
     """Collects the images of a data set that cannot be used.
 
     Args:
-        name: name of the data set, for messages.
-        skip: whether to leave bad images out. If false, `report` raises an error.
+        name: Name of the data set, for messages.
+        skip: Whether to leave bad images out. If false, `report` raises an error.
     """
 
     def __init__(self, name: str, skip: bool) -> None:
@@ -193,10 +193,10 @@ def three_channels(images: tf.Tensor | np.ndarray) -> tf.Tensor:
     """Converts images that another program decoded to the pixels that `decode` would return.
 
     Args:
-        images: uint8 or uint16 `[…, h, w, c]`, c = 1 (grey), 3 or 4 (with opacity).
+        images: Uint8 or uint16 `[…, h, w, c]`, c = 1 (grey), 3 or 4 (with opacity).
 
     Returns:
-        uint8 `[…, h, w, 3]`. Grey is repeated, and transparent pixels are blended with white.
+        Uint8 `[…, h, w, 3]`. Grey is repeated, and transparent pixels are blended with white.
 
     Raises:
         tf.errors.InvalidArgumentError: If c is another number.
@@ -224,20 +224,20 @@ def resize(images: tf.Tensor | np.ndarray, size: int, fit: str = "stretch") -> t
     """Resizes images of any height and width to squares.
 
     Args:
-        images: uint8 `[h, w, 3]` or `[N, h, w, 3]`.
-        size: height and width of the result in pixels.
+        images: Uint8 `[h, w, 3]` or `[N, h, w, 3]`.
+        size: Height and width of the result in pixels.
         fit: "stretch" resizes the whole image. "center" first crops the square in the middle.
             Its side is 7/8 of the shorter side of the image, whatever `size` is.
 
     Returns:
-        uint8 `[size, size, 3]` or `[N, size, size, 3]`.
+        Uint8 `[size, size, 3]` or `[N, size, size, 3]`.
     """
     if fit == "center":
         shape = tf.shape(images)[-3:-1]
         side = tf.maximum(tf.reduce_min(shape) * 7 // 8, 1)
         top, left = tf.unstack((shape - side) // 2)
         images = images[..., top : top + side, left : left + side, :]
-    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # resizing changes nothing then
+    fits = tf.reduce_all(tf.equal(tf.shape(images)[-3:-1], size))  # then resizing changes nothing
     resized = tf.cond(fits, lambda: images, lambda: _resized(images, size))
     return tf.ensure_shape(resized, [*images.shape[:-3], size, size, 3])
 

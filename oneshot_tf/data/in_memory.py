@@ -1,4 +1,4 @@
-"""Labelled images in memory, in a fixed order: the step and the seed determine each batch."""
+"""Labelled images in memory. The step and the seed determine the images of each batch."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ _Self = TypeVar("_Self", bound="AnySplit")
 
 
 class AnySplit(Protocol):
-    """A `Split`, or a `streaming.StreamedSplit` of images on disk. See `Split` for the methods."""
+    """A `Split`, or a `streaming.StreamedSplit` of images on disk. `Split` explains the methods."""
 
     @property
     def on_disk(self) -> bool:
@@ -57,8 +57,8 @@ class Split:
         4
 
     Args:
-        images: uint8 `[N, H, W, 3]`.
-        labels: int32 `[N]`.
+        images: Uint8 `[N, H, W, 3]`.
+        labels: Int32 `[N]`.
     """
 
     images: np.ndarray
@@ -107,11 +107,11 @@ class Split:
         appears once per epoch, and no image is left out.
 
         Args:
-            first_step: the step of the first batch.
-            batch_size: size of the global batch.
-            seed: random seed of the order.
-            rows: range of rows of the global batch to yield.
-            distort: has no effect, because images in memory have one size.
+            first_step: The step of the first batch.
+            batch_size: Size of the global batch.
+            seed: Random seed of the order.
+            rows: Range of rows of the global batch to yield.
+            distort: Has no effect, because images in memory have one size.
 
         Yields:
             The images, uint8 `[rows, H, W, 3]`, and the labels, int32 `[rows]`, of each step.
@@ -125,12 +125,12 @@ def places(positions: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Maps positions of an endless pass over `count` images to the indices of the images.
 
     Args:
-        positions: int64 `[n]`, from 0, in ascending order.
-        count: number of images.
-        seed: random seed of the order, which is new in each epoch.
+        positions: Int64 `[n]`, from 0, in ascending order.
+        count: Number of images.
+        seed: Random seed of the order, which is new in each epoch.
 
     Returns:
-        int64 `[n]`, 0 to `count` - 1.
+        Int64 `[n]`, 0 to `count` - 1.
     """
     epochs, within = np.divmod(positions, count)
     return np.concatenate(

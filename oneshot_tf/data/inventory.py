@@ -12,7 +12,7 @@ import numpy as np
 from oneshot_tf.data.listing import PassedOver, printable
 
 _MANY_CLASSES = 20  # with more classes, the table shows the smallest and the largest only
-_FEW = 3  # how many of each to show, and how many suffixes and folders
+_FEW = 3  # number of classes at either end of the table, and of suffixes and folders to show
 _LARGEST_ERROR = 0.02  # a larger standard error can hardly distinguish candidates
 
 
@@ -21,10 +21,10 @@ class Part:
     """Known facts about the images of one split.
 
     Args:
-        count: number of images, N.
-        labels: int32 `[N]`, or None if they are not known before the images are read.
-        checksums: uint64 `[N]`, equal for equal images, or None if they are not computed.
-        name: returns the name of the image at an index, for messages.
+        count: Number of images, N.
+        labels: Int32 `[N]`, or None if they are not known before the images are read.
+        checksums: Uint64 `[N]`, equal for equal images, or None if they are not computed.
+        name: Returns the name of the image at an index, for messages.
     """
 
     count: int
@@ -38,10 +38,10 @@ class Doubles:
     """Counts of exact duplicates.
 
     Args:
-        within: by split, the images that repeat an earlier image of the same split.
-        across: by pair of splits, the images of the second split that are also in the first.
-        contradicting: number of images that are also in another class, in any split.
-        examples: names of two equal images, by pair of splits. The key "classes" holds an example
+        within: By split, the images that repeat an earlier image of the same split.
+        across: By pair of splits, the images of the second split that are also in the first.
+        contradicting: Number of images that are also in another class, in any split.
+        examples: Names of two equal images, by pair of splits. The key "classes" holds an example
             from two classes.
     """
 
@@ -56,16 +56,16 @@ class Inventory:
     """Counts of a data set.
 
     Args:
-        name: name of the data set.
-        class_names: names of the K classes.
-        image_size: height and width of the images in pixels.
-        totals: number of images by split.
-        per_class: number of images of each class, int `[K]`, by split. It has only the splits
+        name: Name of the data set.
+        class_names: Names of the K classes.
+        image_size: Height and width of the images in pixels.
+        totals: Number of images by split.
+        per_class: Number of images of each class, int `[K]`, by split. It has only the splits
             with known labels.
-        doubles: exact duplicates, or None if no images were compared.
-        passed: ignored files and folders, or None if the data set is not a folder.
-        conversions: number of images by conversion, or None if it is not known before decoding.
-        notes: sentences that describe the origin of the splits.
+        doubles: Exact duplicates, or None if no images were compared.
+        passed: Ignored files and folders, or None if the data set is not a folder.
+        conversions: Number of images by conversion, or None if it is not known before decoding.
+        notes: Sentences that describe the origin of the splits.
     """
 
     name: str
@@ -85,11 +85,11 @@ def count_up(
     """Counts the parts of a data set.
 
     Args:
-        name: name of the data set.
-        class_names: names of the K classes.
-        image_size: height and width of the images in pixels.
-        parts: the images by split.
-        **found: other fields of the `Inventory`.
+        name: Name of the data set.
+        class_names: Names of the K classes.
+        image_size: Height and width of the images in pixels.
+        parts: The images by split.
+        **found: Other fields of the `Inventory`.
     """
     per_class = {
         split: np.bincount(part.labels, minlength=len(class_names))
@@ -143,9 +143,9 @@ def _contradictions(
     """Counts the images that equal an image of another class.
 
     Args:
-        sums: checksums by split, each uint64 `[N]`.
-        labels: by split, each int `[N]`.
-        names: by split, a function that returns the name of the image at an index.
+        sums: Checksums by split, each uint64 `[N]`.
+        labels: By split, each int `[N]`.
+        names: By split, a function that returns the name of the image at an index.
 
     Returns:
         The number of images, and the names of two of them or None.
@@ -174,7 +174,7 @@ def standard_error(count: int) -> float:
     """Returns the largest standard error of an accuracy on n images: sqrt(p (1 - p) / n), p = 1/2.
 
     Args:
-        count: number of images, n.
+        count: Number of images, n.
     """
     return math.sqrt(0.25 / count)
 
@@ -183,8 +183,8 @@ def warnings(inventory: Inventory, ghost_batch_size: int = 0) -> list[str]:
     """Returns sentences about properties of a data set that make results doubtful.
 
     Args:
-        inventory: counts of the data set.
-        ghost_batch_size: number of images that share batch statistics, or 0 if it is not known.
+        inventory: Counts of the data set.
+        ghost_batch_size: Number of images that share batch statistics, or 0 if it is not known.
     """
     found = _double_warnings(inventory) + _alike_names(inventory.class_names)
     for split, counts in inventory.per_class.items():

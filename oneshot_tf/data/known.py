@@ -5,11 +5,11 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """A data set.
+    """Facts about a data set.
 
     Args:
-        num_classes: Its classes.
-        image_size: The height and width that the paper uses, in pixels.
+        num_classes: Number of classes.
+        image_size: Height and width in pixels. For ImageNet, the size that the paper uses.
     """
 
     num_classes: int

@@ -12,7 +12,7 @@ from oneshot_tf.system.errors import InputError
 
 _ROLES = {"train": "train", "val": "validation", "valid": "validation",
           "validation": "validation", "test": "test"}  # fmt: skip
-# Files and folders of operating systems. Names that begin with "." are hidden, too.
+# Files and folders of operating systems. They are hidden, like names that begin with ".".
 _SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin",
            "system volume information"}  # fmt: skip
 
@@ -22,11 +22,11 @@ class PassedOver:
     """Counts of ignored files and folders, and of images in unexpected places.
 
     Args:
-        suffixes: files that are not images, by suffix.
-        folders: the same files, by the folder that contains them.
-        hidden: files and folders of operating systems, and those whose names begin with ".".
-        nested: images in folders inside class folders. They are used.
-        loops: links that are not followed, because their folder was already read.
+        suffixes: Files that are not images, by suffix.
+        folders: The same files, by the folder that contains them.
+        hidden: Files and folders of operating systems, and those whose names begin with ".".
+        nested: Images in folders inside class folders. They are used.
+        loops: Links that are not followed, because their folder was already read.
     """
 
     suffixes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -47,10 +47,10 @@ class Listing:
     """Image files of one folder of class folders, sorted by name.
 
     Args:
-        root: the folder.
+        root: The folder.
         files: N paths.
-        labels: int32 `[N]`.
-        class_names: names of the K class folders.
+        labels: Int32 `[N]`.
+        class_names: Names of the K class folders.
     """
 
     root: pathlib.Path
@@ -87,8 +87,8 @@ def find_parts(path: str | os.PathLike, passed: PassedOver) -> dict[str, pathlib
     splits. If `train` contains images and folders of other names are next to it, it is a class.
 
     Args:
-        path: the folder of the data set.
-        passed: counts the ignored files.
+        path: The folder of the data set.
+        passed: Counts the ignored files.
 
     Returns:
         "train" and, if such folders exist, "validation" and "test". If the folder itself
@@ -153,8 +153,8 @@ def list_classes(root: str | os.PathLike, passed: PassedOver) -> Listing:
     folder is read once per class.
 
     Args:
-        root: the folder.
-        passed: counts the ignored files.
+        root: The folder.
+        passed: Counts the ignored files.
 
     Raises:
         InputError: If there are fewer than two classes, a class has no images, or the name of a
@@ -216,10 +216,10 @@ def _walk(
     """Finds the images in a folder.
 
     Args:
-        folder: the folder.
-        seen: device and inode of the folders that were already read. This function adds to it.
-        passed: counts the ignored files.
-        deep: whether to read the folders inside the folder, too.
+        folder: The folder.
+        seen: Device and inode of the folders that were already read. This function adds to it.
+        passed: Counts the ignored files.
+        deep: Whether to read the folders inside the folder, too.
 
     Returns:
         The sorted paths of the images, and the number of images in folders inside the folder.
@@ -243,7 +243,7 @@ def _walk(
                     if deep:
                         waiting.append(entry.path)
                 elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
-                    files.append(entry.path)  # broken links too: reading them reports their names
+                    files.append(entry.path)  # broken links, too, so that reading names them
                     nested += here != top
                 else:
                     passed.add_file(entry.name, printable(os.path.relpath(here, above)))

@@ -36,11 +36,11 @@ def on_white(
     """Blends colours with a white background.
 
     Args:
-        colours: uint16 `[…, 3]`, 0 to 255.
-        alpha: uint16 `[…, 1]`, 0 (transparent) to 255 (opaque).
+        colours: Uint16 `[…, 3]`, 0 to 255.
+        alpha: Uint16 `[…, 1]`, 0 (transparent) to 255 (opaque).
 
     Returns:
-        uint16 `[…, 3]`, 0 to 255, rounded.
+        Uint16 `[…, 3]`, 0 to 255, rounded.
     """
     return (colours * alpha + 255 * (255 - alpha) + 127) // 255
 
@@ -49,11 +49,11 @@ def eight_bits(values: np.ndarray | tf.Tensor, most: int | tf.Tensor) -> np.ndar
     """Scales values to 8 bits.
 
     Args:
-        values: int32, 0 to `most`.
-        most: the value that becomes 255, at most 65,535.
+        values: Int32, 0 to `most`.
+        most: The value that becomes 255, at most 65,535.
 
     Returns:
-        int32, 0 to 255, rounded.
+        Int32, 0 to 255, rounded.
     """
     return (values * 255 + most // 2) // most
 

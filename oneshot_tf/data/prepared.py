@@ -1,8 +1,9 @@
 """Reads the description of a folder that tensorflow-datasets prepared, without running code.
 
 tensorflow-datasets imports the modules that `features.json` and `dataset_info.json` name. To
-avoid this, this module parses `features.json` and creates the two features that this package uses
-from the numbers in it. No name of a class or module reaches tensorflow-datasets.
+avoid these imports, this module parses `features.json` itself. It creates the two features that
+this package uses from the numbers in the file. No name of a class or module reaches
+tensorflow-datasets.
 """
 
 import collections
@@ -19,11 +20,11 @@ from etils import epath
 
 from oneshot_tf.system.errors import InputError, short
 
-_MOST_BYTES = 2**24  # of a description file; those of ImageNet have less than 2**17
+_MOST_BYTES = 2**24  # in a description file; a file of ImageNet has less than 2**17
 _MOST_CLASSES, _MOST_PIXELS = 10**6, 2**16
 _VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){2}", re.ASCII)
 _CONFIG = re.compile(r"\w[\w.+-]*", re.ASCII)
-_DTYPES = ("uint8", "uint16", "float32")  # that images of tensorflow-datasets can have
+_DTYPES = ("uint8", "uint16", "float32")  # the types of images in tensorflow-datasets
 _FORMATS = ("", "png", "jpeg")
 # Allows no slash in file names, and no other field that `str.format` would look up.
 _TEMPLATE = re.compile(
@@ -39,10 +40,10 @@ def find_folder(root: str | os.PathLike, name: str, config: str, version: str) -
     """Finds the folder of the newest prepared version of a data set.
 
     Args:
-        root: the folder of all data sets.
-        name: name of the data set, in snake case.
-        config: configuration of the data set. "" uses the default in its metadata.
-        version: for example "3.0.2" or "3.*.*". "" allows any version.
+        root: The folder of all data sets.
+        name: Name of the data set, in snake case.
+        config: Configuration of the data set. "" uses the default in its metadata.
+        version: For example "3.0.2" or "3.*.*". "" allows any version.
 
     Returns:
         The folder, or None if no version is prepared.
@@ -76,9 +77,9 @@ def make_builder(folder: epath.Path, name: str, dataset: str) -> tfds.core.Datas
     """Creates the builder of a prepared folder, with the features `image` and `label` only.
 
     Args:
-        folder: the result of `find_folder`.
-        name: name of the data set, in snake case.
-        dataset: the name that the user gave, for messages.
+        folder: The result of `find_folder`.
+        name: Name of the data set, in snake case.
+        dataset: The name that the user gave, for messages.
 
     Raises:
         InputError: If the description is missing or damaged, or has no image and class.
@@ -120,8 +121,8 @@ def check_splits(builder: tfds.core.DatasetBuilder, name: str) -> None:
     """Checks that the files of a prepared data set are plain files in its own folder.
 
     Args:
-        builder: a builder that has not read anything yet.
-        name: name of the data set, in snake case.
+        builder: A builder that has not read anything yet.
+        name: Name of the data set, in snake case.
 
     Raises:
         InputError: If the description names another data set or other files.
@@ -150,8 +151,8 @@ def read_features(path: epath.Path, dataset: str) -> tfds.features.FeaturesDict:
     All other features are ignored, whatever their classes, because nothing reads them.
 
     Args:
-        path: path of the file.
-        dataset: the name that the user gave, for messages.
+        path: Path of the file.
+        dataset: The name that the user gave, for messages.
 
     Raises:
         InputError: If the file is damaged or has no image and class.
@@ -175,8 +176,8 @@ def wrong_kind(dataset: str, features: Iterable[str]) -> InputError:
     """Returns the error for a data set without an image and a class.
 
     Args:
-        dataset: the name that the user gave.
-        features: names of its features.
+        dataset: The name that the user gave.
+        features: Names of its features.
     """
     names = ", ".join(map(str, features)).encode("unicode_escape").decode()[:200]
     return InputError(
@@ -215,9 +216,9 @@ def _content(value: Any, expected: str, *fields: str) -> dict[str, Any]:
     the JSON of a protocol buffer, with the content in one of `fields`.
 
     Args:
-        value: the JSON value of the feature.
-        expected: the class that the feature must have.
-        *fields: spellings of the name of the content.
+        value: The JSON value of the feature.
+        expected: The class that the feature must have.
+        *fields: Spellings of the name of the content.
 
     Raises:
         ValueError: If the feature has another class or form.

@@ -15,9 +15,9 @@ class FileReader:
     """Reads image files.
 
     Args:
-        paths: paths of N files.
-        labels: int32 `[N]`.
-        checksums: maps indices, int64 `[n]`, to checksums of the contents of these files, uint64
+        paths: Paths of N files.
+        labels: Int32 `[N]`.
+        checksums: Maps indices, int64 `[n]`, to checksums of the contents of these files, uint64
             `[n]`. By default, each call reads the files.
     """
 
@@ -49,7 +49,7 @@ class FileReader:
         return self._checksums(indices).tobytes()
 
     def contents(self, indices: np.ndarray) -> bytes:
-        """Returns the labels; `facts` covers the contents of the files."""
+        """Returns the labels. `facts` covers the contents of the files."""
         return self.labels[indices].tobytes()
 
 
@@ -57,9 +57,9 @@ class RecordReader:
     """Reads examples with `image` and `label` from TFRecord files by their offsets.
 
     Args:
-        paths: paths of the files.
-        num_classes: number of classes, K. Labels must be less.
-        skip: whether to use the complete examples of a file that is cut off.
+        paths: Paths of the files.
+        num_classes: Number of classes, K. Labels must be less.
+        skip: Whether to use the complete examples of a file that is cut off.
 
     Raises:
         InputError: If a file is missing, or is cut off and `skip` is false.

@@ -39,18 +39,18 @@ def load_data(
 
     Args:
         dataset: "digits", "folder:PATH", "npz:FILE", or a name that tensorflow-datasets knows.
-        data_dir: folder of prepared tensorflow-datasets. "" uses their default folder.
-        image_size: height and width in pixels to resize to. 0 keeps the size, or uses 32 for a
+        data_dir: Folder of prepared tensorflow-datasets. "" uses their default folder.
+        image_size: Height and width in pixels to resize to. 0 keeps the size, or uses 32 for a
             folder.
-        num_validation: number of images to hold out of the training set. 0 uses 5,000 for CIFAR,
+        num_validation: Number of images to hold out of the training set. 0 uses 5,000 for CIFAR,
             a tenth of each class (at least one image) for "folder:" and "npz:", and a tenth of
             the training images otherwise.
-        download: whether a missing data set may be downloaded.
-        skip_bad_images: whether to leave out and print the images that cannot be used, instead
+        download: Whether a missing data set may be downloaded.
+        skip_bad_images: Whether to leave out and print the images that cannot be used, instead
             of raising an error.
         storage: "memory" decodes all training images now. "files" leaves them on disk and decodes
             them step by step.
-        fit: how images become squares, "stretch" or "center"; see `images.resize`.
+        fit: How images become squares, "stretch" or "center"; see `images.resize`.
 
     Raises:
         InputError: If the data set cannot be found or used. The message gives the reason and the

@@ -15,8 +15,8 @@ def shares(available: np.ndarray, total: int) -> np.ndarray:
     Each class gives at least one image and keeps at least one.
 
     Args:
-        available: number of images of each class, int `[K]`, each at least 2.
-        total: number of images to hold out, from K to the sum of `available` minus K.
+        available: Number of images of each class, int `[K]`, each at least 2.
+        total: Number of images to hold out, from K to the sum of `available` minus K.
 
     Returns:
         The number of images to hold out of each class, int64 `[K]`. The sum is `total`.
@@ -43,13 +43,13 @@ def validation_shares(available: np.ndarray, num_validation: int, name: str) -> 
     """Computes the number of validation images to hold out of each class.
 
     Args:
-        available: number of training images of each class, int `[K]`, each at least 2.
-        num_validation: total number of validation images. 0 holds out a tenth of each class, at
+        available: Number of training images of each class, int `[K]`, each at least 2.
+        num_validation: Total number of validation images. 0 holds out a tenth of each class, at
             least one image.
-        name: name of the data set, for messages.
+        name: Name of the data set, for messages.
 
     Returns:
-        int64 `[K]`.
+        Int64 `[K]`.
 
     Raises:
         InputError: If a class would have no training image or no validation image.
@@ -71,9 +71,9 @@ def hold_out(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Draws `counts[k]` images of each class k.
 
     Args:
-        labels: int `[N]`.
-        counts: number of images to draw from each class, int `[K]`.
-        seed: random seed of the draw.
+        labels: Int `[N]`.
+        counts: Number of images to draw from each class, int `[K]`.
+        seed: Random seed of the draw.
 
     Returns:
         Whether each image is drawn, bool `[N]`.
@@ -93,11 +93,11 @@ def check_counts(
     """Counts the images of each class and checks that each class has enough.
 
     Args:
-        labels: int `[N]`.
-        class_names: names of the K classes.
-        needed: minimum number of images per class.
-        why: the reason for this minimum, for the message.
-        name: name of the images, for the message.
+        labels: Int `[N]`.
+        class_names: Names of the K classes.
+        needed: Minimum number of images per class.
+        why: The reason for this minimum, for the message.
+        name: Name of the images, for the message.
 
     Returns:
         The number of images of each class, int64 `[K]`.

@@ -27,7 +27,7 @@ from oneshot_tf.data.readers import FileReader, RecordReader
 from oneshot_tf.system.errors import InputError, plain
 
 _AHEAD = 2  # number of batches to decode in advance
-_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of Inception's crops (Szegedy et al. 2015)
+_AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # Inception's crops (Szegedy et al. 2015)
 _MIRROR_SEED = 1000003
 # TensorFlow quotes the bytes of a record that it cannot parse, which may not be UTF-8.
 _UNREADABLE = (tf.errors.OpError, UnicodeDecodeError)
@@ -37,10 +37,10 @@ class StreamedSplit:
     """Images on disk, with the methods of a `Split`.
 
     Args:
-        reader: a `FileReader` or `RecordReader`.
-        indices: indices of the reader's images, int `[N]`, in order.
-        image_size: height and width in pixels to resize to.
-        fit: how images become squares; see `images.resize`.
+        reader: A `FileReader` or `RecordReader`.
+        indices: Indices of the reader's images, int `[N]`, in order.
+        image_size: Height and width in pixels to resize to.
+        fit: How images become squares; see `images.resize`.
     """
 
     on_disk = True
@@ -85,7 +85,7 @@ class StreamedSplit:
         return [len(self), zlib.crc32(facts), zlib.crc32(contents)]
 
     def in_memory(self) -> Split:
-        """Decodes all images at their one size; later calls return the same images.
+        """Decodes all images at one size. Later calls return the same images.
 
         Raises:
             InputError: If an image cannot be decoded or the images do not fit in memory.
@@ -120,11 +120,11 @@ class StreamedSplit:
         """Yields batches without end and decodes them in advance.
 
         Args:
-            first_step: the step of the first batch.
-            batch_size: size of the global batch.
-            seed: random seed of the order and of the crops.
-            rows: range of rows of the global batch to yield.
-            distort: whether to take random crops and mirror half of them, as Inception does.
+            first_step: The step of the first batch.
+            batch_size: Size of the global batch.
+            seed: Random seed of the order and of the crops.
+            rows: Range of rows of the global batch to yield.
+            distort: Whether to take random crops and mirror half of them, as Inception does.
 
         Yields:
             The images, uint8 `[rows, H, W, 3]`, and the labels, int32 `[rows]`, of each step.
@@ -155,9 +155,9 @@ class StreamedSplit:
         """Yields decoded images and their labels.
 
         Args:
-            positions: pairs of the index of an image and its position in the pass, int64 `[]`.
-            seed: random seed of the crops, or None for whole images.
-            count: number of images to yield at once.
+            positions: Pairs of the index of an image and its position in the pass, int64 `[]`.
+            seed: Random seed of the crops, or None for whole images.
+            count: Number of images to yield at once.
         """
 
         def read(index: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -187,7 +187,7 @@ class StreamedSplit:
         ) from None
 
     def without_bad(self) -> "StreamedSplit":
-        """Decodes all images once and returns those that can be decoded; prints the others.
+        """Decodes all images once, returns the good ones, and prints the others.
 
         Raises:
             InputError: If no image can be decoded.
@@ -213,12 +213,12 @@ def _random_crop(encoded: tf.Tensor, size: int, key: tf.Tensor) -> tf.Tensor:
     """Takes a random part of an image, of random shape, and mirrors half of the images.
 
     Args:
-        encoded: the encoded image, string `[]`.
-        size: height and width in pixels to resize to.
-        key: random seed, int64 `[2]`.
+        encoded: The encoded image, string `[]`.
+        size: Height and width in pixels to resize to.
+        key: Random seed, int64 `[2]`.
 
     Returns:
-        uint8 `[size, size, 3]`.
+        Uint8 `[size, size, 3]`.
     """
 
     def inside() -> tf.Tensor:  # decodes only the crop
@@ -244,8 +244,8 @@ def _window(shape: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Draws a random part of an image: top, left, height and width, int32 `[4]`.
 
     Args:
-        shape: shape of the image, int32 `[h, w, …]`.
-        key: random seed, int64 `[2]`.
+        shape: Shape of the image, int32 `[h, w, …]`.
+        key: Random seed, int64 `[2]`.
     """
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([shape[:2], [3]], 0),

@@ -26,17 +26,17 @@ _RECORDS = ".tfrecord"
 def load(
     name: str, data_dir: str, image_size: int, download: bool, skip: bool, streamed: bool, fit: str
 ) -> tuple[AnySplit, Callable[[], AnySplit], Callable[[], list[int]], Sequence[str]]:
-    """Loads a data set; the arguments are those of `load_data`.
+    """Loads a data set. The arguments are those of `load_data`.
 
     Args:
-        name: a name that tensorflow-datasets knows.
-        data_dir: folder of prepared data sets. "" uses the default of tensorflow-datasets.
-        image_size: height and width in pixels to resize to. 0 keeps the size, or uses 32 if the
+        name: A name that tensorflow-datasets knows.
+        data_dir: Folder of prepared data sets. "" uses the default of tensorflow-datasets.
+        image_size: Height and width in pixels to resize to. 0 keeps the size, or uses 32 if the
             images have many sizes.
-        download: whether a missing data set may be downloaded.
-        skip: whether to leave bad images out.
-        streamed: whether to leave the images on disk.
-        fit: how images become squares, "stretch" or "center".
+        download: Whether a missing data set may be downloaded.
+        skip: Whether to leave bad images out.
+        streamed: Whether to leave the images on disk.
+        fit: How images become squares, "stretch" or "center".
 
     Returns:
         The training images, a function that returns the test images, a function that returns
@@ -230,7 +230,7 @@ def _check_files(
         raise InputError(
             f"{builder.name} in {builder.data_path}: the files of the {split} split must have "
             f"{expected:,} bytes; they have {found:,}. Prepare the data set again, or set "
-            "--skip_bad_images to use what is there."
+            "--skip_bad_images to use the examples that are there."
         )
     if streamed and len(paths) < len(info.filepaths):
         raise InputError(

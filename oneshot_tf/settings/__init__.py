@@ -1,4 +1,4 @@
-"""What was asked for? Settings, each written once, as frozen dataclasses."""
+"""What was asked for? Settings as frozen dataclasses, each defined once."""
 
 from oneshot_tf.settings.groups import (
     DataSettings,

@@ -1,6 +1,6 @@
-"""Command lines: settings become flags, flag files are found, errors become one line.
+"""Command lines: turns settings into flags, finds flag files, and prints errors as one line.
 
-This is the only file that knows absl. A program ends with `command_line.run(main, groups…)`.
+Only this file uses absl. A program ends with `command_line.run(main, groups…)`.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from oneshot_tf.system.output import printing
 from oneshot_tf.system.printable import printable
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent.parent
-# As installed, and as in a checkout.
+# The folder in an installed package, and the folder in a checkout.
 FLAG_FILE_FOLDERS = (_PACKAGE / "flags", _PACKAGE.parent / "flags")
-_MOST_FLAGS = 2**20  # bytes of a flag file
+_MOST_FLAGS = 2**20  # bytes in a flag file
 _NARROWEST, _WIDEST = 60, 100  # columns of --help
 
 _DEFINE: dict[Any, Callable] = {
@@ -43,7 +43,7 @@ class OneOf:
 
     Args:
         flag: The flag that chooses, for example "strategy". Each class has it as a field.
-        classes: The classes of settings by value of the flag.
+        classes: The class of settings for each value of the flag.
         default: The value of the flag if it is not given.
     """
 
@@ -55,7 +55,8 @@ class OneOf:
         """Returns the class that the arguments choose.
 
         Raises:
-            InputError: They name an unknown one, or have a flag of one that is not chosen.
+            InputError: The value is unknown, or an argument is a flag of a class that is not
+                chosen.
         """
         value = self.default
         for arg, after in zip(args, [*args[1:], ""]):
@@ -84,7 +85,7 @@ def strategy(entries: Mapping[str, Any], default: str) -> OneOf:
     """Returns the flags of `--strategy`.
 
     Args:
-        entries: Strategies by name; their `settings` are the classes.
+        entries: Strategies by name. Their `settings` are the classes.
         default: The name of the strategy if the flag is not given.
     """
     return OneOf("strategy", {name: entry.settings for name, entry in entries.items()}, default)
@@ -101,15 +102,16 @@ def run(
 ) -> None:
     """Runs a program and exits.
 
-    Exit codes: 0 done; 1 what was given cannot be used; 2 the command line cannot be read;
-    130 ended by Ctrl-C, 143 by SIGTERM (finished work is kept); 141 the reader of the output is
-    gone (only programs without a run directory; the others continue).
+    The exit code is 0 when the program is done, 1 when an input cannot be used, and 2 when the
+    command line cannot be read. It is 130 after Ctrl-C and 143 after SIGTERM; finished work is
+    kept. It is 141 when the reader of the output is gone. Only programs without a run directory
+    end then; the others continue.
 
     Args:
         main: Takes one settings object for each of `groups`.
         groups: Classes of settings, objects whose values are the defaults, or `OneOf`.
         positional: Names of settings that may be given without their names, in this order.
-        files: Whether everything else is a list of files, the last argument of `main`.
+        files: Whether all other arguments are files. `main` takes their list as its last argument.
     """
     program = f"python -m oneshot_tf.{pathlib.Path(sys.argv[0]).stem}"
     with printing(program) as output:
@@ -124,7 +126,7 @@ def run(
 
 
 def _run(program: str, main: Callable[..., None], settings: list) -> None:
-    """Calls `main`. Errors that the user can mend become one line and an exit code."""
+    """Calls `main`. Turns errors that the user can mend into one line and an exit code."""
     try:
         main(*settings)
     except InputError as error:
@@ -133,7 +135,7 @@ def _run(program: str, main: Callable[..., None], settings: list) -> None:
         again = f"Finished work is kept. To resume, repeat the command: {shlex.join(sys.orig_argv)}"
         _fail(program, f"{interrupt}. {again}", 128 + interrupt.number)
     except Exception as error:
-        # By name: this file does not import TensorFlow.
+        # Compares names, because this file does not import TensorFlow.
         if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
             raise
         _fail(
@@ -156,15 +158,17 @@ def parse(
     positional: Sequence[str] = (),
     files: bool = False,
 ) -> list:
-    """Returns settings objects from a command line; with `files`, last what is not a flag.
+    """Returns settings objects from a command line.
+
+    With `files`, the last element is the list of arguments that are not flags.
 
     Raises:
-        InputError: A flag is unknown, a value is out of range, or a flag file is not there.
+        InputError: A flag is unknown, a value is out of range, or a flag file does not exist.
     """
     args = expand_flag_files(argv[1:])
     given = [g.chosen(args) if isinstance(g, OneOf) else g for g in groups]
     values = flags.FlagValues()
-    values.set_gnu_getopt()  # flags may come after what is not a flag
+    values.set_gnu_getopt()  # flags may come after other arguments
     for group in given:
         for field in fields(_kind(group)):
             default = getattr(group, field.name, field.default)
@@ -194,7 +198,7 @@ def _kind(group: Settings | type[Settings]) -> type[Settings]:
 
 
 def _flag_error(message: str, groups: Iterable[Settings | type[Settings]]) -> str:
-    """Returns absl's message in words that name the kind of value."""
+    """Rewrites a message of absl so that it names the kind of value."""
     kinds = {field.name: field.type for group in groups for field in fields(_kind(group))}
     match = re.match(r"flag --(?:no)?(\w+)=(.*?): ", message, re.DOTALL)
     if match is None or match[1] not in kinds:
@@ -209,7 +213,7 @@ def _flag_error(message: str, groups: Iterable[Settings | type[Settings]]) -> st
 
 
 def _check_locale(values: flags.FlagValues) -> None:
-    """Raises InputError for a text that file names cannot hold in this locale."""
+    """Raises InputError if a value has characters that file names cannot have in this locale."""
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
         return
@@ -225,17 +229,17 @@ def _check_locale(values: flags.FlagValues) -> None:
 
 
 def expand_flag_files(args: Iterable[str], inside: tuple[pathlib.Path, ...] = ()) -> list[str]:
-    """Replaces each `--flagfile=NAME` by the flags in that file.
+    """Replaces each `--flagfile=NAME` with the flags in that file.
 
-    A flag file is looked for in the folder of the file that includes it, then in the current
-    folder, then among the flag files of the package.
+    The search for a flag file starts in the folder of the file that includes it. It continues in
+    the current folder, and then among the flag files of the package.
 
     Args:
         args: The arguments of a command line.
         inside: The flag files that are being expanded.
 
     Raises:
-        InputError: A flag file is not there, includes itself, or has a line that is not a flag.
+        InputError: A flag file does not exist, includes itself, or has a line that is not a flag.
     """
     expanded: list[str] = []
     args = iter(args)
@@ -277,7 +281,7 @@ def _find_flag_file(value: str, inside: tuple[pathlib.Path, ...]) -> pathlib.Pat
 
 
 def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -> str:
-    """Returns the help text: the flags that people change first, then the rest by group."""
+    """Returns the help text: the most used flags first, then the others by group."""
     width = min(max(shutil.get_terminal_size((_WIDEST, 24)).columns, _NARROWEST), _WIDEST)
     lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value ...]"]
     first: list[Any]
@@ -304,7 +308,7 @@ def _help_entry(field: dataclasses.Field, default: Any, width: int) -> list[str]
 
 
 def as_flag_lines(groups: Iterable[Settings]) -> list[str]:
-    """Returns the lines of a flag file with the values of settings objects."""
+    """Returns the values of settings objects as the lines of a flag file."""
     lines = []
     for group in groups:
         for name, value in group.to_dict().items():

@@ -1,4 +1,4 @@
-"""Settings that several programs share. The settings of one program are in its own file."""
+"""Settings that several programs share. The other settings are in the file of their program."""
 
 import dataclasses
 from typing import Any
@@ -13,11 +13,11 @@ _SEEDS = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings(Settings):
-    """Run."""
+    """Run directory."""
 
     run_dir: str = setting(
         "",
-        "Run directory. The program reads from it and writes to it.",
+        "Run directory, which the program reads from and writes to.",
         affects_results=False,
         common=True,
     )
@@ -25,7 +25,7 @@ class RunSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.run_dir:
-            raise InputError("--run_dir is missing. Example: --run_dir=runs/1.")
+            raise InputError("--run_dir is missing. Set it, for example --run_dir=runs/1.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,9 @@ class DistributionSettings(Settings):
     )
     threads: int = setting(
         0,
-        "CPU threads that share one operation. The same number gives the same result to the bit, "
-        "on any number of cores of the same processor. 0: the number that the run began with, or "
-        "one thread per core for a new run.",
+        "Number of CPU threads that share one operation. The same number gives the same result to "
+        "the bit, on any number of cores of the same processor. 0: the number that the run began "
+        "with, or one thread per core for a new run.",
         least=0,
         most=1024,
         affects_results=False,
@@ -63,7 +63,7 @@ class DeviceSettings(DistributionSettings):
     """
 
     mixed_precision: bool = setting(
-        False, "Compute in bfloat16. Variables, batch statistics and the loss stay float32."
+        False, "Computes in bfloat16. Variables, batch statistics and the loss stay float32."
     )
     log_steps: int = setting(
         50, "Training steps between two lines of metrics.jsonl.", least=1, affects_results=False
@@ -79,15 +79,15 @@ class DeviceSettings(DistributionSettings):
     )
     nan_policy: str = setting(
         "stop",
-        "What to do when the loss is not finite. stop: end with an explanation. rollback: return "
-        "to the last checkpoint, with another data order and half the learning rate, at most "
+        "Reaction to a loss that is not finite. stop: end with an explanation. rollback: return to "
+        "the last checkpoint, with another data order and half the learning rate, at most "
         "--max_rollbacks times.",
         choices=("stop", "rollback"),
         affects_results=False,
     )
     max_rollbacks: int = setting(
         3,
-        "How many times training may roll back in total.",
+        "Number of times that training may roll back in total.",
         least=1,
         most=20,
         affects_results=False,
@@ -105,13 +105,13 @@ class LocationSettings(Settings):
 
     data_dir: str = setting(
         "",
-        "Folder of prepared TensorFlow Datasets. Empty: ~/tensorflow_datasets. After training, "
-        "give the new path here if the data moved: the folder of prepared data sets, or the "
-        "folder or file of folder:PATH or npz:FILE.",
+        "Folder of prepared TensorFlow Datasets. Empty: ~/tensorflow_datasets. If the data moved "
+        "after training, this is the new path: the folder of prepared data sets, or the folder or "
+        "file of folder:PATH or npz:FILE.",
         affects_results=False,
     )
     download: bool = setting(
-        True, "Download and prepare a data set that is missing.", affects_results=False
+        True, "Downloads and prepares a data set that is missing.", affects_results=False
     )
 
 
@@ -121,42 +121,45 @@ class DataSettings(LocationSettings):
 
     skip_bad_images: bool = setting(
         False,
-        "Skip images that cannot be decoded and labels that are out of range. Without this flag "
-        "the program stops. It prints how many there are and names the first few.",
+        "Skips images that cannot be decoded and labels that are out of range. Without this flag "
+        "the program stops. Either way it prints the number of them and names the first few.",
     )
 
     dataset: str = setting(
         "cifar10",
-        "Data set. cifar10, cifar100, or another image classification data set of TensorFlow "
-        "Datasets. digits: comes with scikit-learn, no download. folder:PATH: one folder of "
-        "images per class, or folders train, val and test with one folder per class. npz:FILE: "
-        "the arrays train_images, train_labels, test_images and test_labels.",
+        "Data set. cifar10, cifar100 or another name: an image classification data set of "
+        "TensorFlow Datasets. digits: the handwritten digits of scikit-learn, which need no "
+        "download. folder:PATH: one folder of images per class, or folders train, val and test "
+        "with one folder per class. npz:FILE: the arrays train_images, train_labels, test_images "
+        "and test_labels.",
         common=True,
     )
     image_size: int = setting(
         0,
-        "Height and width in pixels. Images are resized to it. 0: keep the size of the images "
-        "(folders: 32).",
+        "Height and width in pixels to which all images are resized. 0: the size of the images, "
+        "or 32 if they have several sizes or are in a folder.",
         least=0,
         most=1024,
         common=True,
     )
     storage: str = setting(
         "memory",
-        "Where training images are kept. memory: all of them at one size. files: on disk, each "
-        "decoded when a step needs it, for data sets larger than memory.",
+        "Place of the training images. memory: all images are decoded once and kept in memory. "
+        "files: they stay on disk and are decoded when a step needs them, for data sets larger "
+        "than memory.",
         choices=("memory", "files"),
     )
     fit: str = setting(
         "stretch",
-        "How to make images square. stretch: stretch them. center: take the middle, 7/8 of the "
-        "shorter side, for photographs. Training with --augmentation=inception crops its own way.",
+        "Way to make images square. stretch: stretch them. center: take the middle, 7/8 of the "
+        "shorter side, for photographs. Training with --augmentation=inception takes random crops "
+        "instead.",
         choices=("stretch", "center"),
     )
     num_validation: int = setting(
         0,
         "Number of training images to hold out for ranking candidates. 0: 5,000 for CIFAR, a "
-        "tenth for other data sets (folder: and npz: a tenth of each class).",
+        "tenth of each class for folder: and npz:, and a tenth of the images otherwise.",
         least=0,
     )
 
@@ -171,29 +174,29 @@ class ModelSettings(Settings):
     """One-shot model."""
 
     num_cells: int = setting(
-        6, "Number of cells (the paper: 6 for CIFAR-10).", least=1, most=64, common=True
+        6, "Number of cells. The paper uses 6 for CIFAR-10.", least=1, most=64, common=True
     )
     filters: int = setting(
         16,
-        "Filters of the first convolution (the paper's F).",
+        "Number of filters of the first convolution, F in the paper.",
         least=1,
         most=4096,
         common=True,
     )
     num_blocks: int = setting(
-        4, "Number of choice blocks in a cell (the paper's N_choice).", least=1, most=8
+        4, "Number of choice blocks in a cell, N_choice in the paper.", least=1, most=8
     )
     num_reductions: int = setting(
         -1,
-        "Number of times that the stack halves height and width and doubles the filters (2 for "
-        "32x32 images, 3 for 224x224). It must be less than --num_cells. -1: 2, or as many as "
-        "--num_cells allows.",
+        "Number of times that the stack halves height and width and doubles the filters: 2 for "
+        "32x32 images, 3 for 224x224. It must be less than --num_cells. -1: 2, or fewer if "
+        "--num_cells does not allow 2.",
         least=-1,
         most=6,
     )
     stem_stride: int = setting(
         1,
-        "Factor by which the stem reduces height and width (1 for 32x32 images, 4 for 224x224).",
+        "Factor by which the stem reduces height and width: 1 for 32x32 images, 4 for 224x224.",
         choices=(1, 2, 4),
     )
 
@@ -203,9 +206,10 @@ class ModelSettings(Settings):
 
     @classmethod
     def from_stored(cls, values: dict[str, Any]) -> "ModelSettings":
-        """As `Settings.from_stored`. Earlier versions kept more reductions than the cells allow.
+        """Returns the settings in a run's file, as `Settings.from_stored` does.
 
-        They used as many as there are cells after the first one, and so does this.
+        Earlier versions stored more reductions than the cells allow, and used one reduction per
+        cell after the first one. This method stores the number that they used.
         """
         if isinstance(values.get("num_cells"), int) and "num_reductions" in values:
             most = max(0, values["num_cells"] - 1)
@@ -217,10 +221,10 @@ class ModelSettings(Settings):
         return bender2018(self.num_blocks)
 
     def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
-        """Returns what nets and `cost` need besides the space and the number of classes.
+        """Returns the stack: the sizes that nets and `cost` need besides the search space.
 
         Args:
-            num_cells, filters: Sizes of the net. 0 means the size of the one-shot model. A net of
+            num_cells, filters: Sizes of the net. 0 means the size of the one-shot model. A net with
                 fewer cells has as many reductions as its cells allow.
         """
         if num_cells or filters:
@@ -242,29 +246,29 @@ class TrainSettings(Settings):
 
     batch_size: int = setting(
         64,
-        "Images in the global batch of a step. In train and plan, 0 means the paper's 1,024, or "
-        "fewer for a small data set of your own.",
+        "Number of images in the global batch of a step. 0, in train and plan only: the paper's "
+        "1,024, or fewer for a small data set of your own.",
         least=0,
         common=True,
     )
     ghost_batch_size: int = setting(
         32,
-        "Images in a ghost batch. They share batch statistics and, in the one-shot model, dropped "
-        "paths.",
+        "Number of images in a ghost batch. These images share batch statistics and, in the "
+        "one-shot model, dropped paths.",
         least=2,
     )
     device_batch_size: int = setting(
         64,
-        "Images in a micro-batch: how many images a device holds at once (the paper's worker: 64). "
-        "A larger batch is computed by gradient accumulation, with the same result.",
+        "Largest number of images in a micro-batch, which a device computes at once. A worker of "
+        "the paper has 64. Gradient accumulation computes a larger batch with the same result.",
         least=1,
         affects_results=False,
     )
     skip_paths: str = setting(
         "auto",
-        "How a training step handles dropped paths. always: skip them, one ghost batch after "
-        "another. never: compute and mask them. auto: the way that should be faster at this step, "
-        "on this device. The result is the same.",
+        "Way in which a training step handles dropped paths. always: skip them, ghost batch by "
+        "ghost batch. never: compute all paths and mask the dropped ones. auto: the way that "
+        "should be faster at this step on this device. The result is the same.",
         choices=("auto", "always", "never"),
         affects_results=False,
     )
@@ -273,15 +277,15 @@ class TrainSettings(Settings):
     )
     learning_rate_schedule: str = setting(
         "auto",
-        "constant. cosine: falls to 0 at the last step. cooldown: constant, then linear to 0 over "
-        "the last tenth of the steps. auto: constant for the one-shot model, cosine for "
-        "stand-alone models.",
+        "Learning rate over the training. constant: stays the same. cosine: falls to 0 at the last "
+        "step. cooldown: stays the same, then falls linearly to 0 over the last tenth of the "
+        "steps. auto: constant for the one-shot model, cosine for stand-alone models.",
         choices=("auto", "constant", "cosine", "cooldown"),
     )
-    momentum: float = setting(0.9, "Nesterov momentum.", least=0.0, below=1.0)
+    momentum: float = setting(0.9, "Nesterov momentum of the optimizer.", least=0.0, below=1.0)
     weight_decay: float = setting(
         1e-4,
-        "Factor of the L2 loss, |w|^2 / 2. Only weights in use count.",
+        "Factor of the L2 loss, |w|^2 / 2. Only the weights in use count.",
         least=0.0,
         most=1.0,
     )
@@ -290,9 +294,10 @@ class TrainSettings(Settings):
     )
     augmentation: str = setting(
         "crop_flip",
-        "crop_flip: shift by up to an eighth of the size, mirror half of the images. crop: shift "
-        "only. inception: random position, size and shape, mirror half of the images; needs "
-        "--storage=files. none.",
+        "Augmentation of the training images. crop_flip: shift each image by up to an eighth of "
+        "its size, and mirror half of the images. crop: only shift. inception: take a crop of "
+        "random position, size and shape, and mirror half of the images; needs --storage=files. "
+        "none: leave the images unchanged.",
         choices=("crop_flip", "crop", "inception", "none"),
     )
 
@@ -311,15 +316,15 @@ class OneShotSettings(Settings):
 
     train_steps: int = setting(
         10_000,
-        "Training steps. In train and plan, 0 means the paper's 10,000, or 228 passes over a "
-        "small data set of your own.",
+        "Number of training steps. 0, in train and plan only: the paper's 10,000, or 228 passes "
+        "over a small data set of your own.",
         least=0,
         common=True,
     )
     track_architectures: int = setting(
         0,
-        "Number of architectures to track during training: each line of tracked.jsonl has their "
-        "divergence (the paper's figure 7 tracks 6).",
+        "Number of architectures to track during training. Each line of tracked.jsonl has their "
+        "divergences. Figure 7 of the paper tracks 6.",
         least=0,
         most=1000,
         affects_results=False,
@@ -334,9 +339,10 @@ class OneShotSettings(Settings):
 
 @dataclasses.dataclass(frozen=True)
 class StrategySettings(Settings):
-    """The settings of a strategy. Each strategy has a subclass, in its own file.
+    """Settings of a strategy.
 
-    The subclass gives `strategy`, the name of the strategy, its default.
+    Each strategy has a subclass in its own file. The default of the field `strategy` in the
+    subclass is the name of the strategy.
     """
 
     strategy: str = setting("", "Name of the strategy.")

@@ -1,6 +1,6 @@
 """A setting: a dataclass field with its help text and range.
 
-Ranges are checked on construction, so a program and a line of Python give the same message.
+Construction checks the ranges, so a program and a line of Python give the same message.
 `command_line.py` turns fields into flags.
 """
 
@@ -34,10 +34,10 @@ def setting(
         help: The help text of the flag.
         least, most: Inclusive bounds.
         above, below: Exclusive bounds.
-        choices: The values that are allowed.
+        choices: The allowed values.
         affects_results: False if the setting may differ when a run is resumed, because results
             do not depend on it.
-        common: True for the few settings that people change first. `--help` shows them first.
+        common: True for the few most used settings. `--help` shows them first.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
     metadata = {"help": help, "affects_results": affects_results, "common": common, **bounds}
@@ -45,7 +45,9 @@ def setting(
 
 
 class Settings:
-    """A group of settings. Subclasses are frozen dataclasses whose fields are `setting(…)`.
+    """A group of settings.
+
+    Subclasses are frozen dataclasses whose fields are `setting(…)`.
 
     Raises:
         InputError: A value is out of its range.
@@ -66,7 +68,7 @@ class Settings:
 
     @classmethod
     def from_stored(cls: type[Kind], values: dict[str, Any]) -> Kind:
-        """Returns the settings in a run's file, which an earlier version may have written."""
+        """Returns the settings that a run's file stores. An earlier version may have written it."""
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -557,7 +557,7 @@ def test_other_one_shot_models(run, space, tmp_path, capsys):
     facts = json.loads((other / "config.json").read_text())["facts"]
     facts["fingerprint"]["train"][0] += 1
     edit_json(other / "config.json", facts=facts)
-    with pytest.raises(ost.InputError, match="other images"):
+    with pytest.raises(ost.InputError, match="must have the same images"):
         report(run, compare=str(other))
 
 

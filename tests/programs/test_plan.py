@@ -52,9 +52,9 @@ def test_a_floor_follows_from_what_the_compiler_says(compiler, capsys):
     plan.main(*groups())
     out = capsys.readouterr().out
     # 8.19 GB at 819 GB/s: 10 ms; the arithmetic would take 1 ms. 32 images each.
-    assert "v5e:2x2: 4 device(s), 32 images each a step." in out
-    assert "at least 10.0 ms, so at most 3,200 images/s a device" in out
-    assert "50.00 GB read and written, 8.19 GB of it in main memory" in out
+    assert "v5e:2x2: 4 device(s), 32 images per device and step." in out
+    assert "at least 10.0 ms per step, so at most 3,200 images/s per device" in out
+    assert "50.00 GB read and written, 8.19 GB in main memory" in out
     assert "fits: 3,072 of 16,384 MiB" in out
     # What was handed over is a module of XLA's, and not that of a CPU.
     assert all(len(module) > 10_000 and name == "v5e:2x2" for module, name in compiler.modules)
@@ -65,7 +65,7 @@ def test_the_largest_batch_that_fits_is_found(compiler, capsys):
     plan.main(*groups())
     out = capsys.readouterr().out
     assert "does not fit: 17,408 of 16,384 MiB" in out
-    assert "16 images at once, 2 turn(s)" in out and "at least 20.0 ms" in out
+    assert "2 micro-batch(es) of 16 images" in out and "at least 20.0 ms" in out
     assert len(compiler.modules) == 3
 
 
@@ -80,9 +80,9 @@ def test_what_the_compiler_refuses_for_size_is_tried_smaller(compiler, monkeypat
     monkeypatch.setattr(plan, "compile_elsewhere", lambda *_: answers.pop(0))
     plan.main(*groups("v5e:1x1", train={"batch_size": 128, "device_batch_size": 128}))
     out = capsys.readouterr().out
-    assert "128 images at once, 1 turn(s):\n    does not fit: JaxRuntimeError" in out
-    assert "64 images at once, 2 turn(s):\n    does not fit" in out
-    assert "32 images at once, 4 turn(s):\n    is not compiled" in out and "thing as that" in out
+    assert "1 micro-batch(es) of 128 images:\n    does not fit: JaxRuntimeError" in out
+    assert "2 micro-batch(es) of 64 images:\n    does not fit" in out
+    assert "4 micro-batch(es) of 32 images:\n    does not compile" in out and "thing as that" in out
     assert not answers
 
 
@@ -94,7 +94,7 @@ def test_several_machines_share_graphs_and_a_table(compiler, capsys):
     table = [line.split() for line in out[out.index("topology") :].splitlines()[1:]]
     assert [(line[0], line[-5], line[-4], line[-1]) for line in table] == [
         ("v5e:2x2", "48", "17,408", "10.0"),
-        ("v5e:2x2", "16", "1,024", "30.0"),  # three turns
+        ("v5e:2x2", "16", "1,024", "30.0"),  # three micro-batches
         ("v5e:2x2", "16", "1,024", "10.0"),  # an evaluation
         ("v3:1x2", "48", "17,408", "18.2"),
         ("v3:1x2", "16", "17,408", "54.6"),
@@ -110,7 +110,7 @@ def test_for_a_gpu_there_is_memory_and_no_floor(compiler, monkeypatch, capsys):
     monkeypatch.setattr(plan, "compile_elsewhere", lambda *_: answer)
     plan.main(*groups("gpu:h200x4"))
     out = capsys.readouterr().out
-    assert "gpu:h200x4: 4 device(s), 32 images each a step." in out
+    assert "gpu:h200x4: 4 device(s), 32 images per device and step." in out
     assert "fits: 3,072 of 134,468 MiB" in out and "at least 1" not in out
 
 

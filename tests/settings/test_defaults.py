@@ -64,7 +64,7 @@ def test_train_says_what_it_chose_for_a_small_set(tmp_path, capsys):
 
 
 def test_devices_that_must_meet_first_need_the_sizes(tmp_path):
-    with pytest.raises(ost.InputError, match="multi_worker needs --batch_size and --train_steps"):
+    with pytest.raises(ost.InputError, match="must be set for --distribution=multi_worker"):
         sizes(RunDirectory(tmp_path), "digits", "multi_worker")
 
 

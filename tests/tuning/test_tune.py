@@ -270,7 +270,7 @@ def test_chief_and_two_workers(whole, tmp_path):
         (["--top=7"], 2, "--top must be at most --num_candidates=6; got 7"),
         (["--objective=rank"], 1, "--of_run"),
         (["--objective=stand_alone", "--tune=learning_rate", "--of_run=x"], 1, "holds no run"),
-        (["--objective=stand_alone"], 2, "has no drop_rate"),
+        (["--objective=stand_alone"], 2, "must not name drop_rate"),
         (["--dataset=nothing_like_it"], 1, "nothing_like_it"),
         (["--distribution=mirrored"], 1, "a trial runs on one device"),
     ],
