@@ -99,8 +99,8 @@ def test_a_setting_that_a_run_of_version_1_lacks_has_its_default(directory):
 @pytest.mark.parametrize(
     "values, part",
     [
-        ({"version": VERSION + 1}, f"is of version {VERSION + 1}"),
-        ({"version": None}, "is of version None"),
+        ({"version": VERSION + 1}, f"has version {VERSION + 1}"),
+        ({"version": None}, "has version None"),
         ({"model": {"filters": "8"}}, "'model'"),
         ({"model": {"filters": True}}, "'model'"),
         ({"model": {"filters": -1}}, "'model'"),
