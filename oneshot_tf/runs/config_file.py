@@ -52,7 +52,7 @@ def strategy_settings(name: str) -> type[Settings]:
 
 
 def facts_of(dataset: Any) -> dict[str, Any]:
-    """Returns what config.json keeps of a `Dataset`: classes, size, statistics, checksums."""
+    """Returns the facts about a `Dataset` for config.json: classes, size, statistics, checksums."""
     return {
         "class_names": list(dataset.class_names),
         "image_size": dataset.image_size,

@@ -120,10 +120,10 @@ def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
     Args:
         path: Path of the file that holds the value.
         value: The value to check.
-        form: A type: the value must have it (float accepts whole numbers too). None: the value
-            must be None. A tuple of forms: the value must have one of them. A list of one form:
-            each element must have it. A dict of forms by name: each named value must have its
-            form; other names are allowed.
+        form: A type, None, a tuple, a list or a dict. A value fits a type if it is of this type;
+            float accepts whole numbers too. Only None fits None. A value fits a tuple if it fits
+            one of the forms in it. A list fits a list of one form if each element fits this form.
+            A dict fits a dict of forms if each named value fits its form; more names are allowed.
     """
     wrong = _misfit(value, form, "")
     if wrong is not None:
