@@ -164,10 +164,7 @@ class Report:
     def _other_runs(self):
         if not self.others:
             return
-        self.page.head(
-            "Other one-shot models",
-            "The same stand-alone nets, ranked by each one-shot model (the paper's figure 4).",
-        )
+        self.page.head("Other one-shot models", "The same stand-alone nets, ranked by each model.")
         nets: Any
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
@@ -198,10 +195,7 @@ class Report:
             return
         titles = ["one-shot model", "folder", "nets", "Spearman", "candidate accuracy"]
         self.page.table(
-            "one_shot_models",
-            titles,
-            rows,
-            "Intervals are 95 % bootstrap intervals over architectures.",
+            "one_shot_models", titles, rows, "95 % bootstrap intervals over architectures."
         )
         label = "candidate accuracy (shared weights, validation images)"
         self.page.figure(
