@@ -1,1 +1,1 @@
-"""What a run shows: rankings with intervals, plots, drawings, one page."""
+"""The report of a run: rankings with intervals, plots, drawings and one HTML page."""

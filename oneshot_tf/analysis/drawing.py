@@ -1,4 +1,4 @@
-"""A cell as a drawing: what each block reads, its operations, their sum."""
+"""Drawings of cells: the inputs of each block, its operations and their sum."""
 
 from typing import Any
 from xml.sax.saxutils import escape
@@ -7,21 +7,22 @@ from oneshot_tf.space.architecture import Architecture
 
 _ROW, _BOX_WIDTH, _BOX_HEIGHT, _GAP = 118, 112, 30, 14
 _JOIN, _OPERATION, _OUTPUT = "#eeeeee", "#ffffff", "#eeeeee"
-# Of what can be read, in order: a tensor's box or sum, and its lines.
+# Colours of the tensors, in order. A tensor's box or sum and its lines have the same colour.
 _SOURCES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#999999", "#b8a800",
             "#000000", "#7a5195")  # fmt: skip
 
 
 def draw_cell(architecture: Architecture) -> str:
-    """An SVG: from the top, the two inputs, the blocks, the cell's output; a colour a tensor.
+    """Returns a drawing of a cell as the text of an SVG.
 
-    Each block concatenates what it reads, convolves that 1x1, applies its operations and
-    sums them (section 3.1). The output is the concatenation of all blocks.
+    It shows, from the top, the two inputs, the blocks and the output. Each tensor has its own
+    colour. A block concatenates its inputs, applies a 1x1 convolution and then its operations, and
+    sums their results (section 3.1). The output is the concatenation of all blocks.
     """
     blocks = architecture.blocks
     most = max(max(len(block.operations) for block in blocks), 2)
     column = _BOX_WIDTH + _GAP
-    lane = 26  # for the lines that pass blocks by
+    lane = 26  # width of a lane for the lines that pass by blocks
     left = 30 + lane * (len(blocks) + 2)
     width, middle = left + most * column + 40, left + most * column / 2
     height = 70 + _ROW * len(blocks) * 1.25 + 70
@@ -36,7 +37,7 @@ def draw_cell(architecture: Architecture) -> str:
         shapes.append(_box(x, 20, name, colours[name]))
 
     def read(readers: Any, top: Any):
-        """Lines from the tensors read to the left side of a box."""
+        """Draws lines from the tensors in `readers` to the left side of a box."""
         for i, name in enumerate(readers):
             y = top + _BOX_HEIGHT * (i + 1) / (len(readers) + 1)
             turn = places[name][1] + 6 + 7 * (name == "prev1")
@@ -90,7 +91,7 @@ def _line(x1: float, y1: float, x2: float, y2: float):
 
 
 def _detour(x1: float, y1: float, turn: Any, lane: Any, x2: float, y2: float, colour: str):
-    """Down, over to a lane of its own, down, and in from the left."""
+    """Returns a line that goes down, over to its own lane, down, and in from the left."""
     path = f"M{x1:.0f} {y1:.0f} V{turn:.0f} H{lane:.0f} V{y2:.1f} H{x2 - 6:.0f}"
     return (
         f'<path d="{path}" stroke="{colour}" stroke-width="2" fill="none"/>'

@@ -1,4 +1,4 @@
-"""The nets of a run that were trained alone, with what was known of them before."""
+"""The stand-alone nets of a run, with the values known before they were trained."""
 
 import dataclasses
 import json
@@ -23,15 +23,17 @@ class Net:
     """An architecture that was trained alone.
 
     Args:
-        architecture: its text.
-        accuracies: stand-alone, one a run.
-        selections: by which it was chosen (--select); a folder's name where it was given.
-        candidate_accuracy: with the shared weights; None if not measured.
-        divergence: from the references, in nats; None if not measured.
-        parameters, multiply_adds: of the net that was trained.
-        num_images: on which the candidate accuracy was measured; None if not known.
-        bucket: of candidate accuracy, if chance chose it within one (random, stratified).
-        weight: the share of all candidates that it stands for, if it has a bucket.
+        architecture: The text of the architecture.
+        accuracies: Its stand-alone accuracies, one per run.
+        selections: The selections that chose it (--select). For a given architecture, the name of
+            the folder.
+        candidate_accuracy: Its accuracy with the shared weights; None if not measured.
+        divergence: Its divergence from the references, in nats; None if not measured.
+        parameters, multiply_adds: Costs of the stand-alone net.
+        num_images: Number of images that the candidate accuracy was measured on; None if not
+            known.
+        bucket: Its bucket of candidate accuracy, if it was drawn at random (random, stratified).
+        weight: The share of all candidates that it represents, if it has a bucket.
     """
 
     architecture: str
@@ -47,13 +49,23 @@ class Net:
 
     @property
     def mean(self) -> float:
-        """Over runs."""
+        """Mean accuracy over runs."""
         return float(np.mean(self.accuracies))
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Nets are compared only with those trained and judged in the same way and precision."""
+    """The way in which nets were trained and evaluated.
+
+    Nets are compared only with nets of the same protocol.
+
+    Args:
+        filters, num_cells: Sizes of the nets.
+        num_steps: Training steps.
+        evaluated_on: The split they were evaluated on: "validation" or "test".
+        training: The training settings that change the result, as JSON.
+        precision: The precision of training and of evaluation, in words.
+    """
 
     filters: int
     num_cells: int
@@ -70,10 +82,10 @@ class Protocol:
 
 
 def how_to_make(path: str | os.PathLike) -> str:
-    """The command that trains nets for a ranking; it reads no test images.
+    """Returns the command that trains nets for a ranking. The command reads no test images.
 
     Args:
-        path: of the run directory.
+        path: Path of the run directory.
     """
     flags = ["--select=stratified", "--count=32", "--repeats=2", "--evaluate_on=validation"]
     return command("retrain", f"--run_dir={path}", *flags, "--name=ranking")
@@ -82,17 +94,17 @@ def how_to_make(path: str | os.PathLike) -> str:
 def collect(
     directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
 ) -> dict[Protocol, list[Net]]:
-    """The stand-alone nets of a run by protocol, that of the most first; All On is left out.
+    """Returns the stand-alone nets of a run by protocol. The protocol of the most nets is first.
 
-    Left out are nets, too, whose candidate accuracy cannot be compared: see `left_out`.
+    It leaves out All On, and nets whose candidate accuracy cannot be compared; see `left_out`.
 
     Args:
-        directory: the `RunDirectory`.
-        only: folders of `retrain` to take nets from; empty: all.
-        candidates: of the search, if they have been read; None reads them.
+        directory: The `RunDirectory`.
+        only: Folders of `retrain` to take nets from. Empty takes all.
+        candidates: The candidates of the search, if they have been read. None reads them.
 
     Raises:
-        InputError: a file of the run is damaged, or a folder is not there.
+        InputError: A file of the run is damaged, or a folder does not exist.
     """
     return comparable(directory, only, candidates)[0]
 
@@ -100,10 +112,10 @@ def collect(
 def left_out(
     directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
 ) -> dict[Protocol, list[Net]]:
-    """The nets that `collect` leaves out.
+    """Returns the nets that `collect` leaves out because they cannot be compared.
 
-    Their candidate accuracies were measured on fewer images than others, as in a race, or
-    not at all while others were. Arguments as `collect`'s.
+    Their candidate accuracies were measured on fewer images than those of other nets, as in a
+    race, or not at all, although those of other nets were. The arguments are those of `collect`.
     """
     return comparable(directory, only, candidates)[1]
 
@@ -111,12 +123,15 @@ def left_out(
 def comparable(
     directory: RunDirectory, only: Iterable[str] = (), candidates: Any = None
 ) -> tuple[dict, dict]:
-    """What `collect` and `left_out` give, of one reading of the files. Arguments as theirs."""
+    """Returns the results of `collect` and `left_out`, reading the files once.
+
+    The arguments are those of `collect`.
+    """
     results = read_results(directory)
     missing = set(only) - {result["name"] for result in results}
     if missing:
         raise InputError(
-            f"--only={','.join(only)}: {directory.path} has no stand-alone nets called "
+            f"--only={','.join(only)} must name folders of {directory.path}/retrain; there is no "
             f"{', '.join(sorted(missing))}."
         )
     if candidates is None:
@@ -151,7 +166,7 @@ def _by_size(found: Any):
 def _protocol(result: dict[str, Any]) -> Protocol:
     settings, device = result["retrain"], result.get("device")
     mixed = isinstance(device, dict) and device.get("mixed_precision") is True
-    precision = f"{'bfloat16' if mixed else 'float32'}, judged in {judged_in(result)}"
+    precision = f"{'bfloat16' if mixed else 'float32'}, evaluated in {judged_in(result)}"
     return Protocol(
         settings["filters"], settings["num_cells"], result["num_steps"], result["evaluated_on"],
         _training(result), precision,
@@ -159,7 +174,7 @@ def _protocol(result: dict[str, Any]) -> Protocol:
 
 
 def _training(result: dict[str, Any]) -> str:
-    """The settings of a training that change what comes of it."""
+    """Returns the training settings that change the result, as JSON."""
     settings = result.get("train")
     settings = settings if isinstance(settings, dict) else {}
     free = ("device_batch_size", "skip_paths")
@@ -167,13 +182,17 @@ def _training(result: dict[str, Any]) -> str:
 
 
 def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
-    """The nets of results, by candidates where these are `known`; texts that chance chose."""
+    """Returns the nets of results, and the texts of the nets that were drawn at random.
+
+    Candidate accuracies come from `known` candidates if these exist, else from the results.
+    """
     nets: dict[Any, Any]
     all_runs: dict[Any, Any]
     all_on, nets, all_runs, drawn = space.all_on(), {}, {}, set()
     for result in results:
         settings = result["retrain"]
-        # A given architecture was not selected; otherwise folders may have any name.
+        # A given architecture was not selected, so it goes by its folder's name. Other folders may
+        # have any name, so their nets go by the selection.
         selection = result["name"] if settings.get("architecture") else settings["select"]
         for entry in result["nets"]:
             architecture = Architecture.from_text(entry["architecture"])
@@ -185,7 +204,7 @@ def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
             old, candidate = nets.get(text), known.get(architecture)
             runs = all_runs.setdefault(text, {})
             for folder, accuracy in zip(entry["folder"], entry["accuracies"]):
-                # The same run may be in two selections, but counts once.
+                # The same run may be in two selections, but it counts once.
                 runs.setdefault((settings["seed"], folder.rsplit("/", 1)[-1]), accuracy)
             nets[text] = Net(
                 text,
@@ -201,7 +220,7 @@ def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):
 
 
 def _strata(results: Iterable[dict[str, Any]], candidates: Any) -> Strata | None:
-    """The finest strata by which nets were drawn; None where these are not known."""
+    """Returns the finest strata that nets were drawn from, or None if they are not known."""
     found = []
     for result in results:
         settings, kept = result["retrain"], result.get("strata")
@@ -215,15 +234,15 @@ def _strata(results: Iterable[dict[str, Any]], candidates: Any) -> Strata | None
 
 
 def weighted(nets: Sequence[Any], drawn: Any, strata: Any) -> list[Net]:
-    """The nets, those that chance chose with bucket and weight.
+    """Returns the nets, with bucket and weight set for those drawn at random.
 
-    A weight is its bucket's share of all candidates over the number of its nets. Random nets
-    alone are of one bucket.
+    The weight of a net is its bucket's share of all candidates, divided by the number of nets in
+    the bucket. Without stratified nets, all random nets are in one bucket.
 
     Args:
-        nets: of one protocol.
-        drawn: texts of those that chance chose, among all or within buckets.
-        strata: the buckets; None where they are not known.
+        nets: Nets of one protocol.
+        drawn: Texts of the nets that were drawn at random, from all candidates or from buckets.
+        strata: The buckets. None if they are not known.
     """
     nets = list(nets)
     chosen = [n for n in nets if n.architecture in drawn and n.candidate_accuracy is not None]

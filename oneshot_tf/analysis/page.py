@@ -1,4 +1,4 @@
-"""One HTML page that opens offline and on a phone, its plots and tables as files beside it."""
+"""Writes an HTML page that opens offline and on phones, with its plots and tables as files."""
 
 import functools
 import html
@@ -25,7 +25,7 @@ def _escaped(text: str) -> str:
 
 
 class Page:
-    """Collects parts, in order, then writes them."""
+    """An HTML page. It collects parts in order and then writes them."""
 
     def __init__(self):
         self._body, self._files = [], {}
@@ -37,26 +37,27 @@ class Page:
             self.text(text)
 
     def text(self, text: str) -> None:
-        """A paragraph."""
+        """Adds a paragraph."""
         self._body.append(f"<p>{_escaped(text)}</p>")
 
     def code(self, text: str) -> None:
-        """A paragraph as it is typed."""
+        """Adds a paragraph of code."""
         self._body.append(f"<p><code>{_escaped(text)}</code></p>")
 
     def missing(self, what: str, command: str) -> None:
-        """Says what is not there, and the command that makes it."""
+        """Adds a note about missing data, and the command that creates it."""
         self._body.append(
-            f"<p class='missing'>{_escaped(what)} To have it: <code>{_escaped(command)}</code></p>"
+            f"<p class='missing'>{_escaped(what)} To add the missing data, run: "
+            f"<code>{_escaped(command)}</code></p>"
         )
 
     def figure(self, name: str, svg: str, caption: str) -> None:
-        """A plot, also as name.svg."""
+        """Adds a plot, which is also written as name.svg."""
         self._files[f"{name}.svg"] = svg
         self._body.append(f"<figure>{svg}<figcaption>{_escaped(caption)}</figcaption></figure>")
 
     def table(self, name: str, titles: Sequence[str], rows: Any, caption: str) -> None:
-        """Rows of texts, also as name.csv."""
+        """Adds a table of texts, which is also written as name.csv."""
         self._files[f"{name}.csv"] = csv_text([titles, *rows])
         head = "".join(f"<th>{_escaped(title)}</th>" for title in titles)
         lines = (
@@ -68,12 +69,12 @@ class Page:
         )
 
     def write(self, folder: str | os.PathLike, title: str, words: Any) -> pathlib.Path:
-        """Writes all into a folder; returns the path of report.html there.
+        """Writes the page and its files into a folder, and returns the path of report.html.
 
         Args:
-            folder: made if need be.
-            title: of the page.
-            words: what it comes to, one text a conclusion; first on the page.
+            folder: The folder. It is created if it is missing.
+            title: Title of the page.
+            words: The conclusions, one text each. They come first on the page.
         """
         folder = make_folder(folder)
         for name, text in self._files.items():
@@ -83,7 +84,7 @@ class Page:
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
             f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>"
-            f"<h1>{_escaped(title)}</h1><h2>What may be concluded</h2><ul>{items}</ul>"
+            f"<h1>{_escaped(title)}</h1><h2>Conclusions</h2><ul>{items}</ul>"
             f"{''.join(self._body)}</body></html>\n"
         )
         write_atomically(folder / "report.html", lambda file: file.write(page))

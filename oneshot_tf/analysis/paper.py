@@ -1,6 +1,7 @@
-"""Tables 1 and 2 of Bender et al. 2018, to stand beside what was measured here."""
+"""Tables 1 and 2 of Bender et al. 2018, for comparison with the results of a run."""
 
-# (selection, F): millions of parameters, their standard deviation; accuracy in %, its own.
+# (selection, F): millions of parameters and their standard deviation, accuracy in % and its
+# standard deviation.
 CIFAR10 = {
     ("top", 16): (0.7, 0.1, 94.6, 0.2), ("top", 32): (2.7, 0.3, 95.5, 0.1),
     ("top", 64): (10.4, 1.0, 95.9, 0.2), ("top", 128): (41.3, 4.0, 96.1, 0.2),
@@ -21,7 +22,7 @@ IMAGENET = {
 
 
 def row(dataset: str, selection: str, filters: int):
-    """The paper's row, or None: (10^6 parameters, their std, accuracy in %, its std)."""
+    """Returns the paper's row, or None: (10^6 parameters, their std, accuracy in %, its std)."""
     tables: dict[str, dict] = {"cifar10": CIFAR10, "imagenet2012": IMAGENET}
     table = tables.get(dataset.split(":")[0], {})
     return table.get((selection, filters))

@@ -1,4 +1,4 @@
-"""Plots, each as the text of an SVG."""
+"""Plots of the report. Each function returns the text of an SVG."""
 
 import io
 from typing import Any
@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from oneshot_tf.system.printable import printable
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, with markers of their own.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Each has its own marker.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-# Of so many points, a picture inside the SVG is drawn: 100,000 shapes would be 14 MB.
+# More points than this become a bitmap inside the SVG: 100,000 shapes would take 14 MB.
 _MOST_SHAPES = 5000
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -30,16 +30,16 @@ def _axes():
 
 
 def _literal(name: str) -> str:
-    """A name as a label shows it; between dollars would be mathematics."""
+    """Returns a name for a label. Dollar signs are escaped, because they would mark mathematics."""
     return printable(name).replace("$", r"\$")
 
 
 def ranking(groups: Any, x_label: str) -> str:
-    """Stand-alone accuracy against a predictor (figures 4 and 5, top).
+    """Plots stand-alone accuracy against a predictor (figures 4 and 5, top).
 
     Args:
-        groups: lists of `Net`-like (x, mean, accuracies) by name.
-        x_label: of the predictor.
+        groups: Lists of points (predictor, mean accuracy, accuracies) by name.
+        x_label: Label of the predictor.
     """
     figure, axes = _axes()
     for (name, points), colour, marker in zip(groups.items(), COLOURS, MARKERS):
@@ -52,13 +52,18 @@ def ranking(groups: Any, x_label: str) -> str:
     axes.set_xlabel(x_label)
     axes.set_ylabel("stand-alone accuracy\n(mean, bars: standard deviation of runs)")
     axes.grid(alpha=0.3)
-    # Below: inside it would cover points.
+    # The legend is below the plot, because inside it would cover points.
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _svg(figure)
 
 
 def histogram(groups: Any, x_label: str) -> str:
-    """How candidate accuracies are distributed (figure 5, bottom); values by name."""
+    """Plots the distribution of candidate accuracies (figure 5, bottom).
+
+    Args:
+        groups: Lists of accuracies by name.
+        x_label: Label of the accuracies.
+    """
     figure, axes = _axes()
     low = min(min(values) for values in groups.values())
     high = max(max(values) for values in groups.values())
@@ -76,13 +81,15 @@ def histogram(groups: Any, x_label: str) -> str:
 
 
 def divergence(values: Any, accuracies: Any) -> str:
-    """Candidate accuracy against divergence from the references (figure 6)."""
+    """Plots candidate accuracy against divergence from the references (figure 6)."""
     figure, axes = _axes()
     axes.scatter(
         values, accuracies, s=9, color=COLOURS[0], alpha=0.6,
         rasterized=len(values) > _MOST_SHAPES,
     )  # fmt: skip
-    axes.set_xlabel("symmetrised KL divergence from nearly all paths on (nats, training images)")
+    axes.set_xlabel(
+        "symmetrised KL divergence from the model\nwith nearly all paths on (nats, training images)"
+    )
     axes.set_ylabel("candidate accuracy\n(shared weights, validation images)")
     if min(values) > 0:
         axes.set_xscale("log")
@@ -94,7 +101,13 @@ def divergence(values: Any, accuracies: Any) -> str:
 
 
 def tracked(steps: Any, values: Any, accuracies: Any) -> str:
-    """Divergences over the training (figure 7): lists by name, and final accuracies by name."""
+    """Plots divergences over the training (figure 7).
+
+    Args:
+        steps: The steps of the measurements.
+        values: Lists of divergences by architecture.
+        accuracies: Final candidate accuracies by architecture; None if not measured.
+    """
     figure, axes = _axes()
     for i, (name, each) in enumerate(values.items()):
         final = "" if accuracies.get(name) is None else f": {accuracies[name]:.3f}"
@@ -103,7 +116,7 @@ def tracked(steps: Any, values: Any, accuracies: Any) -> str:
             label=f"architecture {i + 1}{final}",
         )  # fmt: skip
     axes.set_xlabel("steps")
-    axes.set_ylabel("symmetrised KL divergence\nfrom nearly all paths on (nats)")
+    axes.set_ylabel("symmetrised KL divergence from the\nmodel with nearly all paths on (nats)")
     axes.set_yscale("log")
     axes.grid(alpha=0.3)
     title = "candidate accuracy at the end"
@@ -115,7 +128,7 @@ def tracked(steps: Any, values: Any, accuracies: Any) -> str:
 
 
 def tuning(points: Any, name: str, y_label: str) -> str:
-    """The score of trials against what was tuned."""
+    """Plots the scores of trials against the tuned value."""
     figure, axes = _axes()
     axes.scatter([p[0] for p in points], [p[1] for p in points], color=COLOURS[0])
     if not any(isinstance(p[0], str) for p in points):
@@ -127,7 +140,7 @@ def tuning(points: Any, name: str, y_label: str) -> str:
 
 
 def training(lines: Any, name: str, y_label: str) -> str:
-    """A metric of the one-shot model over its training, from metrics.jsonl."""
+    """Plots a metric of the one-shot model over its training, from lines of metrics.jsonl."""
     figure, axes = _axes()
     axes.plot([line["step"] for line in lines], [line[name] for line in lines], color=COLOURS[0])
     axes.set_xlabel("steps")

@@ -1,4 +1,4 @@
-"""How well something known before training ranks stand-alone accuracy: numbers with intervals."""
+"""Measures how well a predictor ranks stand-alone accuracy, with confidence intervals."""
 
 import dataclasses
 import itertools
@@ -11,13 +11,13 @@ import scipy.stats
 
 from oneshot_tf.analysis.resampling import drawn_pairs, interval, spearman_of_resamples
 
-FEWEST = 5  # architectures for which an interval is given
+FEWEST = 5  # least number of architectures for an interval
 QUARTER = "Spearman in the top quarter"
 _MOST_SPLITS = 50
 
 
 def predictors(nets: Sequence[Any]) -> dict[str, np.ndarray]:
-    """What can rank architectures before they are trained alone, larger is better; float `[N]`."""
+    """Returns the values known of every net before its training: float `[N]`, larger is better."""
     values = {
         "candidate accuracy": [net.candidate_accuracy for net in nets],
         "parameters": [net.parameters for net in nets],
@@ -32,7 +32,7 @@ def predictors(nets: Sequence[Any]) -> dict[str, np.ndarray]:
 
 
 def noise(nets: Sequence[Any]) -> float | None:
-    """The standard error of a net's mean accuracy, pooled over nets; None without repetitions."""
+    """Returns the standard error of a net's mean, pooled over nets, or None without repeats."""
     repeated = [net.accuracies for net in nets if len(net.accuracies) > 1]
     if not repeated:
         return None
@@ -47,9 +47,9 @@ class Measure:
     """A number with its 95 % interval.
 
     Args:
-        name: what it is.
-        value: it; NaN if it cannot be had.
-        low, high: of the interval; NaN where there are too few architectures.
+        name: Name of the number.
+        value: The number; NaN if it cannot be computed.
+        low, high: Ends of the interval; NaN if there are too few architectures.
     """
 
     name: str
@@ -66,26 +66,26 @@ class Measure:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN where all are equal."""
+    """Returns Spearman's rank correlation, or NaN if all values of `x` or `y` are equal."""
     return _quiet(scipy.stats.spearmanr, x, y)
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:
-    """Kendall's tau-b; NaN where all are equal."""
+    """Returns Kendall's tau-b, or NaN if all values of `x` or `y` are equal."""
     return _quiet(scipy.stats.kendalltau, x, y)
 
 
 def _quiet(correlation: Any, x: np.ndarray, y: np.ndarray):
-    with warnings.catch_warnings():  # of equal values
+    with warnings.catch_warnings():  # SciPy warns if all values are equal
         warnings.simplefilter("ignore")
         return correlation(x, y).statistic
 
 
 def in_top(values: Any, k: int) -> np.ndarray:
-    """Each one's share of a place among the k largest: float `[N]`, whose sum is k.
+    """Returns each value's share of a place among the k largest: float `[N]`, whose sum is k.
 
-    1 for those above the k-th largest; those equal to it share the places that are left, which
-    is the expectation over all orders of ties.
+    Values above the k-th largest have a share of 1. Values equal to it share the remaining places,
+    which is the expectation over all orders of ties.
     """
     values = np.asarray(values, float)
     least = np.sort(values)[-k]
@@ -94,15 +94,15 @@ def in_top(values: Any, k: int) -> np.ndarray:
 
 
 def statistics(step: float | None, top: int) -> dict:
-    """Functions of (predictor `[N]`, accuracy `[N]`) by name.
+    """Returns functions of (predictor `[N]`, accuracy `[N]`) by name.
 
-    "Spearman in the top quarter" is the correlation among the ceil(N / 4) architectures, and
-    any that tie, that the predictor ranks best: it is there that a search decides. NaN where
-    they are fewer than `FEWEST`.
+    "Spearman in the top quarter" is the correlation among the ceil(N / 4) architectures that the
+    predictor ranks best, including any ties. A search decides among these. It is NaN if they are
+    fewer than `FEWEST`.
 
     Args:
-        step: the noise, to whose multiples sparse tau rounds accuracies; None leaves it out.
-        top: k of the precision, which is its expectation over ties.
+        step: The noise. Sparse tau rounds accuracies to its multiples. None leaves sparse tau out.
+        top: The k of precision at k, which is its expectation over ties.
     """
 
     def precision(x: np.ndarray, y: np.ndarray):
@@ -119,22 +119,23 @@ def statistics(step: float | None, top: int) -> dict:
 
 
 def regret(values: Any, runs: Any) -> tuple[float, float]:
-    """The accuracy that is lost by taking the predictor's first instead of the best net.
+    """Returns the accuracy lost by taking the predictor's first net instead of the best net.
 
-    Which net is the best is known up to the luck of its runs, so this gives two numbers, and
-    the true regret is between their expectations. *At most*: the best mean over all runs less
-    that of the predictor's first; the luck of the best is in it. *At least*: half of the runs
-    find the best net, and the other runs judge both, on average over ways to halve them; that
-    net may not be the best. A predictor that is the true accuracy has 0 between them.
+    The runs of a net are noisy, so the best net is not known for certain. This function returns two
+    numbers, and the true regret is between their expectations. *At most* is the best mean over all
+    runs minus the mean of the predictor's first net. It includes the luck of the best net. For *at
+    least*, half of the runs find the best net, and the other runs evaluate both nets, on average
+    over ways to halve the runs. The net found may not be the best. For a predictor that equals the
+    true accuracy, 0 is between the two numbers.
 
-    Of what ties for first, the mean is taken.
+    If several nets tie for first, their mean is used.
 
     Args:
-        values: of the predictor, larger is better: float `[N]`.
-        runs: accuracies of each net: N sequences.
+        values: Values of the predictor, where larger is better: float `[N]`.
+        runs: Accuracies of each net: N sequences.
 
     Returns:
-        At least, NaN where a net has only one run, and at most.
+        *At least*, which is NaN if a net has only one run, and *at most*.
     """
     values, fewest = np.asarray(values, float), min(map(len, runs))
     first = values == values.max()
@@ -160,7 +161,7 @@ def _regrets(values: Any, runs: Any) -> list[Measure]:
 
 
 def _bootstrap(statistic: Any, draw: Any, resamples: int, seed: int) -> tuple[float, float]:
-    """The 95 % percentile interval of `statistic(*draw(rng))`."""
+    """Returns the 95 % percentile interval of `statistic(*draw(rng))`."""
     rng = np.random.default_rng(seed)
     return interval([statistic(*draw(rng)) for _ in range(resamples)])
 
@@ -168,7 +169,7 @@ def _bootstrap(statistic: Any, draw: Any, resamples: int, seed: int) -> tuple[fl
 def measure(
     function: Any, name: str, x: np.ndarray, y: np.ndarray, resamples: int, seed: int = 0
 ) -> Measure:
-    """A statistic of paired values with its bootstrap interval over architectures."""
+    """Returns a statistic of paired values with its bootstrap interval over architectures."""
     x, y = np.asarray(x), np.asarray(y)
     value = float(function(x, y))
     if len(x) < FEWEST or np.isnan(value):
@@ -181,12 +182,12 @@ def measure(
 
 
 def rank(nets: Sequence[Any], resamples: int = 1000, top: int = 0) -> dict[str, list[Measure]]:
-    """The ranking report: measures by predictor, "random choice" (its expectation) last.
+    """Returns the measures of each predictor by name. "random choice" (an expectation) is last.
 
     Args:
-        nets: of one protocol.
-        resamples: of the bootstrap.
-        top: k of the precision; 0: a quarter of the nets.
+        nets: Nets of one protocol.
+        resamples: Number of bootstrap resamples.
+        top: The k of precision at k. 0 means a quarter of the nets.
     """
     top = max(1, min(top or round(len(nets) / 4), len(nets)))
     accuracy, runs = np.array([net.mean for net in nets]), [net.accuracies for net in nets]
@@ -207,14 +208,15 @@ def rank(nets: Sequence[Any], resamples: int = 1000, top: int = 0) -> dict[str, 
 
 
 def weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    """Spearman's correlation where each pair stands for a share of a population.
+    """Returns Spearman's correlation where each pair represents a share of a population.
 
-    Pearson's, weighted, of the weighted ranks: the share of what is below, and half of what is
-    equal. With equal weights it is Spearman's. NaN where all are equal.
+    It is the weighted Pearson correlation of weighted ranks. A weighted rank is the share of values
+    below plus half the share of equal values. With equal weights, the result is Spearman's
+    correlation. It is NaN if all values of `x` or `y` are equal.
 
     Args:
-        x, y: float `[N]`.
-        weights: float `[N]`, not negative.
+        x, y: Paired values, float `[N]`.
+        weights: Weights of the pairs, float `[N]`, not negative.
     """
     weights = np.asarray(weights, float) / np.sum(weights)
     below = [
@@ -226,11 +228,12 @@ def weighted_spearman(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> floa
 
 
 def over_space(nets: Sequence[Any], resamples: int = 1000, seed: int = 0) -> dict[str, Measure]:
-    """Spearman by predictor over all candidates that were measured on all images.
+    """Estimates Spearman by predictor over all candidates that were measured on all images.
 
-    Of nets that chance chose (`Net.weight`). Each counts with the share of all candidates that
-    it stands for. The bootstrap draws within buckets, from n nets n - 1, without which it would
-    be too narrow where they are few. Empty where fewer than `FEWEST` nets have weights.
+    It uses only nets that were drawn at random (`Net.weight`). Each net counts with the share of
+    all candidates that it represents. The bootstrap draws n - 1 of the n nets in a bucket, because
+    drawing n would make the interval too narrow for small buckets. The result is empty if fewer
+    than `FEWEST` nets have weights.
     """
     nets = [net for net in nets if net.weight is not None]
     if len(nets) < FEWEST:
@@ -258,7 +261,7 @@ def over_space(nets: Sequence[Any], resamples: int = 1000, seed: int = 0) -> dic
 
 
 def advantage(nets: Sequence[Any], over: str, resamples: int = 1000) -> Measure | None:
-    """Spearman of candidate accuracy less that of another predictor, on the same resamples."""
+    """Returns Spearman of candidate accuracy minus another predictor's, on the same resamples."""
     values = predictors(nets)
     if over not in values or "candidate accuracy" not in values:
         return None
@@ -271,11 +274,11 @@ def advantage(nets: Sequence[Any], over: str, resamples: int = 1000) -> Measure 
         one, other = (spearman(both[rows, i], y) for i in (0, 1))
         return one - other
 
-    return measure(difference, f"Spearman less that of {over}", rows, rows, resamples)
+    return measure(difference, f"Spearman minus that of {over}", rows, rows, resamples)
 
 
 def agreement_of_runs(nets: Sequence[Any], resamples: int = 1000) -> Measure | None:
-    """Spearman of one run of each net with another: about what any ranking can reach at most."""
+    """Returns Spearman of two runs of each net, an estimate of the highest possible correlation."""
     pairs = np.array([net.accuracies[:2] for net in nets if len(net.accuracies) > 1])
     if len(pairs) < FEWEST:
         return None
@@ -283,9 +286,9 @@ def agreement_of_runs(nets: Sequence[Any], resamples: int = 1000) -> Measure | N
 
 
 def partial(nets: Sequence[Any], of: str, given: str, resamples: int = 1000) -> Measure | None:
-    """The rank correlation of a predictor with accuracy that another one does not explain.
+    """Returns the partial rank correlation of a predictor with accuracy, given another predictor.
 
-    The correlation of the residuals, after a line, of the ranks.
+    It correlates the residuals of the ranks after a linear fit to the other predictor's ranks.
     """
     values = predictors(nets)
     if of not in values or given not in values or len(nets) < FEWEST:
@@ -304,10 +307,10 @@ def partial(nets: Sequence[Any], of: str, given: str, resamples: int = 1000) -> 
 
 
 def ceiling(nets: Sequence[Any], resamples: int = 1000) -> Measure | None:
-    """What even the nets' true accuracies would reach, as Spearman with their mean accuracies.
+    """Returns the Spearman correlation of the nets' true accuracies with their mean accuracies.
 
-    By Spearman and Brown, from the agreement of two runs, for the harmonic mean of the numbers
-    of runs; its interval is that of the agreement, transformed.
+    It follows from the agreement of two runs by the Spearman-Brown formula, for the harmonic mean
+    of the numbers of runs. Its interval is the transformed interval of the agreement.
     """
     again = agreement_of_runs(nets, resamples)
     if again is None:
@@ -322,10 +325,11 @@ def ceiling(nets: Sequence[Any], resamples: int = 1000) -> Measure | None:
 
 
 def compare_selections(nets: Sequence[Any], one: str, other: str) -> Measure | None:
-    """Mean accuracy of a selection's nets less that of another's, by Welch's t over nets.
+    """Returns the mean accuracy of a selection's nets minus that of another selection's nets.
 
-    A net in both counts with the difference of its two shares, so that it adds no width where
-    it is in both means alike: two selections of the same nets differ by exactly 0.
+    The interval is by Welch's t over nets. A net in both selections counts with the difference of
+    its shares in the two means, so it adds no width if the shares are equal. Two selections of the
+    same nets differ by exactly 0.
     """
     groups = [[net for net in nets if name in net.selections] for name in (one, other)]
     if min(map(len, groups)) < 2:
@@ -340,6 +344,6 @@ def compare_selections(nets: Sequence[Any], one: str, other: str) -> Measure | N
     difference = float(means[0].mean() - means[1].mean())
     freedom = np.sum(parts**2 / (np.array(sizes) - 1))
     if freedom == 0:
-        return Measure(f"{one} less {other}", difference, difference, difference)
+        return Measure(f"{one} minus {other}", difference, difference, difference)
     half = scipy.stats.t.ppf(0.975, parts.sum() ** 2 / freedom) * np.sqrt(parts.sum())
-    return Measure(f"{one} less {other}", difference, difference - half, difference + half)
+    return Measure(f"{one} minus {other}", difference, difference - half, difference + half)

@@ -1,4 +1,4 @@
-"""The report's part on ranking: the table, and in words what its numbers allow."""
+"""The report's section on ranking: a table, a plot and conclusions in words."""
 
 import collections
 from collections.abc import Sequence
@@ -11,29 +11,29 @@ from oneshot_tf.analysis.nets import how_to_make
 from oneshot_tf.runs.directory import RunDirectory
 
 _CAPTION = (
-    "95 % bootstrap intervals over these architectures, each for its number alone. Precision is "
-    "its expectation over ties. The top quarter is that by the predictor of the row: a search "
-    "decides there. The true regret is, in expectation, between its two numbers: 'at most' counts "
-    "the luck of the best net's runs; 'at least' finds the best net by half of the runs and judges "
-    "by the others, so it needs two."
+    "Intervals are 95 % bootstrap intervals over these architectures, each for its number alone. "
+    "Precision is an expectation over ties. The top quarter is the quarter that the row's "
+    "predictor ranks best, where a search decides. The true regret is, in expectation, between its "
+    "two numbers. 'At most' includes the luck of the best net's runs. 'At least' finds the best "
+    "net with half of the runs and evaluates it with the others, so it needs two runs."
 )
 
 
 class RankingReport:
-    """Writes a section for the nets of one protocol.
+    """The section on ranking for the nets of one protocol.
 
     Args:
-        page: the `Page`.
-        directory: the `RunDirectory` reported on.
-        resamples: of the bootstrap.
-        top: k of precision at k; 0: a quarter of the nets.
+        page: The `Page` to write to.
+        directory: The `RunDirectory` of the report.
+        resamples: Number of bootstrap resamples.
+        top: The k of precision at k. 0 means a quarter of the nets.
     """
 
     def __init__(self, page: Any, directory: RunDirectory, resamples: int, top: int):
         self.page, self.directory, self.resamples, self.top = page, directory, resamples, top
 
     def write(self, protocol: Any, nets: Sequence[Any], name: str) -> None:
-        """Writes table and figure `name` of nets of a protocol."""
+        """Writes the table and the figure `name` for the nets of a protocol."""
         runs = collections.Counter(len(net.accuracies) for net in nets)
         noise = ranking.noise(nets)
         spread = (
@@ -47,8 +47,8 @@ class RankingReport:
         self.page.text(f"{protocol}: {len(nets)} architectures, {counts}; {spread}.")
         if len(nets) < ranking.FEWEST:
             self.page.missing(
-                f"{len(nets)} architectures are too few for intervals, which need "
-                f"{ranking.FEWEST}.",
+                f"{len(nets)} architectures are too few for intervals; at least {ranking.FEWEST} "
+                "are required.",
                 how_to_make(self.directory.path),
             )
         self._report = report = ranking.rank(nets, self.resamples, self.top)
@@ -72,9 +72,9 @@ class RankingReport:
         again = ranking.agreement_of_runs(nets, self.resamples)
         if again is not None and again.value > 0:
             self.page.text(
-                f"Two runs of the same nets have a Spearman correlation of {again} with each "
-                "other. By Spearman and Brown, even the nets' true accuracies would reach only "
-                f"about {ranking.ceiling(nets, self.resamples)} with the means of their runs."
+                f"Two runs of the same nets have a Spearman correlation of {again}. By the "
+                "Spearman-Brown formula, even a perfect predictor would score about "
+                f"{ranking.ceiling(nets, self.resamples)} against the means of these runs."
             )
         for of, given in (
             ("candidate accuracy", "parameters"), ("parameters", "candidate accuracy")
@@ -91,37 +91,43 @@ class RankingReport:
                 groups.setdefault(net.selections[0], []).append(point)
         if groups:
             label = "candidate accuracy (shared weights, validation images)"
-            self.page.figure(name, plots.ranking(groups, label), "Figure 5, top, of the paper.")
+            self.page.figure(
+                name,
+                plots.ranking(groups, label),
+                "Stand-alone accuracy against candidate accuracy (the paper's figure 5, top).",
+            )
 
     def conclusions(self, protocol: Any, nets: Sequence[Any]) -> list[str]:
-        """In words, what the numbers that `write` found allow."""
+        """Returns the conclusions that the numbers found by `write` support."""
         measures = self._report.get("candidate accuracy", [])
         spearman = next((m for m in measures if m.name == "Spearman"), None)
         if len(nets) < ranking.FEWEST or spearman is None or np.isnan(spearman.low):
-            return [f"Nothing about ranking: {len(nets)} comparable architectures are too few."]
+            return [
+                f"No conclusion about ranking: {len(nets)} comparable architectures are too few."
+            ]
         words = [
             f"Candidate accuracy ranks these {len(nets)} architectures better than chance: "
             f"Spearman {spearman}."
             if spearman.low > 0 else
-            f"These {len(nets)} architectures do not show that candidate accuracy ranks better "
-            f"than chance: Spearman {spearman}."
+            f"For these {len(nets)} architectures, there is no evidence that candidate accuracy "
+            f"ranks better than chance: Spearman {spearman}."
         ]  # fmt: skip
         words.append(_sampling(nets, self._over))
         compared = self._compared(nets)
         words += compared
         if compared:
             words.append(
-                f"Each of these {len(compared) + 1} comparisons is at 95 % by itself, not "
-                "corrected for their number."
+                f"Each of these {len(compared) + 1} comparisons holds at 95 % by itself. They are "
+                "not corrected for their number."
             )
         if ranking.noise(nets) is None:
             words.append(
-                "Each net was trained once, so noise of training is counted as error of ranking."
+                "Each net was trained once, so the noise of training counts as ranking error."
             )
         if protocol.evaluated_on == "validation":
             words.append(
-                "The same validation images ranked the candidates and judged the nets, which "
-                "flatters the ranking a little."
+                "The same validation images ranked the candidates and evaluated the nets, which "
+                "favours the ranking slightly."
             )
         return words
 
@@ -137,34 +143,34 @@ class RankingReport:
                 words.append(f"It ranks worse than {other}: {less.name} is {less}.")
             else:
                 words.append(
-                    f"Whether it ranks better than {other} is not decided: {less.name} is {less}."
+                    f"It is undecided whether it ranks better than {other}: {less.name} is {less}."
                 )
         return words
 
 
 def _sampling(nets: Sequence[Any], over: Any) -> str:
-    """Of which population the numbers are."""
+    """Describes the population that the numbers hold for."""
     by_rank = [net for net in nets if net.weight is None]
     stratified = [n for n in nets if n.weight is not None and "stratified" in n.selections]
     parts = []
     if stratified:
         parts.append(
-            "A stratified sample spreads candidate accuracies more evenly than they are, which "
-            "raises correlations."
+            "A stratified sample spreads candidate accuracies more evenly than the search does, "
+            "which raises correlations."
         )
     if by_rank:
         parts.append(
-            f"{len(by_rank)} of the {len(nets)} nets were not drawn by chance among all "
-            "candidates (such as top and small), so they cannot be weighted: correlations with "
-            "them are of these nets only, and may be larger or smaller over the whole range."
+            f"{len(by_rank)} of the {len(nets)} nets were not drawn at random from all candidates "
+            "(for example, top and small), so they cannot be weighted. Correlations that include "
+            "them hold for these nets only, and may be larger or smaller over the whole range."
         )
     if "candidate accuracy" in over:
         drawn = len(nets) - len(by_rank)
         parts.append(
             "Over the space, that is, over all candidates measured on all images, Spearman of "
-            f"candidate accuracy is {over['candidate accuracy']}: the {drawn} nets drawn by "
-            "chance, each weighted by the share of candidates in its bucket."
+            f"candidate accuracy is {over['candidate accuracy']}. It is estimated from the "
+            f"{drawn} nets drawn at random, each weighted by the share of candidates in its bucket."
         )
     else:
-        parts.append("Nothing follows for Spearman over the space: too few nets can be weighted.")
+        parts.append("Spearman over the space is unknown: too few nets can be weighted.")
     return " ".join(parts)

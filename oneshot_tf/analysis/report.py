@@ -1,4 +1,4 @@
-"""RUN_DIR/report/: one page that opens offline, plots and tables beside it."""
+"""RUN_DIR/report/: an HTML page that opens offline, with its plots and tables as files."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,17 +20,18 @@ from oneshot_tf.system.printable import command
 
 
 class Report:
-    """Collects sections, then writes them.
+    """The report of a run. It collects sections and then writes them.
 
     Args:
-        directory: the `RunDirectory` reported on.
-        others: more of them, with other one-shot models of the same data and space (figure 4).
-        resamples: of the bootstrap.
-        top: k of precision at k; 0: a quarter of the nets.
-        only: folders of `retrain` whose nets are ranked; empty: all.
+        directory: The `RunDirectory` of the report.
+        others: Directories of runs with other one-shot models of the same data and space (figure
+            4).
+        resamples: Number of bootstrap resamples.
+        top: The k of precision at k. 0 means a quarter of the nets.
+        only: Folders of `retrain` whose nets are ranked. Empty ranks all.
 
     Raises:
-        InputError: one of them is not there.
+        InputError: A run or a folder does not exist, or a file is damaged.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Report:
         self.nets, self.left_out = comparable(directory, only, self.candidates)
 
     def write(self):
-        """Makes all sections; returns the path of report.html."""
+        """Writes all sections, and returns the path of report.html."""
         self._ranking()
         self._selections()
         self._candidate_plots()
@@ -64,14 +65,14 @@ class Report:
 
     def _ranking(self):
         self.page.head(
-            "Ranking", "How well what is known before training ranks stand-alone accuracy."
+            "Ranking", "How well values known before training rank stand-alone accuracy."
         )
         if not self.nets:
             self.page.missing(
-                "There is no stand-alone net to compare with.",
+                "This run has no stand-alone nets to compare with.",
                 how_to_make(self.directory.path),
             )
-            self.words.append("Nothing about ranking: no architecture was trained alone.")
+            self.words.append("No conclusion about ranking: no architecture was trained alone.")
         for number, (protocol, nets) in enumerate(self.nets.items()):
             part = RankingReport(self.page, self.directory, self.resamples, self.top)
             part.write(protocol, nets, f"ranking{number or ''}")
@@ -79,17 +80,19 @@ class Report:
                 self.words += part.conclusions(protocol, nets)
         for protocol, nets in self.left_out.items():
             self.words.append(
-                f"{len(nets)} nets are left out of the ranking ({protocol}): their candidate "
-                "accuracy was measured on fewer images than others', or not at all."
+                f"{len(nets)} nets are left out of the ranking ({protocol}). Their candidate "
+                "accuracies were measured on fewer images than those of other nets, or not at all."
             )
         if self.nets and not self.others:
             self.words.append(
-                "One one-shot model: nothing follows for others, trained with another seed or "
-                "drop rate. Give more runs: --compare=DIR,DIR."
+                "The ranking covers one one-shot model. Models trained with another seed or drop "
+                "rate may rank differently. To compare more runs, give --compare=DIR,DIR."
             )
 
     def _selections(self):
-        self.page.head("Selections", "Stand-alone nets by how they were chosen; tables 1 and 2.")
+        self.page.head(
+            "Selections", "Stand-alone nets by selection, as in tables 1 and 2 of the paper."
+        )
         results = read_results(self.directory)
         rows = []
         dataset = self.dataset
@@ -113,15 +116,15 @@ class Report:
             )
             return
         titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)", "images",
-                  "steps", "the paper's, at full size"]  # fmt: skip
+                  "steps", "paper, at full size"]  # fmt: skip
         self.page.table("selections", titles, rows, "Standard deviations are over nets.")
         for protocol, nets in self.nets.items():
             for other in ("random", "small"):
                 difference = ranking.compare_selections(nets, "top", other)
                 if difference is not None:
                     self.page.text(
-                        f"{protocol}: {difference.name} is {difference}, 95 % by Welch's t over "
-                        "nets, for this difference alone."
+                        f"{protocol}: {difference.name} is {difference} in mean accuracy. The 95 % "
+                        "interval is by Welch's t over nets, for this difference alone."
                     )
 
     def _candidate_plots(self):
@@ -129,19 +132,21 @@ class Report:
         whole = measured(self.candidates)
         if not whole:
             self.page.missing(
-                "There are no candidates.",
+                "This run has no candidates.",
                 command("search", f"--run_dir={self.directory.path}"),
             )
             return
         label = "candidate accuracy (shared weights, validation images)"
         values = {"candidates": [c.candidate_accuracy for c in whole]}
         self.page.figure(
-            "candidates", plots.histogram(values, label), "Figure 5, bottom, of the paper."
+            "candidates",
+            plots.histogram(values, label),
+            "Distribution of candidate accuracies (the paper's figure 5, bottom).",
         )
         both = [c for c in whole if c.divergence is not None]
         if len(both) < 2:
             self.page.missing(
-                "Divergences were not measured, as in a race or by an older search.",
+                "Divergences were not measured. A race and older searches do not measure them.",
                 "python -m oneshot_tf.search in a run directory without candidates.csv",
             )
             return
@@ -150,20 +155,23 @@ class Report:
             ranking.spearman, "Spearman", -np.array(x), np.array(y),
             self.resamples,
         )  # fmt: skip
-        caption = f"Figure 6 of the paper. Spearman of accuracy with -divergence: {spearman}."
+        caption = (
+            "Candidate accuracy against divergence (the paper's figure 6). Spearman of accuracy "
+            f"with -divergence: {spearman}."
+        )
         self.page.figure("divergence", plots.divergence(x, y), caption)
 
     def _other_runs(self):
         if not self.others:
             return
-        self.page.head("Other one-shot models", "The same stand-alone nets; figure 4 of the paper.")
+        self.page.head("Other one-shot models", "The same stand-alone nets, ranked by each model.")
         nets: Any
         nets = next(iter(self.nets.values()), [])
         rows, groups, values = [], {}, []
         for number, directory in enumerate((self.directory, *self.others), start=1):
             known = self._accuracies(directory, {n.architecture for n in nets})
             one_shot = directory.group(OneShotSettings, "one_shot")
-            # Without the folder's name, so that plots do not change when it is renamed.
+            # The name leaves out the folder, so that plots do not change when it is renamed.
             name = f"{number}: {_described(directory.strategy())}, seed {one_shot.seed}"
             points = [
                 (known[n.architecture], n.mean, n.accuracies)
@@ -172,7 +180,8 @@ class Report:
             if len(points) < 2:
                 self.page.missing(
                     f"{directory.path} has {len(points)} of the {len(nets)} architectures among "
-                    "its candidates; the same --seed and --num_candidates give the same ones.",
+                    "its candidates. A search with the same --seed and --num_candidates evaluates "
+                    "the same architectures.",
                     command("search", f"--run_dir={directory.path}"),
                 )
                 continue
@@ -189,7 +198,11 @@ class Report:
             "one_shot_models", titles, rows, "95 % bootstrap intervals over architectures."
         )
         label = "candidate accuracy (shared weights, validation images)"
-        self.page.figure("one_shot_models", plots.ranking(groups, label), "Figure 4 of the paper.")
+        self.page.figure(
+            "one_shot_models",
+            plots.ranking(groups, label),
+            "Stand-alone accuracy against candidate accuracy (the paper's figure 4).",
+        )
         if len(values) > 1:
             self.words.append(
                 f"Over {len(values)} one-shot models, Spearman is {np.mean(values):.3f} on average "
@@ -200,13 +213,13 @@ class Report:
         form = {"step": int, "loss": float, "accuracy": float}
         lines = read_json_lines(self.directory.path / "metrics.jsonl", form)
         if lines:
-            self.page.head(
-                "Training of the one-shot model", "A point for each line of metrics.jsonl."
-            )
-            loss = plots.training(lines, "loss", "loss, L2 included")
-            self.page.figure("training_loss", loss, "Loss.")
+            self.page.head("Training of the one-shot model", "One point per line of metrics.jsonl.")
+            loss = plots.training(lines, "loss", "loss, including L2")
+            self.page.figure("training_loss", loss, "Loss of training.")
             accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
-            self.page.figure("training_accuracy", accuracy, "Accuracy, with dropped paths.")
+            self.page.figure(
+                "training_accuracy", accuracy, "Accuracy of training, with dropped paths."
+            )
 
     def _tracked(self):
         path = self.directory.path / "tracked.jsonl"
@@ -223,7 +236,7 @@ class Report:
             return
         self.page.head("Divergence over training", "")
         drawing = plots.tracked([line["step"] for line in lines], values, accuracies)
-        self.page.figure("tracked", drawing, "Figure 7 of the paper.")
+        self.page.figure("tracked", drawing, "Divergence over training (the paper's figure 7).")
         rows = [
             [str(i + 1), name, "-" if accuracies[name] is None else f"{accuracies[name]:.4f}"]
             for i, name in enumerate(names)
@@ -231,7 +244,7 @@ class Report:
         self.page.table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
 
     def _winner(self):
-        """The best by candidate accuracy, and what came of it."""
+        """Writes the section on the best candidate by candidate accuracy."""
         whole = measured(self.candidates)
         if not whole:
             return
@@ -240,7 +253,9 @@ class Report:
         self.page.code(str(best.architecture))
         drawing = draw_cell(best.architecture)
         self.page.figure(
-            "best_cell", drawing, f"{best.parameters:,} parameters at the one-shot model's F."
+            "best_cell",
+            drawing,
+            f"The cell has {best.parameters:,} parameters at the one-shot model's F.",
         )
 
     def _commands(self):
@@ -264,7 +279,7 @@ class Report:
             )
 
     def _accuracies(self, directory: RunDirectory, architectures: Any):
-        """The candidate accuracies of some architectures, by text, in one of the runs."""
+        """Returns the candidate accuracies of some architectures in one of the runs, by text."""
         here = directory is self.directory
         found = measured(self.candidates if here else CandidateFile(directory).read())
         texts = ((str(c.architecture), c.candidate_accuracy) for c in found)
@@ -276,7 +291,7 @@ def _pm(mean: float, std: float | None, digits: int) -> str:
 
 
 def _described(strategy: Settings) -> str:
-    """Returns a strategy in words, for plots."""
+    """Returns a description of a strategy, for plots."""
     values = strategy.to_dict()
     name = values.pop("strategy")
     if name == "path_dropout":

@@ -1,4 +1,4 @@
-"""candidates.csv: a line for each candidate, and what must hold for each line."""
+"""candidates.csv: one line per candidate, with checks for every line."""
 
 import contextlib
 import csv
@@ -17,19 +17,22 @@ from oneshot_tf.space.reading import Reader
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import append_line, read_text, write_atomically
 
-# The last column: the first digits of the run's id, and a checksum of the line without its rank.
-# Runs that an earlier version began have no id and no such column.
+# The last column holds the first digits of the run's id, and a checksum of the line without its
+# rank. Runs that an earlier version began have no id and no such column.
 RUN = "run"
-_DIGITS = 8  # of the run's id in that column
+_DIGITS = 8  # digits of the run's id in that column
 
 
 class CandidateFile:
-    """candidates.csv: lines are appended while a search goes on, sorted by rank when it stops.
+    """The file candidates.csv of a run.
+
+    A search appends lines while it runs, and sorts them by rank when it stops.
 
     Args:
-        directory: the `RunDirectory`. Its space, its nets, its validation images, its id and its
-            search.json say what a line can hold.
-        writes: False in processes that only take part in a search.
+        directory: The `RunDirectory`. Its space, its nets, its validation images, its id and its
+            search.json determine the valid values of a line.
+        writes: Whether this process writes the file. False in workers that only take part in a
+            search.
     """
 
     def __init__(self, directory: Any, writes: bool = True):
@@ -38,15 +41,18 @@ class CandidateFile:
         run_id = directory.run_id()
         self._run = [] if run_id is None else [run_id[:_DIGITS]]
         self._columns = [*COLUMNS, *([RUN] if self._run else [])]
-        # What the file holds; None if that is not known, or it must be written.
+        # The contents of the file. None if they are unknown, or the file must be written.
         self._lines: list[Candidate] | None = None
 
     def read(self) -> list[Candidate]:
-        """The candidates in the file; none if there is no file. Half a last line is dropped.
+        """Returns the candidates in the file, or an empty list if there is no file.
+
+        An incomplete last line is dropped.
 
         Raises:
-            InputError: a line is damaged, of another run, or holds what cannot have been measured
-                or does not follow from its architecture. The message has its number.
+            InputError: A line is damaged or belongs to another run, or it holds a value that
+                cannot have been measured or does not follow from its architecture. The message
+                gives the number of the line.
         """
         if not self.path.exists():
             return []
@@ -59,7 +65,9 @@ class CandidateFile:
             self._check_header(next(csv.reader([half]), []))
         if half:
             print(
-                f"{self.path}: half a last line is dropped and will be evaluated again.", flush=True
+                f"{self.path}: the last line is incomplete. It is dropped, and its candidate will "
+                "be evaluated again.",
+                flush=True,
             )
         numbers, rows = self._rows(whole + newline)
         if not rows:
@@ -72,7 +80,7 @@ class CandidateFile:
         return list(candidates)
 
     def _rows(self, text: str):
-        """The numbers of the lines, and their fields, without the header."""
+        """Returns the numbers of the lines and their fields, without the header."""
         reader = csv.reader(io.StringIO(text))
         numbers, rows = [], []
         try:
@@ -97,15 +105,15 @@ class CandidateFile:
             lacks = "no column" if self._run else "a column"
             begun = "this version" if self._run else "an earlier version"
             raise InputError(
-                f"{self.path} is of another run: it has {lacks} '{RUN}', but {begun} began the "
-                f"run in {self.directory.path}. {_own(self.path)}"
+                f"{self.path} belongs to another run: it has {lacks} '{RUN}', but {begun} began "
+                f"the run in {self.directory.path}. {_own(self.path)}"
             )
         raise InputError(
             f"{self.path} must have the columns {', '.join(self._columns)}; it has {short(header)}."
         )
 
     def _table(self, numbers: list[int], rows: list[list[str]]):
-        """The lines as a table of numbers, once it is known that they are of this run."""
+        """Checks that the lines belong to this run, and returns them as a table of numbers."""
         columns = dict(zip(self._columns, zip(*rows)))
 
         def where(row: int):
@@ -116,7 +124,7 @@ class CandidateFile:
                 run = run.partition("-")[0]
                 if run != self._run[0]:
                     raise InputError(
-                        f"{where(row)} is of the run {short(run)}; this is the run "
+                        f"{where(row)} belongs to the run {short(run)}; this is the run "
                         f"'{self._run[0]}'. {_own(self.path)}"
                     )
         read = Reader(self.directory.space())
@@ -132,29 +140,29 @@ class CandidateFile:
         })  # fmt: skip
 
     def _check_stamps(self, numbers: list[int], rows: list[list[str]]):
-        """Raises InputError for a line that was changed to one that could have been measured."""
+        """Raises InputError for a line that was changed, even if its new values are valid."""
         for number, row in zip(numbers, rows if self._run else ()):
             if row != self._stamped(row[:-1]):
                 raise InputError(
                     f"{self.path}, line {number} was changed after it was written: its checksum "
-                    f"does not fit. {AGAIN}"
+                    f"does not match. {AGAIN}"
                 )
 
     def _stamped(self, row: list[str]) -> list[str]:
-        """The fields of a line with that of the column `RUN`."""
+        """Returns the fields of a line, followed by the field of the column `RUN`."""
         if not self._run:
             return row
         return [*row, f"{self._run[0]}-{zlib.crc32(','.join(row[1:]).encode()):08x}"]
 
     def holds(self, candidates: list[Candidate]) -> bool:
-        """Whether the file is known to have exactly these lines, in this order."""
+        """Returns whether the file is known to hold exactly these candidates, in this order."""
         return self._lines == candidates
 
     def write(self, candidates: Iterable[Candidate]) -> None:
-        """Writes the whole file anew, atomically.
+        """Replaces the whole file atomically.
 
         Raises:
-            InputError: a candidate has what cannot have been measured.
+            InputError: A candidate has a value that cannot have been measured.
         """
         candidates = list(candidates)
         check_measured(Table.of(candidates))
@@ -167,7 +175,7 @@ class CandidateFile:
         self._lines = candidates
 
     def append(self, candidate: Candidate) -> None:
-        """Adds one line. Raises InputError as `write`."""
+        """Appends one line. Raises InputError as `write` does."""
         check_measured(Table.of([candidate]))
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(self._stamped(candidate.row()))
@@ -178,10 +186,10 @@ class CandidateFile:
 
 @contextlib.contextmanager
 def _without_collection():
-    """Pauses Python's search for cycles of garbage, of which reading makes none.
+    """Pauses Python's cyclic garbage collector. Reading creates no cycles.
 
-    It would look at all of TensorFlow's objects, again and again, since reading makes many
-    objects that stay: two fifths of the time for 100,000 lines.
+    Reading creates many objects that stay, so the collector would scan all of TensorFlow's objects
+    again and again. That took two fifths of the time for 100,000 lines.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -194,13 +202,13 @@ def _without_collection():
 
 def _own(path: pathlib.Path) -> str:
     return (
-        f"Put this run's own {path.name} there, or move it, search.json and race.npz away to "
+        f"Restore this run's own {path.name}, or move it, search.json and race.npz away to "
         "search anew."
     )
 
 
 def _number(text: str) -> float:
-    """A number; NaN where there is none, which no text can say."""
+    """Returns the number of a text, or NaN for an empty text. The text "nan" is refused."""
     if not text:
         return np.nan
     value = float(text)
@@ -217,7 +225,7 @@ def _converted(
     dtype: Any,
     kind: str,
 ) -> np.ndarray:
-    """The values of a column. The first that cannot be converted is named."""
+    """Returns the values of a column. Raises InputError for the first that cannot be converted."""
     values = np.empty(len(texts), dtype)
     try:
         values[:] = list(map(convert, texts))

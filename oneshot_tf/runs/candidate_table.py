@@ -1,4 +1,4 @@
-"""The candidates of a file as a table, and the rules for what its lines can hold."""
+"""The candidates of a file as a table, and the rules that its lines must obey."""
 
 import dataclasses
 import itertools
@@ -17,8 +17,8 @@ from oneshot_tf.system.json_files import check_run, read_json
 
 COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
            "parameters", "multiply_adds", "architecture")  # fmt: skip
-AGAIN = "Remove this line, and search evaluates the candidate again."
-_ROUNDING = 0.501e-6  # accuracies have six decimals
+AGAIN = "Remove this line, and search will evaluate the candidate again."
+_ROUNDING = 0.501e-6  # accuracies are rounded to six decimals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Table:
     """Candidates as columns of N values, so that each rule checks all of them at once.
 
     Args:
-        where: says of a row, by its index, what it is: a line of a file or an architecture.
-        candidate_accuracy, cross_entropy, divergence: NaN where there is none.
-        rank, num_images, parameters, multiply_adds, architecture: as `Candidate` has them.
+        where: Returns a name for a row, given its index: a line of a file, or an architecture.
+        candidate_accuracy, cross_entropy, divergence: As in `Candidate`, with NaN for None.
+        rank, num_images, parameters, multiply_adds, architecture: As in `Candidate`.
     """
 
     where: Callable[[int], str]
@@ -43,7 +43,7 @@ class Table:
 
     @classmethod
     def of(cls, candidates: list[Candidate]) -> "Table":
-        """The table of candidates that are not in a file."""
+        """Returns the table of candidates that are not in a file."""
         columns = {}
         for name in COLUMNS:
             values = [getattr(c, name) for c in candidates]
@@ -52,7 +52,7 @@ class Table:
         return cls(lambda row: str(candidates[row].architecture), **columns)
 
     def candidates(self) -> list[Candidate]:
-        """The candidates, in order."""
+        """Returns the candidates, in order."""
         known = {
             name: [None if math.isnan(value) else value for value in getattr(self, name).tolist()]
             for name in ("candidate_accuracy", "cross_entropy", "divergence")
@@ -70,10 +70,10 @@ class Table:
         """Raises InputError for the first row that breaks a rule.
 
         Args:
-            wrong: bool `[N]`, which rows do.
-            words: what is wrong, with a `{}` for each of `values`.
-            *values: texts and numbers, or arrays `[N]`, whose element of the row is meant.
-            fix: what to do.
+            wrong: Bool `[N]`, true for the rows that break the rule.
+            words: The error message, with a `{}` for each of `values`.
+            *values: Texts and numbers, or arrays `[N]` with a value for each row.
+            fix: The fix to suggest.
         """
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -83,13 +83,13 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run says about the candidates that were measured in it.
+    """Facts of a run that its candidates must agree with.
 
     Args:
-        space, stack: of its one-shot model.
-        num_classes, image_size: of its images.
-        num_images: how many validation images it has.
-        search: "full", "kl" or "race"; None where search.json is lost or of an early version.
+        space, stack: Search space and stack of the one-shot model.
+        num_classes, image_size: Number of classes, and height and width of the images.
+        num_images: Number of validation images.
+        search: "full", "kl" or "race". None if search.json is lost or of an early version.
     """
 
     space: CellSpace
@@ -101,10 +101,10 @@ class Run:
 
     @classmethod
     def of(cls, directory: Any) -> "Run":
-        """What the files of a `RunDirectory` say.
+        """Reads the facts from the files of a `RunDirectory`.
 
         Raises:
-            InputError: search.json is damaged, of another run or of other images.
+            InputError: search.json is damaged, or belongs to another run or to other images.
         """
         facts, path = directory.facts(), directory.path / "search.json"
         num_images, kind = facts["fingerprint"]["validation"][0], None
@@ -114,7 +114,7 @@ class Run:
             if search.get("num_images", num_images) != num_images:
                 raise InputError(
                     f"{path} is damaged: `num_images` must be {num_images}, the number of "
-                    f"validation images; got {search['num_images']}. Put the file back as it was."
+                    f"validation images; got {search['num_images']}. Restore the original file."
                 )
             kind = search.get("budget")
             kind = "kl" if kind == "full" and search.get("rank_by") == "kl" else kind
@@ -127,12 +127,12 @@ def check_all(table: Table, candidates: list[Candidate], run: Run) -> None:
     """Applies all rules to the lines of a file.
 
     Args:
-        table: the lines.
-        candidates: the same.
-        run: in whose directory the file is.
+        table: The lines of the file, as a table.
+        candidates: The same lines, as candidates.
+        run: The run in whose directory the file is.
 
     Raises:
-        InputError: names the first line that breaks a rule.
+        InputError: A line breaks a rule. The message names the first one.
     """
     check_measured(table)
     _check_once(table)
@@ -143,7 +143,7 @@ def check_all(table: Table, candidates: list[Candidate], run: Run) -> None:
 
 
 def check_measured(table: Table) -> None:
-    """Raises InputError for numbers that no measurement gives."""
+    """Raises InputError for numbers that no measurement can give."""
     images, accuracy = table.num_images, table.candidate_accuracy
     for name in ("num_images", "parameters", "multiply_adds", "rank"):
         values = getattr(table, name)
@@ -151,12 +151,12 @@ def check_measured(table: Table) -> None:
     for name, values in (("candidate_accuracy", accuracy), ("cross_entropy", table.cross_entropy)):
         table.refuse(
             (images > 0) & ~((values >= 0) & np.isfinite(values)),
-            "`{}` must be a finite number of at least 0, as `num_images` is {:.0f}; got {}.",
+            "`{}` must be a finite number of at least 0, because `num_images` is {:.0f}; got {}.",
             name, images, values,
         )  # fmt: skip
         table.refuse(
             (images == 0) & ~np.isnan(values),
-            "`{}` must be empty, as `num_images` is 0; got {}.", name, values,
+            "`{}` must be empty, because `num_images` is 0; got {}.", name, values,
         )  # fmt: skip
     table.refuse(accuracy > 1, "`candidate_accuracy` must be at most 1; got {}.", accuracy)
     infinite = np.isinf(table.divergence)
@@ -164,17 +164,20 @@ def check_measured(table: Table) -> None:
 
 
 def _check_once(table: Table):
-    """Each architecture has one line."""
+    """Raises InputError if an architecture has more than one line."""
     if len(set(table.architecture)) == len(table.architecture):
         return
     first: dict[Any, Any] = {}
     again = [first.setdefault(a, row) != row for row, a in enumerate(table.architecture)]
-    words, fix = "{} is there twice.", "Remove one of the two lines."
+    words, fix = "{} has two lines.", "Remove one of the two lines."
     table.refuse(np.array(again), words, table.architecture, fix=fix)
 
 
 def _check_images(table: Table, run: Run):
-    """Candidates are measured on all validation images; by some searches on fewer or none."""
+    """Raises InputError for a number of images that the run's kind of search cannot give.
+
+    Most searches score every candidate on all validation images, some on fewer or none.
+    """
     images, whole = table.num_images, run.num_images
     wrong, right = {
         "full": (images != whole, f"{whole}"),
@@ -182,23 +185,23 @@ def _check_images(table: Table, run: Run):
         "race": ((images < 1) | (images > whole), f"from 1 to {whole}"),
         None: (images > whole, f"at most {whole}"),
     }[run.search]
-    words = "`num_images` must be {}, as the run has {} validation images; got {}."
+    words = "`num_images` must be {}, because the run has {} validation images; got {}."
     table.refuse(wrong, words, right, whole, images)
 
 
 def _check_shares(table: Table):
-    """An accuracy is a whole number of images over the number of images."""
+    """Raises InputError unless each accuracy is a whole number of images over `num_images`."""
     accuracy, images = table.candidate_accuracy, table.num_images
     share = np.rint(accuracy * images) / np.maximum(images, 1)
     table.refuse(
-        np.abs(share - accuracy) > _ROUNDING,  # False where there is none
-        "`candidate_accuracy` must be a multiple of 1/{}, as `num_images` is {}; got {:.6f}.",
+        np.abs(share - accuracy) > _ROUNDING,  # False where there is no accuracy
+        "`candidate_accuracy` must be a multiple of 1/{}, because `num_images` is {}; got {:.6f}.",
         images, images, accuracy,
     )  # fmt: skip
 
 
 def _check_costs(table: Table, run: Run):
-    """Parameters and multiply-adds follow from the architecture."""
+    """Raises InputError unless parameters and multiply-adds follow from the architecture."""
     net = (run.space, table.architecture, run.stack, run.num_classes, run.image_size)
     words = "`{}` must be {}, which follows from the architecture; got {}."
     for name, right in zip(("parameters", "multiply_adds"), counts.costs(*net)):
@@ -207,18 +210,18 @@ def _check_costs(table: Table, run: Run):
 
 
 def _check_ranks(table: Table, candidates: list[Candidate]):
-    """Ranks rise from better to worse candidates.
+    """Raises InputError unless ranks rise from better to worse candidates.
 
-    Gaps are no fault: they are left where somebody removed a line. Nor are empty ranks, which
-    all candidates have until a search is done. Search writes the ranks anew.
+    Gaps are allowed, because a user may remove a line. Empty ranks are allowed too, because all
+    candidates have them until a search is done. Search rewrites the ranks.
     """
     order = [row for row in np.argsort(table.rank, kind="stable").tolist() if table.rank[row]]
-    fix = "Leave all ranks empty, and search writes them anew."
+    fix = "Leave all ranks empty, and search will write them again."
     ranks, keys = table.rank[order], [order_key(candidates[row]) for row in order]
     wrong, before = np.zeros(len(candidates), bool), np.zeros(len(candidates), int)
     wrong[order[1:]] = ranks[1:] == ranks[:-1]
-    table.refuse(wrong, "`rank` is {}, as in another line.", table.rank, fix=fix)
+    table.refuse(wrong, "`rank` is {}, the same as in another line.", table.rank, fix=fix)
     wrong[order[1:]] = [better > worse for better, worse in itertools.pairwise(keys)]
     before[order[1:]] = ranks[:-1]
-    words = "`rank` is {}, but the candidate of rank {} is not a better one."
+    words = "`rank` is {}, but the candidate of rank {} is not better than this one."
     table.refuse(wrong, words, table.rank, before, fix=fix)

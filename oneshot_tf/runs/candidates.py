@@ -1,4 +1,4 @@
-"""Candidates of a search, and their order."""
+"""The candidates of a search, and their order."""
 
 import dataclasses
 import pathlib
@@ -13,13 +13,14 @@ class Candidate:
     """A line of candidates.csv.
 
     Args:
-        architecture: What was evaluated.
+        architecture: The evaluated architecture.
         candidate_accuracy: Its accuracy with the shared weights, in [0, 1]; None if not measured.
         cross_entropy: Its mean cross-entropy in nats; None if not measured.
-        num_images: How many validation images scored it.
-        parameters: Of the stand-alone model with the one-shot model's filters.
-        multiply_adds: Of the stand-alone model, for one image.
-        rank: 1 is best; 0 while the search goes on.
+        num_images: Number of validation images that it was scored on.
+        parameters: Number of parameters of the stand-alone model with the one-shot model's
+            filters.
+        multiply_adds: Multiply-adds of the same stand-alone model for one image.
+        rank: The rank, where 1 is the best. 0 while the search goes on.
         divergence: Symmetrised KL divergence from the references, in nats; None if not measured.
     """
 
@@ -33,7 +34,7 @@ class Candidate:
     divergence: float | None = None
 
     def __post_init__(self) -> None:
-        # As the file has them, so that a ranking is the same before and after reading it.
+        # Round as the file does, so that a ranking is the same before and after reading it.
         for name in ("candidate_accuracy", "cross_entropy", "divergence"):
             value = getattr(self, name)
             if value is not None and round(value, 6) != value:
@@ -50,7 +51,7 @@ class Candidate:
 
 
 def order_key(candidate: Candidate) -> tuple:
-    """Returns what candidates are sorted by, the best first.
+    """Returns the sort key of a candidate, where the best sorts first.
 
     Candidates are sorted by candidate accuracy, ties by cross-entropy, then by text. Candidates
     that a race stopped early come after those scored on all images. Candidates without an

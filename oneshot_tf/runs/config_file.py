@@ -1,4 +1,4 @@
-"""config.json: the id, the settings and the data statistics of a run, complete or refused."""
+"""config.json: the id, the settings and the data statistics of a run. Damaged files are refused."""
 
 import math
 import pathlib
@@ -19,7 +19,7 @@ from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.json_files import check_form, read_json
 
-# The classes of all groups but "strategy", whose class depends on the strategy's name.
+# The settings class of each group except "strategy", whose class depends on the strategy's name.
 GROUPS: dict[str, type[Settings]] = {
     "data": DataSettings,
     "model": ModelSettings,
@@ -34,7 +34,7 @@ _OLDEST = 1
 _COMPLETE_SINCE = 2
 _FACTS = {"class_names": [str], "image_size": int,
           "fingerprint": {"train": [int], "validation": [int]}}  # fmt: skip
-# Facts that runs have since version 2.
+# Facts that were added in version 2.
 _NEW_FACTS = {"mean": [float], "std": [float], "fingerprint": {"test": [int]}}
 _RUN_ID = re.compile("[0-9a-f]{32}")
 _LARGEST_IMAGE = 2**14  # costs of images of this size still fit into 64 bits
@@ -52,7 +52,7 @@ def strategy_settings(name: str) -> type[Settings]:
 
 
 def facts_of(dataset: Any) -> dict[str, Any]:
-    """Returns what config.json keeps of a `Dataset`: classes, size, statistics, checksums."""
+    """Returns the facts about a `Dataset` for config.json: classes, size, statistics, checksums."""
     return {
         "class_names": list(dataset.class_names),
         "image_size": dataset.image_size,
@@ -66,8 +66,8 @@ def new_config(groups: dict[str, Settings], facts: dict[str, Any]) -> dict[str, 
     """Returns the contents of config.json for a new run, with a new run id.
 
     Args:
-        groups: Objects of settings by group name. A group that is missing has its defaults.
-        facts: As `facts_of`.
+        groups: Settings objects by group name. A missing group gets its defaults.
+        facts: The facts about the data, as `facts_of` returns them.
     """
     kinds = {**GROUPS, "strategy": strategy_settings(DEFAULT_STRATEGY)}
     values = {name: groups.get(name, kind()).to_dict() for name, kind in kinds.items()}
@@ -79,19 +79,20 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Reads config.json.
 
     Returns:
-        As `new_config`. In a run that version 1 began, settings that the file lacks have their
-        defaults, and "run_id" is None.
+        The contents, as `new_config` returns them. For a run that version 1 began, missing
+        settings have their defaults, and "run_id" is None.
 
     Raises:
-        InputError: The file is of another version, or a setting is unknown, out of range or, in
-            a file since version 2, missing.
+        InputError: The file has an unsupported version, or a setting is unknown or out of range.
+            Since version 2, a missing setting is an error too.
     """
     config = read_json(path)
     version = config.get("version")
     if type(version) is not int or not _OLDEST <= version <= VERSION:
         raise InputError(
-            f"{path} is of version {short(version)}; this package works with versions {_OLDEST} "
-            f"to {VERSION}. Use the package that made it, or train anew in another --run_dir."
+            f"{path} has version {short(version)}; this package supports versions {_OLDEST} to "
+            f"{VERSION}. Use the version of the package that wrote it, or train anew in another "
+            "--run_dir."
         )
     complete = version >= _COMPLETE_SINCE
     run_id = config.setdefault("run_id", None)
@@ -137,11 +138,11 @@ def stored_settings(
     """Returns all settings of a group that a file holds.
 
     Args:
-        path: The file that they are from.
-        values: What the file holds.
-        name: The name of the group.
-        kind: The class of the settings.
-        complete: Whether a missing setting is damage. Otherwise it has its default.
+        path: Path of the file, for messages.
+        values: The group as the file holds it.
+        name: Name of the group.
+        kind: Class of the settings.
+        complete: Whether a missing setting is an error. Otherwise it gets its default.
 
     Raises:
         InputError: `values` is not a group of settings, or a setting is unknown, missing or out
@@ -149,12 +150,12 @@ def stored_settings(
     """
     types = {field.name: field.type for field in fields(kind)}
     if not isinstance(values, dict):
-        raise _damaged(path, f"it has no group '{name}' of settings")
+        raise _damaged(path, f"the group '{name}' of settings is missing")
     for key, value in values.items():
         if key not in types:
             raise _damaged(path, f"'{name}' has the unknown setting {short(key)}")
         if type(value) is not types[key] and (type(value), types[key]) != (int, float):
-            raise _damaged(path, f"'{name}' has --{key}={short(value)}")
+            raise _damaged(path, f"'{name}' has the invalid value --{key}={short(value)}")
     missing = [key for key in types if key not in values]
     if missing and complete:
         raise _damaged(path, f"'{name}' has no setting '{missing[0]}'")
@@ -165,7 +166,7 @@ def stored_settings(
 
 
 def _check_facts(path: pathlib.Path, config: dict[str, Any], complete: bool) -> None:
-    """Raises InputError unless the facts about the data set have their form and range."""
+    """Raises InputError unless the facts about the data set have the right form and range."""
     check_form(path, config, {"facts": _FACTS})
     facts = config["facts"]
     if complete:

@@ -1,14 +1,14 @@
-"""The run directory: what a run was made with, and what it found.
+"""The run directory: the settings of a run, its weights and its results.
 
 config.json       the id, the settings and the data statistics of the run
 flags.txt         the same settings, for --flagfile
 space.json        the search space
 provenance.jsonl  versions, commit, command, machine and threads, one line per start
 metrics.jsonl     metrics of training, one line every --log_steps
-tracked.jsonl     with --track_architectures: their divergences, at the same steps
+tracked.jsonl     with --track_architectures: the divergences of these, at the same steps
 tensorboard/      the metrics and the histogram of candidate accuracies, for TensorBoard
-diverged.json     only if the loss was not finite: what the failing step looked like
-rollbacks.json    only if training rolled back: from where to where
+diverged.json     only if the loss was not finite: a description of the failing step
+rollbacks.json    only if training rolled back: the steps before and after each rollback
 checkpoints/      checkpoints of the one-shot model
 candidates.csv    one line per candidate
 search.json       the settings that candidates.csv was made with
@@ -44,20 +44,21 @@ from oneshot_tf.system.locks import locked
 from oneshot_tf.system.opening import check_folder, check_link
 from oneshot_tf.system.printable import command
 
-# Folders of a run, and of what tunes runs. A new one must be added: see `RunDirectory`.
+# Folders in a run directory or a tuning directory. A new folder must be added here, so that
+# `RunDirectory` checks it.
 FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "tensorboard", "trials")
 
 Kind = TypeVar("Kind", bound=Settings)
 
 
 class RunDirectory:
-    """A folder with the files named at the top of this module.
+    """A run directory, with the files listed at the top of this module.
 
-    The folder may come from anybody. So the constructor makes sure that its folders hold only
+    The directory may come from anybody. So the constructor makes sure that its folders hold only
     files and folders, and that no link in them leads out of the run.
 
     Args:
-        path: The folder. `begin` makes it. It may be a link itself.
+        path: Path of the directory, which `begin` creates. It may itself be a link.
 
     Raises:
         InputError: A folder leads out of the run or holds something that is not a file, or a
@@ -74,13 +75,13 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False) -> Iterator[None]:
-        """Holds the directory for this process.
+        """Locks the directory for this process.
 
         Args:
-            shared: Whether other programs may hold it too, which only add files of their own.
+            shared: Whether other programs that only add files of their own may share the lock.
 
         Raises:
-            InputError: Another program works there.
+            InputError: Another program works in the directory.
         """
         with locked(self.path, shared):
             if not shared:
@@ -91,10 +92,10 @@ class RunDirectory:
         """Refuses to resume a run with settings that would change its result.
 
         Args:
-            groups: Objects of settings by group name, for example `{"model": …}`.
+            groups: Settings objects by group name, for example `{"model": …}`.
 
         Raises:
-            InputError: Names the first setting that differs.
+            InputError: A setting differs. The message names the first one.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--run_dir must be a folder; {self.path} is a file.")
@@ -102,7 +103,7 @@ class RunDirectory:
             if self.path.is_dir() and any(self.path.glob("checkpoints/*.npz")):
                 raise InputError(
                     f"--run_dir={self.path} has checkpoints but no config.json, so their settings "
-                    "are unknown. Put config.json back, or give another --run_dir."
+                    "are unknown. Restore config.json, or give another --run_dir."
                 )
             return
         check_same(
@@ -122,13 +123,13 @@ class RunDirectory:
     ) -> None:
         """Writes flags.txt, space.json and then config.json, with a new run id.
 
-        If there is a run already, it only writes a lost flags.txt or space.json.
+        If a run exists already, it only restores a lost flags.txt or space.json.
 
         Args:
-            groups: Objects of settings by group name.
+            groups: Settings objects by group name.
             space: The search space.
             flag_lines: The same settings as lines of a flag file.
-            data_facts: Of `config_file.facts_of`.
+            data_facts: The facts about the data, as `config_file.facts_of` returns them.
         """
         lines = "".join(line + "\n" for line in flag_lines)
         new = not (make_folder(self.path) / "config.json").exists()
@@ -144,10 +145,10 @@ class RunDirectory:
         return (self.path / "config.json").exists()
 
     def config(self) -> dict:
-        """Returns what `begin` wrote: see `config_file.read_config`.
+        """Returns the contents of config.json; see `config_file.read_config`.
 
         Raises:
-            InputError: There is no run, or config.json is damaged or of another version.
+            InputError: There is no run, or config.json is damaged or has an unsupported version.
         """
         if not self.exists():
             raise InputError(
@@ -159,10 +160,10 @@ class RunDirectory:
     def run_id(self) -> str | None:
         """Returns the id that marks the files of this run: 32 hexadecimal digits.
 
-        None for a run that version 1 began. Its files are not told apart.
+        Returns None for a run that version 1 began. The files of such a run carry no id.
 
         Raises:
-            InputError: As `config`.
+            InputError: As in `config`.
         """
         return self.config()["run_id"]
 
@@ -176,8 +177,8 @@ class RunDirectory:
         space = self.group(ModelSettings, "model").space()
         if read_json(path) != json.loads(json.dumps(space.to_dict())):
             raise InputError(
-                f"{path} is not the space of {self.path / 'config.json'}. Remove it; train writes "
-                "it again."
+                f"{path} does not match the settings in {self.path / 'config.json'}. Remove it, "
+                "and train will write it again."
             )
         return space
 
@@ -185,7 +186,7 @@ class RunDirectory:
         """Returns a settings object of class `kind` from config.json.
 
         Raises:
-            InputError: As `config`.
+            InputError: As in `config`.
         """
         return kind(**self.config()[name])
 
@@ -193,13 +194,17 @@ class RunDirectory:
         """Returns the settings of the strategy that trained the one-shot model.
 
         Raises:
-            InputError: As `config`.
+            InputError: As in `config`.
         """
         values = self.config()["strategy"]
         return strategy_settings(values["strategy"])(**values)
 
     def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
-        """Returns the stack of the one-shot model, or of a net of other sizes.
+        """Returns the stack of the one-shot model, or a stack with other sizes.
+
+        Args:
+            num_cells: Number of cells. 0 keeps the one-shot model's number.
+            filters: Number of filters, F. 0 keeps the one-shot model's number.
 
         Raises:
             InputError: A size is out of range.
@@ -207,10 +212,10 @@ class RunDirectory:
         return self.group(ModelSettings, "model").stack(num_cells, filters)
 
     def facts(self) -> dict:
-        """Returns the facts about the data: class_names, image_size, fingerprint, ….
+        """Returns the facts about the data: class_names, image_size, fingerprint and others.
 
         Raises:
-            InputError: As `config`.
+            InputError: As in `config`.
         """
         return self.config()["facts"]
 
@@ -218,9 +223,9 @@ class RunDirectory:
         """Loads the data set that the run was trained on.
 
         Args:
-            location: Where the data set is now, if it moved.
-            test: Whether the test images must be the same as well. The files of a folder are read
-                for it, but not decoded.
+            location: The current place of the data set, if it has moved.
+            test: Whether the test images must be the same as well. For a folder, this check reads
+                the files but does not decode them.
 
         Raises:
             InputError: The data set cannot be loaded, or has changed.
@@ -233,8 +238,8 @@ class RunDirectory:
                 data["dataset"] = f"{kind}:{location.data_dir}"
             elif not user_path(place).exists():
                 raise InputError(
-                    f"{self.path} was trained on the images in {place}, which does not exist any "
-                    "more. If they moved, give --data_dir with the new path of the "
+                    f"{self.path} was trained on the images in {place}, which no longer exists. "
+                    "If they have moved, give --data_dir with the new path of the "
                     f"{'folder' if kind == 'folder' else 'file'}."
                 )
         data["data_dir"] = location.data_dir or data["data_dir"]
@@ -248,10 +253,10 @@ class RunDirectory:
         Args:
             dataset: The data set to compare.
             test: Whether to compare the test images too. If the run has no checksum of them, a
-                line is printed.
+                line is printed instead.
 
         Raises:
-            InputError: They differ.
+            InputError: The images, labels or classes differ.
         """
         facts = self.facts()
         if list(dataset.class_names) != facts["class_names"]:
@@ -264,7 +269,7 @@ class RunDirectory:
         if test and old:
             print(
                 f"{self.path / 'config.json'} has no checksum of the test images, because an "
-                "earlier version began the run. A change of them would go unnoticed.",
+                "earlier version began the run. If they have changed, it goes unnoticed.",
                 flush=True,
             )
         for split, now in dataset.fingerprint(test and not old).items():
@@ -274,17 +279,17 @@ class RunDirectory:
                 raise InputError(_changed(dataset.name, self.path, split, before, now, old))
 
     def threads(self, asked: int) -> int:
-        """Returns what to give `set_threads`: the number asked for, or that of the run.
+        """Returns the number of threads for `set_threads`: the given number, or the run's.
 
         Args:
-            asked: The value of --threads. 0 means the run's.
+            asked: The value of --threads. 0 means the number of the run.
         """
         if asked or not self.exists():
             return asked
         return self.group(DeviceSettings, "device").threads
 
     def note_provenance(self, work: str) -> None:
-        """Appends a line to provenance.jsonl: see `provenance.note_provenance`."""
+        """Appends a line to provenance.jsonl; see `provenance.note_provenance`."""
         note_provenance(self.path / "provenance.jsonl", work)
 
 
@@ -294,10 +299,11 @@ def _changed(
     harm = (
         "Results on the test images would not be comparable."
         if split == "test"
-        else "Images that trained the weights would rank candidates."
+        else "Candidates might be ranked on images that the weights were trained on."
     )
     split_anew = (
-        " An earlier version began the run; it split folder: and npz: without regard to classes."
+        " An earlier version began the run. It split folder: and npz: data without regard to "
+        "classes."
         if old and name.startswith(("folder:", "npz:"))
         else ""
     )

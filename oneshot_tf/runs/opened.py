@@ -1,4 +1,4 @@
-"""What a program does before it works on a run: locks, devices, other workers."""
+"""Opens a run for a program: takes the lock, selects devices and watches other workers."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from oneshot_tf.system.locks import locked
 def opened(
     directory: RunDirectory, strategy: tf.distribute.Strategy, folder: Any = None
 ) -> Iterator[None]:
-    """Holds a run for a program, and computes on the devices of a strategy inside the block.
+    """Locks a run for a program, and computes on the devices of a strategy inside the block.
 
-    Only the chief locks. When another worker stops, the error is one line.
+    Only the chief takes the lock. If another worker stops, the error is one line.
 
     Args:
         directory: The run.
-        strategy: Of `make_strategy`.
-        folder: If the program only adds a folder of its own to the run, that folder. Other
-            programs may then work in the run too, but not in the folder.
+        strategy: The distribution strategy that `make_strategy` returned.
+        folder: The folder of a program that only adds one folder to the run. Other programs may
+            then work in the run too, but not in this folder. None locks the whole run.
 
     Raises:
         InputError: Another program works there, or another worker has stopped.

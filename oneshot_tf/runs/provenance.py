@@ -1,4 +1,4 @@
-"""provenance.jsonl: how and with what each program was started, one line per start."""
+"""provenance.jsonl: the command, versions and machine of each start, one line per start."""
 
 import json
 import pathlib
@@ -17,14 +17,14 @@ _PACKAGES = ("oneshot_tf", "tensorflow", "tensorflow-cpu", "tensorflow-tpu", "ke
 
 
 def note_provenance(path: pathlib.Path, work: str) -> None:
-    """Appends a line on this start of a program.
+    """Appends a line about this start of a program.
 
-    Prints a line if the same work began with threads or TensorFlow settings that may give other
-    results.
+    Prints a line if the same work began with other threads or TensorFlow settings, which may give
+    other results.
 
     Args:
-        path: Of provenance.jsonl.
-        work: What the program works on, for example "train" or "retrain/top".
+        path: Path of provenance.jsonl.
+        work: Name of the program's work, for example "train" or "retrain/top".
     """
     around = surroundings()
     starts = read_json_lines(path, {"work": str, **FORM})

@@ -1,4 +1,4 @@
-"""retrain/NAME/result.json: what the stand-alone nets of a selection achieved."""
+"""retrain/NAME/result.json: the results of the stand-alone nets of a selection."""
 
 import math
 import os
@@ -16,9 +16,9 @@ from oneshot_tf.system.files import write_atomically
 from oneshot_tf.system.json_files import check_form, check_run, read_json
 from oneshot_tf.system.printable import printable
 
-_ROUNDING = 1e-6  # of means
-_OF_AN_IMAGE = 0.01  # accuracies were single precision once
-# What results have, besides, in runs that this version began.
+_ROUNDING = 1e-6  # tolerance for means and standard deviations
+_OF_AN_IMAGE = 0.01  # tolerance in images: early versions stored accuracies in single precision
+# More settings and values that results have in runs with an id.
 _SETTINGS = {"retrain": RetrainSettings, "train": TrainSettings}
 _COMPLETE = {"device": {"mixed_precision": bool}, "chosen": {"architectures": [str]},
              "num_training_images": int, "evaluated_in": str}  # fmt: skip
@@ -33,32 +33,32 @@ _RESULT = {"retrain": _RETRAIN, "evaluated_on": str,
 
 
 def owner_of(run_id: str | None, place: str | os.PathLike) -> str | None:
-    """What the checkpoints of a stand-alone net say of whose they are.
+    """Returns the owner that marks the checkpoints of a stand-alone net.
 
     Args:
-        run_id: of the run; None gives None.
-        place: folder of the net, below retrain/.
+        run_id: Id of the run. None gives None.
+        place: Folder of the net, below retrain/.
     """
     return None if run_id is None else f"{run_id}/{place}"
 
 
 def read_result(directory: Any, path: str | os.PathLike) -> dict:
-    """What is in a result.json.
+    """Reads and checks a result.json.
 
     Args:
         directory: `RunDirectory` of the run.
-        path: of the file.
+        path: Path of the file.
 
     Raises:
-        InputError: it is missing, damaged, of another run, holds what cannot have been measured, or
-            names a folder outside of its own.
+        InputError: The file is missing, is damaged, belongs to another run, holds a value that
+            cannot have been measured, or names a folder outside its own.
     """
     path = pathlib.Path(path)
     result = read_json(path)
     check_run(path, result, directory.run_id())
     check_form(path, result, _RESULT)
     if result["retrain"]["select"] not in _ORDER or not result["nets"]:
-        raise InputError(f"{path} is damaged: it has no nets, or an unknown selection.")
+        raise InputError(f"{path} is damaged: it has no nets or an unknown selection.")
     if "strata" in result:
         check_form(path, result["strata"], {"edges": [float], "candidates": [int]})
         if len(result["strata"]["edges"]) != len(result["strata"]["candidates"]) + 1:
@@ -67,7 +67,7 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
     for net in result["nets"]:
         check_form(path, net.get("candidate_num_images"), (int, None))
         if not net["folder"] or len(net["folder"]) != len(net["accuracies"]):
-            raise InputError(f"{path} is damaged: a net needs a folder for each accuracy.")
+            raise InputError(f"{path} is damaged: a net must have a folder for each accuracy.")
         if (net["rank"] or 1) < 1 or (net.get("candidate_num_images") or 0) < 0:
             raise InputError(f"{path} is damaged: a rank or a number of images is negative.")
         shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
@@ -83,21 +83,21 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
 
 
 def mean_std(values: Any) -> dict:
-    """Mean, and sample standard deviation, which is None for a single value."""
+    """Returns the mean and the sample standard deviation, which is None for a single value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": std}
 
 
 def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
-    """The steps of a training of a stand-alone net on `num_images` training images."""
+    """Returns the training steps of a stand-alone net on `num_images` training images."""
     return max(1, math.ceil(epochs * num_images / batch_size))
 
 
 def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
-    """Raises InputError for numbers that do not follow from others."""
+    """Raises InputError for numbers that do not agree with each other."""
     if result["num_steps"] < 1 or result["num_images"] < 1 or result["num_steps"] > 10**9:
         raise InputError(
-            f"{path} is damaged: num_steps={result['num_steps']}, "
+            f"{path} is damaged: a number is out of range: num_steps={result['num_steps']}, "
             f"num_images={result['num_images']}."
         )
     nets, retrain = result["nets"], result["retrain"]
@@ -114,7 +114,7 @@ def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     try:
         architectures = [Architecture.from_text(net["architecture"]) for net in nets]
         for architecture in architectures:
-            if architecture != space.all_on():  # which is trained, but is no member of the space
+            if architecture != space.all_on():  # All On is trained, but is not in the space
                 space.check(architecture)
         stack = directory.stack(retrain["num_cells"], retrain["filters"])
     except InputError as error:
@@ -131,16 +131,16 @@ def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
 
 
 def _check_spread(path: pathlib.Path, found: Any, values: Any):
-    """Raises InputError unless mean and standard deviation are those of the values."""
+    """Raises InputError unless the mean and standard deviation agree with the values."""
     for name, right in mean_std(values).items():
         value = found[name]
         same = value == right if None in (value, right) else abs(value - right) <= _ROUNDING
-        if not same:  # NaN is never the same
-            raise InputError(f"{path} is damaged: a {name} is {value}; it must be {right}.")
+        if not same:  # NaN never equals the right value
+            raise InputError(f"{path} is damaged: a {name} must be {right}; got {value}.")
 
 
 def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
-    """Raises InputError unless all is there, and counts follow from settings and data."""
+    """Raises InputError unless all values exist, and counts follow from settings and data."""
     for name, kind in _SETTINGS.items():
         stored_settings(path, result.get(name), name, kind, complete=True)
     check_form(path, result, _COMPLETE)
@@ -161,17 +161,17 @@ def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     for name, right in rules.items():
         if result[name] != right:
             raise InputError(
-                f"{path} is damaged: {name} is {short(result[name])}; by the settings and the "
-                f"images of the run it must be {right}."
+                f"{path} is damaged: {name} must be {right}, which follows from the settings and "
+                f"the images of the run; got {short(result[name])}."
             )
     if result["chosen"]["architectures"] != [net["architecture"] for net in result["nets"]]:
-        raise InputError(f"{path} is damaged: its nets are not the architectures chosen.")
+        raise InputError(f"{path} is damaged: its nets are not the chosen architectures.")
 
 
 def judged_in(result: dict) -> str:
-    """The precision in which a result's nets were evaluated: float32 or bfloat16.
+    """Returns the precision in which the nets of a result were evaluated: float32 or bfloat16.
 
-    Older versions evaluated in that of training, and did not write it down.
+    Older versions evaluated in the precision of training, and did not record it.
     """
     device = result.get("device")
     mixed = isinstance(device, dict) and device.get("mixed_precision") is True
@@ -179,14 +179,14 @@ def judged_in(result: dict) -> str:
 
 
 def read_results(directory: Any) -> list[dict]:
-    """The contents of each retrain/NAME/result.json, ordered as `--select` lists them."""
+    """Reads each retrain/NAME/result.json, and returns them in the order of `--select`."""
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
     results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 
 
 def print_results(directory: Any) -> None:
-    """Prints the stand-alone nets of all selections, and writes it to retrain/table.txt."""
+    """Prints a table of the stand-alone nets, and writes it to retrain/table.txt."""
     lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
     for result in read_results(directory):
         for net in result["nets"]:

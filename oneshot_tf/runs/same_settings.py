@@ -1,4 +1,4 @@
-"""Whether work may resume: its settings must be those that it began with."""
+"""Checks that work resumes with the settings that it began with."""
 
 import pathlib
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ def check_same(
     """Refuses to resume with settings that would change the result.
 
     Args:
-        what: What was made with the settings before.
-        before: Values by name, by group.
-        now: Objects of settings by group.
-        way_out: The end of the message.
-        free: More settings that may differ, besides those that do not affect results.
+        what: Name of the work, for the message.
+        before: The earlier values by group and name.
+        now: Settings objects by group.
+        way_out: The fix, which ends the message.
+        free: Names of settings that may differ although they affect results.
 
     Raises:
-        InputError: Names the first setting that differs.
+        InputError: A setting differs. The message names the first one.
     """
     for group, settings in now.items():
         for field in fields(type(settings)):

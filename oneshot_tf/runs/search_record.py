@@ -1,4 +1,4 @@
-"""search.json: what candidates.csv was made with, so that no other search adds to it."""
+"""search.json: the settings of the search, so that no other search adds to candidates.csv."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from oneshot_tf.settings import Settings
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_run, read_json, write_json
 
-# What searches did whose search.json does not say so.
+# The behaviour of earlier versions, whose search.json lacks these settings.
 _BEFORE = {"skip_twins": False, "strategy": "random"}
 
 
 def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
-    """Returns the settings that decide which candidates there are, and what is measured of them.
+    """Returns the settings that decide which candidates a search has and how it scores them.
 
     Args:
-        search: `SearchSettings`.
+        search: The `SearchSettings`.
         strategy: The settings of the proposer.
         step: The training step of the one-shot model's checkpoint.
     """
@@ -26,7 +26,7 @@ def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
 
 
 def begin_search(directory: RunDirectory, settings: dict[str, Any]) -> None:
-    """Writes search.json for the `made_with` of a new search."""
+    """Writes search.json with the `made_with` settings of a new search."""
     write_json(directory.path / "search.json", {**settings, "run_id": directory.run_id()})
 
 
@@ -35,16 +35,16 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
 
     Args:
         directory: The run, which has candidates.
-        settings: The `made_with` of the search now.
+        settings: The current settings, as `made_with` returns them.
 
     Raises:
-        InputError: search.json is missing, damaged, of another run or of other settings.
+        InputError: search.json is missing, damaged or from another run, or its settings differ.
     """
     path = directory.path / "search.json"
     if not path.exists():
         raise InputError(
-            f"{path} is missing, so the settings of the candidates beside it are unknown. Put it "
-            "back, or move candidates.csv and race.npz away to start anew."
+            f"{path} is missing, so the settings of the candidates beside it are unknown. Restore "
+            "it, or move candidates.csv and race.npz away to start anew."
         )
     before = read_json(path)
     check_run(path, before, directory.run_id())

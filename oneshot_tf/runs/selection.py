@@ -1,4 +1,4 @@
-"""Which candidates are trained alone (sections 3.4 and 4.1).
+"""Selections of candidates to train alone (sections 3.4 and 4.1).
 
 To add a selection, write a function with the signature of `Selection`, and one entry in
 SELECTIONS.
@@ -15,7 +15,7 @@ from oneshot_tf.system.errors import InputError
 
 _PER_BUCKET = 4
 
-# Chooses from ranked candidates.
+# A selection chooses from ranked candidates.
 Selection = Callable[[list[Candidate], RetrainSettings, np.random.Generator], list[Candidate]]
 
 
@@ -24,15 +24,15 @@ def select(candidates: Iterable[Candidate], retrain: RetrainSettings) -> list[Ca
 
     Args:
         candidates: The candidates of the search.
-        retrain: `select`, `count`, `top`, `percentile` and `seed` count.
+        retrain: The settings. Only `select`, `count`, `top`, `percentile` and `seed` are used.
 
     Raises:
-        InputError: There are too few.
+        InputError: There are too few candidates.
     """
     best = ranked(candidates)
     if not best:
         raise InputError(
-            f"--select={retrain.select} needs candidates, and there are none yet. Run python -m "
+            f"--select={retrain.select} needs candidates, but there are none yet. Run python -m "
             "oneshot_tf.search first."
         )
     return SELECTIONS[retrain.select](best, retrain, np.random.default_rng(retrain.seed))
@@ -41,7 +41,7 @@ def select(candidates: Iterable[Candidate], retrain: RetrainSettings) -> list[Ca
 def _top(
     best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
 ) -> list[Candidate]:
-    """One from each of `count` runs of neighbouring ranks among the best `top`."""
+    """Splits the best `top` by rank into `count` groups, and chooses one from each."""
     if retrain.top > len(best):
         raise InputError(
             f"--top must be at most the number of candidates, {len(best):,}; got {retrain.top}. "
@@ -56,11 +56,11 @@ def _top(
 def _small(
     best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
 ) -> list[Candidate]:
-    """The smallest above a percentile of candidate accuracy."""
-    # By rank, so that candidates which stopped early count with their place.
+    """Chooses the smallest candidates above a percentile of candidate accuracy."""
+    # The percentile is taken by rank, so that candidates that stopped early count too.
     last = int(np.ceil(len(best) * (1 - retrain.percentile / 100)))
     good = best[: max(1, last)]
-    words = f"{len(good)} candidates from percentile {retrain.percentile}"
+    words = f"{len(good)} candidates from percentile {retrain.percentile} upwards"
     _check_count(retrain.count, len(good), words)
     _check_accuracies(retrain, good, best, f"those from --percentile={retrain.percentile:g}")
     return _by_rank(sorted(good, key=lambda c: (c.parameters, c.rank))[: retrain.count])
@@ -79,8 +79,9 @@ class Strata:
     """Buckets of candidate accuracy, equally wide, from the worst to the best (section 4.1).
 
     Args:
-        edges: Of B buckets, ascending: B + 1 accuracies.
-        candidates: How many candidates scored on all images each bucket holds: B numbers.
+        edges: The edges of the B buckets, ascending: B + 1 accuracies.
+        candidates: Number of candidates in each bucket, among those scored on all images: B
+            numbers.
     """
 
     edges: tuple[float, ...]
@@ -91,8 +92,8 @@ class Strata:
         """Returns the buckets for a sample of `count` candidates, four from each.
 
         Args:
-            candidates: The candidates of the search; at least one has an accuracy.
-            count: The size of the sample.
+            candidates: The candidates of the search. At least one must have an accuracy.
+            count: Size of the sample.
         """
         accuracies = [c.candidate_accuracy for c in measured(candidates)]
         buckets = -(-count // _PER_BUCKET)
@@ -109,10 +110,10 @@ class Strata:
 def _stratified(
     best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
 ) -> list[Candidate]:
-    """Four from each bucket of candidate accuracy (section 4.1); see `Strata`.
+    """Chooses four from each bucket of candidate accuracy (section 4.1); see `Strata`.
 
-    If `count` is not a multiple of four, the worse buckets give one less. If a bucket holds
-    fewer, the rest comes from any bucket.
+    If `count` is not a multiple of four, the worse buckets give one less. If a bucket holds too
+    few, the rest comes from any bucket.
     """
     count = retrain.count
     _check_count(count, len(best), f"{len(best)} candidates")
@@ -142,13 +143,13 @@ SELECTIONS: dict[str, Selection] = {
 def _check_accuracies(
     retrain: RetrainSettings, pool: list[Candidate], best: list[Candidate], words: str
 ) -> None:
-    """Refuses to choose by accuracy if some candidates have none."""
+    """Raises InputError if some candidates have an accuracy and some in the pool have none."""
     without = sum(c.candidate_accuracy is None for c in pool)
     known = sum(c.candidate_accuracy is not None for c in best)
     if without and known:
         raise InputError(
-            f"--select={retrain.select} of {words}: {without} of these {len(pool)} have no "
-            f"candidate accuracy, because the search by divergence scored {known} finalists. "
+            f"--select={retrain.select} chooses from {words}, but {without} of these {len(pool)} "
+            f"have no candidate accuracy. The search by divergence scored only {known} finalists. "
             f"{'Give --top=' + str(known) if retrain.select == 'top' else 'Raise --percentile'}, "
             "or search again with more --finalists."
         )
@@ -160,4 +161,6 @@ def _by_rank(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 def _check_count(count: int, available: int, words: str) -> None:
     if count > available:
-        raise InputError(f"--count={count} of {words}. Give a smaller --count.")
+        raise InputError(
+            f"--count must be at most {available}, because it chooses from {words}; got {count}."
+        )

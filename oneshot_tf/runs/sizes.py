@@ -1,7 +1,7 @@
-"""Whether a run's checkpoints hold the net that its settings describe, before it is built.
+"""Checks that a run's checkpoints hold the net of its settings, before the net is built.
 
-Only headers of arrays are read, so that a damaged setting such as the number of filters does not
-first build a net that takes minutes and all memory.
+Only the headers of arrays are read. Otherwise a damaged setting, for example a wrong number of
+filters, would first build a net that takes minutes and all memory.
 """
 
 from typing import Any
@@ -12,10 +12,10 @@ from oneshot_tf.settings import ModelSettings, OneShotSettings
 
 
 def one_shot_parameters(directory: Any) -> int:
-    """Trained numbers of the one-shot model: those of All On.
+    """Returns the number of trained parameters of the one-shot model, which equals All On's.
 
     Args:
-        directory: the `RunDirectory`.
+        directory: The `RunDirectory`.
     """
     space, stack = directory.space(), directory.group(ModelSettings, "model").stack()
     classes = len(directory.facts()["class_names"])
@@ -25,13 +25,13 @@ def one_shot_parameters(directory: Any) -> int:
 def check_one_shot(directory: Any) -> None:
     """Compares the newest checkpoint of the one-shot model with config.json.
 
-    Where there is no checkpoint that can be read, there is nothing to compare.
+    Without a readable checkpoint, it does nothing.
 
     Args:
-        directory: the `RunDirectory`.
+        directory: The `RunDirectory`.
 
     Raises:
-        InputError: they do not fit together, or a checkpoint is of a step beyond --train_steps.
+        InputError: The sizes differ, or a checkpoint has a step beyond --train_steps.
     """
     steps = directory.group(OneShotSettings, "one_shot").train_steps
     checkpoints = Checkpoints(directory.path / "checkpoints", num_steps=steps)

@@ -1,7 +1,7 @@
-"""Whether a SavedModel, loaded by a process that knows nothing of this package, is the net.
+"""Checks that a SavedModel gives the answers of its net, in a process without this package.
 
-The images are made, always the same ones: an export needs no data set. They are smooth
-patterns, noise and gradients, of several sizes, as pixels and as files of several kinds.
+The images are generated, always the same ones, so an export needs no data set. They are smooth
+patterns, noise and gradients of several sizes, as pixels and as files of several kinds.
 """
 
 import io
@@ -24,9 +24,10 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import writing
 
 _TOLERANCE = 1e-5
-_SIZES = ((37, 53), (64, 48), (9, 20))  # of images, besides the net's own
+_SIZES = ((37, 53), (64, 48), (9, 20))  # image sizes, besides the net's own
 
-# What a user's server does: load, call the signatures. One by one, as a batch, and with nothing.
+# As a user's server does, it loads the model and calls the signatures: with single images, with a
+# batch, and with no image.
 _LOADER = """
 import sys, numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -50,23 +51,23 @@ np.savez(sys.argv[3], batch=join("probabilities", batch), single=join("probabili
 def check_in_fresh_process(
     saved_model: str | os.PathLike, net: Any, preprocessing: Any
 ) -> tuple[int, float]:
-    """Compares both signatures with the net.
+    """Compares both signatures of a SavedModel with its net.
 
     Args:
-        saved_model: folder of the SavedModel.
-        net: the `Standalone` it was made of.
-        preprocessing: the `Preprocessing` it was made with.
+        saved_model: Folder of the SavedModel.
+        net: The exported `Standalone`.
+        preprocessing: The exported `Preprocessing`.
 
     Returns:
-        How many images were compared, and the largest difference in probability.
+        The number of compared images, and the largest difference in probability.
 
     Raises:
-        InputError: it does not load, or gives other answers.
+        InputError: The SavedModel does not load, or gives other answers than the net.
     """
     groups, files = _made_pixels(preprocessing.image_size), _made_files()
     as_pixels = [images.three_channels(tf.constant(group)) for group in groups]
     as_pixels += [tf.constant(images.decode(file).pixels[None]) for file in files]
-    with tf.device("/cpu:0"):  # as the fresh process: a GPU may be full, and rounds otherwise
+    with tf.device("/cpu:0"):  # as in the fresh process: a GPU may be full, and rounds differently
         live = np.concatenate([_probabilities(net, preprocessing, each) for each in as_pixels])
     answers = _ask_fresh_process(pathlib.Path(saved_model), groups, files)
     worst = max(float(np.abs(answers[how] - live).max()) for how in ("batch", "single"))
@@ -74,7 +75,7 @@ def check_in_fresh_process(
     none = (answers["none"] == [0, live.shape[1]]).all()
     if not (worst <= _TOLERANCE and names == list(answers["name"]) and none):
         raise InputError(
-            f"{saved_model} gives other answers than the net it was made of (difference "
+            f"{saved_model} gives other answers than its net (largest difference in probability: "
             f"{worst:.1e})."
         )
     return len(live), worst
@@ -87,7 +88,7 @@ def _probabilities(net: Any, preprocessing: Any, pixels: np.ndarray):
 
 
 def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any):
-    check_graph(saved_model)  # `predict` will refuse what this refuses
+    check_graph(saved_model)  # `predict` makes the same check
     given = {f"pixels_{i:02d}": group for i, group in enumerate(groups)}
     given |= {f"file_{i:02d}": np.frombuffer(file, np.uint8) for i, file in enumerate(files)}
     with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
@@ -108,7 +109,7 @@ def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any):
 
 
 def _made_pixels(image_size: int):
-    """uint8 `[2, h, w, c]` of several h, w and c: a smooth pattern and noise."""
+    """Returns images of several sizes: uint8 `[2, h, w, c]`, a smooth pattern and noise."""
     rng = np.random.default_rng(0)
     shapes = [(image_size, image_size, 3), *((*size, 3) for size in _SIZES), (21, 34, 1),
               (30, 30, 4)]  # fmt: skip
@@ -116,7 +117,7 @@ def _made_pixels(image_size: int):
 
 
 def _made_files():
-    """JPEG and PNG files: colour, grey, turned, transparent, of 16 bits."""
+    """Returns JPEG and PNG files: colour, grey, rotated, transparent and 16-bit images."""
     rng = np.random.default_rng(1)
     colour, grey = _pattern(rng, (33, 51, 3)), _pattern(rng, (26, 19, 1))[..., 0]
     clear = _pattern(rng, (24, 32, 4))
@@ -146,6 +147,6 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]):
 
 
 def _pattern(rng: np.random.Generator, shape: tuple[int, ...]):
-    """A few colours that run into each other."""
+    """Returns an image of a few colours that blend into each other."""
     coarse = rng.uniform(0, 255, (4, 4, shape[2])).astype(np.float32)
     return np.clip(tf.image.resize(coarse, shape[:2]).numpy(), 0, 255).astype(np.uint8)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from oneshot_tf.serving.saved_model import write_saved_model
 
 # `format(net, dataset, directory, facts, check)` writes a net with its preprocessing to a folder
-# and returns the folder. It calls `check(folder)` on the finished export before the export takes
-# its place.
+# and returns the folder. It calls `check(folder)` on the finished export before it moves the export
+# to its place.
 Format = Callable[..., pathlib.Path]
 
 # `export --format=NAME`.

@@ -1,8 +1,9 @@
-"""What the graph of a SavedModel may do: nothing but compute.
+"""Checks that the graph of a SavedModel can only compute.
 
 TensorFlow runs parts of a SavedModel while it loads it, and a graph can read and write files. A
-run directory may be somebody else's. So only the operations that `saved_model` writes may be
-there, by this one list; those that save and restore variables only where nothing calls them.
+run directory may come from anybody. So this module has one list of allowed operations: those that
+`saved_model` writes. Operations that save and restore variables are allowed only in functions that
+nothing calls.
 """
 
 import os
@@ -16,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from oneshot_tf.system.errors import InputError, short
 
 _MOST_BYTES = 2**28
-# All of these compute, read variables, or call functions that are checked in the same way.
+# These operations compute, read variables, or call functions that are checked in the same way.
 _COMPUTE = """
     AddN AddV2 All Any ArgMax Assert AvgPool BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
     DecodeJpeg DecodePng DecodeRaw DepthwiseConv2dNative EnsureShape Equal ExpandDims
@@ -29,7 +30,8 @@ _COMPUTE = """
     TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
     Tile Transpose Unpack VarHandleOp Where While ZerosLike
 """
-# TensorFlow's own functions for saving and restoring; loading calls neither, but reads variables/.
+# TensorFlow's own functions for saving and restoring use these. Loading calls neither function: it
+# reads variables/ itself.
 _SAVE = "AssignVariableOp DisableCopyOnRead MergeV2Checkpoints RestoreV2 SaveV2 ShardedFilename"
 _KINDS = ("user_object", "variable", "function", "bare_concrete_function", "constant")
 _OBJECTS = (
@@ -39,32 +41,33 @@ _OBJECTS = (
 
 
 def check_graph(folder: str | os.PathLike) -> None:
-    """Makes sure that loading a SavedModel and calling its signatures does nothing but compute.
+    """Makes sure that loading a SavedModel and calling its signatures only computes.
 
     Args:
-        folder: of the SavedModel. Only `saved_model.pb` is read, and nothing of it is run.
+        folder: Folder of the SavedModel. Only `saved_model.pb` is read, and nothing is run.
 
     Raises:
-        InputError: it is not one, or its graph has an operation or an object of another kind.
+        InputError: The folder is not a SavedModel, or its graph has a forbidden operation or
+            object.
     """
     path = pathlib.Path(folder) / "saved_model.pb"
     try:
         if any(path.with_suffix(other).exists() for other in (".cpb", ".pbtxt")):
-            raise InputError(f"{path.parent} describes its graph twice; export it anew.")
+            raise InputError(f"{path.parent} describes its graph twice. Export the net again.")
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path} must be a plain file of at most {_MOST_BYTES:,} bytes.")
+            raise InputError(f"{path} must be a regular file of at most {_MOST_BYTES:,} bytes.")
         model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except (OSError, DecodeError) as error:  # InputError is neither
-        raise InputError(f"{path} cannot be read ({error}); export it anew.") from None
-    # TensorFlow runs the initial operations of a graph without objects, as of TensorFlow 1.
+        raise InputError(f"{path} cannot be read ({error}). Export the net again.") from None
+    # In a graph without objects, as TensorFlow 1 wrote it, loading runs the initial operations.
     if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
-        raise InputError(f"{path} must hold one graph with objects, as export writes it.")
+        raise InputError(f"{path} must hold one graph with objects. Export the net again.")
     _check_objects(path, model.meta_graphs[0])
     _check_operations(path, model.meta_graphs[0])
 
 
 def _check_objects(path: pathlib.Path, graph: Any):
-    """Objects that TensorFlow makes while it loads: none that reads a file, or is registered."""
+    """Raises InputError for an object that reads a file, or is registered, while it loads."""
     for node in graph.object_graph_def.nodes:
         kind = node.WhichOneof("kind")
         name = node.user_object.identifier if kind == "user_object" else kind
@@ -76,6 +79,7 @@ def _check_objects(path: pathlib.Path, graph: Any):
 
 
 def _check_operations(path: pathlib.Path, graph: Any):
+    """Raises InputError for an operation that is not in the lists of this module."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
     roots = set(graph.object_graph_def.concrete_functions)
     for node in graph.object_graph_def.nodes:
@@ -87,13 +91,13 @@ def _check_operations(path: pathlib.Path, graph: Any):
         for node in function.node_def:
             if node.op not in allowed and node.op not in library:
                 raise _refusal(path, "operation", node.op)
-    for node in graph.graph_def.node:  # not run here, but by servers
+    for node in graph.graph_def.node:  # this package does not run them, but servers do
         if node.op not in compute and node.op not in library:
             raise _refusal(path, "operation", node.op)
 
 
 def _reachable(library: dict[str, Any], names: Iterable[str]) -> set[str]:
-    """Names of the functions that others call, or that can be called from outside."""
+    """Returns the names of the functions that `names` call, directly or not, and `names`."""
     calls = {name: set(_mentioned(function, library)) for name, function in library.items()}
     found, open_names = set(), set(names) & set(library)
     while open_names:
@@ -114,6 +118,6 @@ def _mentioned(function: Any, library: dict[str, Any]):
 
 def _refusal(path: pathlib.Path, what: str, name: str) -> InputError:
     return InputError(
-        f"{path} has the {what} {short(name)}, which no export of this package has: it could read "
-        "or write files. Do not load it; export the net anew."
+        f"{path} has the {what} {short(name)}, which this package never exports. It could read or "
+        "write files. Do not load it. Export the net again."
     )

@@ -1,4 +1,4 @@
-"""Writing a stand-alone net as a SavedModel that needs nothing of this package."""
+"""Writes a stand-alone net as a SavedModel that runs without this package."""
 
 import dataclasses
 import json
@@ -26,27 +26,27 @@ from oneshot_tf.system.files import (
 )
 from oneshot_tf.system.json_files import write_json
 
-# Of an export, all that this file and TensorFlow write.
+# The files of an export that this module and TensorFlow write.
 _WRITTEN = re.compile(
     r"architecture\.json|saved_model\.pb|fingerprint\.pb|assets|"
     r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
 )
-_FILES_AT_ONCE = 2  # decoded beside each other: a photograph of 12 megapixels takes 36 MB
-# Serving takes no gradients. Saved ones would add operations that `graph.check_graph` refuses.
+_FILES_AT_ONCE = 2  # decoded in parallel: a photograph of 12 megapixels takes 36 MB
+# Serving needs no gradients, and saving them would add operations that `graph.check_graph` refuses.
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What happens to an image before the net, and what the classes are called.
+    """Preprocessing of images before the net, and the names of the classes.
 
-    A `Dataset` has all of this too.
+    A `Dataset` has all of these attributes too.
 
     Args:
-        image_size: height and width that images are brought to.
-        mean, std: of images in [0, 1], float32 `[3]`.
-        fit: how they are brought to it, see `data.images.resize`.
-        class_names: K names.
+        image_size: Height and width of the images that the net takes.
+        mean, std: Mean and standard deviation of images in [0, 1], float32 `[3]`.
+        fit: The way to bring images to this size; see `data.images.resize`.
+        class_names: Names of the K classes.
     """
 
     image_size: int
@@ -63,14 +63,14 @@ def write_saved_model(
     facts: dict[str, Any] | None = None,
     check: Callable[[pathlib.Path], None] | None = None,
 ) -> pathlib.Path:
-    """Writes a SavedModel and `architecture.json`; an older one there is replaced at the end.
+    """Writes a SavedModel and `architecture.json`. It replaces an older export at the end.
 
-    Its default signature takes `images`, uint8 `[N, H, W, C]` of any N (0 too), H and W, with
-    C = 1 (grey), 3, or 4 (with opacity, put on white). Its signature `bytes` takes `encoded`,
-    string `[N]`: JPEG and PNG files as they are, with the pixels that `data.images.decode`
-    gives. Both give `probabilities` float32 `[N, K]`, `class_index` int32 `[N]` and
-    `class_name` string `[N]`, in UTF-8. Preprocessing is inside: images are brought to the
-    net's size as `data.images.resize` does. Batch norms use moving averages.
+    The default signature takes `images`, uint8 `[N, H, W, C]`, where N, H and W are arbitrary and N
+    may be 0. C is 1 (grey), 3 (colour) or 4 (with opacity; composited on white). The signature
+    `bytes` takes `encoded`, string `[N]`: JPEG and PNG files, decoded to the same pixels as
+    `data.images.decode` gives. Both return `probabilities` float32 `[N, K]`, `class_index` int32
+    `[N]` and `class_name` string `[N]`, in UTF-8. The SavedModel includes the preprocessing: it
+    resizes images to the net's size as `data.images.resize` does. Batch norms use moving averages.
 
     Example:
 
@@ -80,19 +80,19 @@ def write_saved_model(
         'served'
 
     Args:
-        net: a trained `Standalone`.
-        dataset: a `Dataset`, or the `Preprocessing` of one.
-        directory: where to.
-        facts: more entries for architecture.json.
-        check: called with the folder of the finished SavedModel before it takes its
-            place; may raise to keep what is there.
+        net: A trained `Standalone`.
+        dataset: A `Dataset`, or the `Preprocessing` of one.
+        directory: Path of the folder to write.
+        facts: More entries for architecture.json.
+        check: Function that is called with the folder of the finished SavedModel before it
+            replaces `directory`. It may raise an error to keep the older export.
 
     Returns:
         The directory.
 
     Raises:
-        InputError: it cannot be written, or the directory holds anything that this function
-            does not write: nothing of a user's is removed.
+        InputError: The export cannot be written, or the directory holds a file that this function
+            does not write. A user's files are never removed.
     """
     directory = user_path(directory).resolve()
     _check_replaceable(directory)
@@ -103,7 +103,7 @@ def write_saved_model(
         _write(net, dataset, beside, facts)
         if check:
             check(beside)
-        _check_replaceable(directory)  # a minute later
+        _check_replaceable(directory)  # again, because writing takes about a minute
         replace_folder(beside, directory)
     finally:
         remove_folder(beside)
@@ -111,21 +111,21 @@ def write_saved_model(
 
 
 def _check_replaceable(directory: pathlib.Path):
-    """Raises InputError unless all that is in the directory is of an older export."""
+    """Raises InputError unless the directory holds only the files of an older export."""
     with writing(directory):
         if not directory.exists():
             return
         if not directory.is_dir():
-            raise InputError(f"{directory} is a file; give a folder for the SavedModel.")
+            raise InputError(f"{directory} is a file. Give a folder for the SavedModel.")
         found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
     if found and "architecture.json" not in found:
-        raise InputError(f"{directory} holds something else; give an empty or a new folder.")
+        raise InputError(f"{directory} is not an export. Give an empty or a new folder.")
     others = [name for name in found if not _WRITTEN.fullmatch(name)]
     if others:
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
         raise InputError(
-            f"{directory} holds {', '.join(map(short, others[:3]))}{more}, which no export writes. "
-            "A new export would remove it: move it elsewhere, or give another --export_dir."
+            f"{directory} holds {', '.join(map(short, others[:3]))}{more}, which no export writes "
+            "and a new export would remove. Move them elsewhere, or give another --export_dir."
         )
 
 
@@ -152,6 +152,8 @@ def _write(net: Any, dataset: Any, directory: pathlib.Path, facts: dict[str, Any
 
 
 class _Served(tf.Module):
+    """The module to save: a net with its preprocessing and its signatures."""
+
     def __init__(self, net: Any, dataset: Any):
         super().__init__()
         self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
@@ -160,7 +162,8 @@ class _Served(tf.Module):
 
         def answer(images: tf.Tensor):
             count = tf.shape(images)[0]
-            # Convolutions of oneDNN fail for no image at all: one more, whose answer is left out.
+            # Convolutions of oneDNN fail on an empty batch, so it gets one more image, whose answer
+            # is left out.
             one_more = tf.zeros([tf.cast(count == 0, tf.int32), size, size, 3], tf.uint8)
             images = tf.concat([images, one_more], axis=0)
             logits = net(normalize(images, mean, std), training=False)
@@ -176,7 +179,7 @@ class _Served(tf.Module):
         def classify(images: tf.Tensor):
             return answer(
                 tf.cond(
-                    tf.shape(images)[0] == 0,  # of whatever size: 0x0 too
+                    tf.shape(images)[0] == 0,  # no image can be resized; H and W may be 0
                     lambda: tf.zeros([0, size, size, 3], tf.uint8),
                     lambda: resize(three_channels(images), size, fit),
                 )

@@ -1,7 +1,7 @@
-"""The one error type for what a user gave and this package cannot use.
+"""The error type for input that this package cannot use, and helpers for messages.
 
-Libraries raise it; programs print its one line and exit with code 1. Anything
-else that escapes is a defect of the package and keeps its traceback.
+Library code raises `InputError`. The programs print its message as one line and exit with code 1.
+Any other error that escapes is a defect of the package and keeps its traceback.
 """
 
 import re
@@ -9,21 +9,21 @@ from typing import Any
 
 
 def plain(error: Exception | str) -> str:
-    """The first line of what an error says, without TensorFlow's own marks."""
+    """Returns the first line of an error's message, without TensorFlow's markup."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()
     return text.splitlines()[0][:200] if text else "unreadable"
 
 
 def short(value: Any) -> str:
-    """What a value looks like, in 80 characters at most."""
+    """Returns the `repr` of a value, cut to at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 class InputError(ValueError):
-    """A value, file or data set that cannot be used.
+    """Error for a value, file or data set that cannot be used.
 
-    The message names the value given, the value needed and the way out.
+    The message gives the value, the requirement and the fix.
 
     Example:
 

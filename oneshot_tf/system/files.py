@@ -1,8 +1,11 @@
-"""Files that are whole or not there: written beside, flushed to disk, renamed.
+"""Atomic writing and safe reading of files.
 
-And reading what somebody else may have written: nothing read here runs code. No link is
-followed, and nothing but a file is opened (see `opening`). All files are bounded in length,
-and arrays take no more memory than their file is long.
+Every file is written to a temporary name, flushed to disk and renamed, so a crash leaves the old
+or the new version, never half of one.
+
+A file may come from anybody. Reading never runs code from it, follows no links and opens only
+regular files (see `opening`). The length of every file is limited, and arrays take no more memory
+than the length of their file.
 """
 
 import contextlib
@@ -21,48 +24,49 @@ from oneshot_tf.system.opening import entries_below, open_file, read_bytes
 
 _WRITING = ".writing"
 _LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)
-# Bytes. Values of JSON take up to some twenty times as much memory as their text.
+# JSON values take up to about twenty times as much memory as their text.
 MOST_TEXT, _MOST_SUMMED = 2**28, 2**34  # bytes
-_MOST_INT = 2**63  # of what NumPy and plots can hold
+_MOST_INT = 2**63  # the limit of NumPy and of plots
 _HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike):
-    """Turns a failure of the file system into one line that names the file.
+    """Turns an OSError into an InputError whose one-line message names the file.
 
     Raises:
-        InputError: in place of OSError: disk full, no permission, not a folder.
+        InputError: The block raised an OSError: the disk is full, permission is missing, or a
+            path is not a folder.
     """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
-            f"Cannot write {path}: {reason}. Files written before are whole. Correct the cause and "
-            "repeat the command to resume."
+            f"Cannot write {path}: {reason}. All files written before are complete. Fix the cause "
+            "and repeat the command to resume."
         ) from None
 
 
 def user_path(path: str | os.PathLike) -> pathlib.Path:
-    """A path that a user typed, `~` replaced where there is such a user."""
+    """Returns a path that a user typed, with a leading `~` expanded if that user exists."""
     return pathlib.Path(os.path.expanduser(path))
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
-    """Makes a folder and those above it; returns its path."""
+    """Creates a folder and its missing parents, and returns its path."""
     with writing(path):
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
     return pathlib.Path(path)
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[Any], Any], mode: str = "w") -> None:
-    """Calls `write(file)` on a file beside `path`, flushes it to disk and renames it to `path`."""
+    """Calls `write(file)` on a temporary file, flushes it to disk and renames it to `path`."""
     path = pathlib.Path(path)
     beside = beside_of(path)
     with writing(path):
         try:
-            beside.unlink(missing_ok=True)  # of a program that had our number, and was killed
+            beside.unlink(missing_ok=True)  # left by a killed program with the same process number
             descriptor = open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
                 write(file)
@@ -76,18 +80,19 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Any], Any], mode:
 
 
 def beside_of(path: pathlib.Path) -> pathlib.Path:
-    """Where what will be called `path` is written."""
+    """Returns the temporary name, in the same folder, under which `path` is written."""
     return path.with_name(f".{path.name}.{os.getpid()}{_WRITING}")
 
 
 def remove_leftovers(folder: str | os.PathLike, name: str = "") -> None:
-    """Removes what programs that were killed were writing; never what a link leads to.
+    """Removes temporary files that killed programs left behind. Never removes a link's target.
 
-    Only for who holds the folder's lock.
+    The caller must hold the lock of the folder.
 
     Args:
-        folder: where.
-        name: what was to be written in the folder itself; by default all below it counts.
+        folder: The folder to clean.
+        name: Final name of a file or folder directly in `folder`: only its temporary versions
+            are removed. By default, everything below `folder` is searched.
     """
     with writing(folder):
         if name:
@@ -106,14 +111,14 @@ def remove_leftovers(folder: str | os.PathLike, name: str = "") -> None:
 
 
 def remove_folder(folder: str | os.PathLike) -> None:
-    """Removes a folder with all that is in it, as far as possible; no link is followed."""
-    with contextlib.suppress(RecursionError):  # thousands of folders in each other
+    """Removes a folder and its contents as far as possible, without following links."""
+    with contextlib.suppress(RecursionError):  # thousands of nested folders
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush(folder: str | os.PathLike) -> None:
-    """Brings what was renamed in a folder to disk."""
-    with contextlib.suppress(OSError):  # not every file system can
+    """Flushes renames in a folder to disk."""
+    with contextlib.suppress(OSError):  # not every file system supports this
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -122,10 +127,10 @@ def _flush(folder: str | os.PathLike) -> None:
 
 
 def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
-    """Reads a text of at most `most` bytes.
+    """Reads a text file of at most `most` bytes.
 
     Raises:
-        InputError: it is missing, no file, longer, not UTF-8, or cannot be read.
+        InputError: The file is missing, not a file, too long, not UTF-8, or cannot be read.
     """
     try:
         text = read_bytes(path, most).decode("utf-8")
@@ -135,9 +140,9 @@ def read_text(path: str | os.PathLike, most: int = MOST_TEXT) -> str:
 
 
 def append_line(path: str | os.PathLike, line: str) -> None:
-    """Appends one line and flushes it to disk.
+    """Appends one line to a file and flushes it to disk.
 
-    A file that has another name too, as in a copy made of hard links, is copied first.
+    A file with more than one name, as in a copy made of hard links, is copied first.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     with writing(path), open(open_file(path, flags), "a", encoding="utf-8") as file:
@@ -151,18 +156,19 @@ def append_line(path: str | os.PathLike, line: str) -> None:
 
 
 def checksum(path: str | os.PathLike) -> int:
-    """CRC-32 of a file of at most 2^34 bytes.
+    """Returns the CRC-32 of a file of at most 2^34 bytes.
 
     Raises:
-        InputError: as `read_bytes`.
+        InputError: As in `read_bytes`.
     """
     return zlib.crc32(read_bytes(path, _MOST_SUMMED))
 
 
 def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Moves a finished folder to where an older one may stand, which is removed then.
+    """Moves a finished folder to `target`, and removes an older folder there.
 
-    At every moment there is a whole folder at `target`, if there was one before.
+    If `target` existed before, a complete folder stands there at every moment, except where the
+    system cannot exchange two names at once. There it is missing for a moment.
     """
     source, target = pathlib.Path(source), pathlib.Path(target)
     with writing(target):
@@ -175,7 +181,7 @@ def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None
         if not target.exists():
             os.replace(source, target)
         elif not _exchange(source, target):
-            # No way to exchange them here: for a moment there is neither.
+            # The system cannot exchange the two names: for a moment, `target` does not exist.
             old = source.with_name(f".{target.name}.old{_WRITING}")
             os.replace(target, old)
             os.replace(source, target)
@@ -185,7 +191,7 @@ def replace_folder(source: str | os.PathLike, target: str | os.PathLike) -> None
 
 
 def _exchange(one: str | os.PathLike, other: str | os.PathLike) -> bool:
-    """Exchanges the names of two folders at once; False where the system cannot."""
+    """Exchanges the names of two folders at once. Returns False if the system cannot."""
     names = os.fsencode(one), os.fsencode(other)
     with contextlib.suppress(AttributeError, OSError):
         system = ctypes.CDLL(None, use_errno=True)

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM: what must not be cut in two is finished first; what hears neither is ended.
+"""Handling of Ctrl-C and SIGTERM.
 
-Knows nothing of what is interrupted.
+Work that must not be cut in two is finished first. A call that hears no signal is ended after a
+time limit. This module knows nothing about the work that is interrupted.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM.
+    """Exception for Ctrl-C or SIGTERM.
 
     Args:
-        number: of the signal.
-        where: what to add to the message: how far the work got.
+        number: Number of the signal.
+        where: Text to append to the message, for example how far the work got.
     """
 
     def __init__(self, number: int = signal.SIGINT, where: str = ""):
@@ -28,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """Makes SIGTERM end a program in the way of Ctrl-C: by an exception."""
+    """Makes SIGTERM raise an exception, as Ctrl-C does."""
 
     def interrupt(number: int, frame: Any):
         del frame
@@ -40,10 +41,10 @@ def listen() -> None:
 
 @contextlib.contextmanager
 def uninterrupted():
-    """Puts an interruption off to the end of the block; a second one comes through at once.
+    """Delays an interruption to the end of the block. A second one takes effect at once.
 
     Raises:
-        Interrupted: at the end of the block.
+        Interrupted: A signal arrived during the block. Raised at its end.
     """
     asked: list[Any]
     asked, before = [], {}
@@ -54,7 +55,7 @@ def uninterrupted():
             raise Interrupted(number)
         asked.append(number)
 
-    with contextlib.suppress(ValueError):  # not the main thread: signals are its business
+    with contextlib.suppress(ValueError):  # only the main thread may handle signals
         for number in _SIGNALS:
             before[number] = signal.signal(number, hold)
     try:
@@ -66,7 +67,7 @@ def uninterrupted():
         raise Interrupted(asked[0])
 
 
-# A process of its own: the one that waits may not even let other threads run.
+# The watch is a process of its own, because the waiting process may block all of its threads.
 _WATCH = """
 import os, signal, sys, time
 parent, seconds, message = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -77,18 +78,22 @@ while time.monotonic() < end:
     time.sleep(0.2)
 print("error: " + message, file=sys.stderr, flush=True)
 if os.getppid() == parent:
-    os.kill(parent, signal.SIGKILL)  # TensorFlow takes SIGTERM for a notice
+    os.kill(parent, signal.SIGKILL)  # TensorFlow takes SIGTERM as a preemption notice
 """
 
 
 @contextlib.contextmanager
 def ending_after(seconds: float, message: str):
-    """Around a call that hears no signal and may never return.
+    """Limits the time of a call that hears no signal and may never return.
 
-    Signals end the program at once, and so does the time, with `message`. Only for what is
-    called before anything is written.
+    Inside the block, signals end the program at once. When the time is over, the program prints
+    `message` and ends. Use it only before the program has written anything.
+
+    Args:
+        seconds: Time limit of the block.
+        message: Error message to print when the time is over.
     """
-    # Isolated (-I): it needs nothing of the current folder, nor of the environment.
+    # Isolated (-I): the watch imports nothing from the current folder or the environment.
     command = [sys.executable, "-I", "-c", _WATCH, str(os.getpid()), str(seconds), message]
     watch, before = subprocess.Popen(command), {}
     try:

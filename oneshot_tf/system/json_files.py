@@ -1,4 +1,4 @@
-"""JSON files: bounded, checked for their form, and with a checksum."""
+"""JSON files with a checksum, a limit on their length and a check of their form."""
 
 import contextlib
 import json
@@ -16,23 +16,27 @@ _MOST_INT = 2**63
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes a JSON object atomically, with the checksum of the rest as its last value."""
+    """Writes a JSON object atomically. Its last value is the checksum of the other values."""
     text = json.dumps({**value, "checksum": json_checksum(value)}, indent=2)
     write_atomically(path, lambda file: file.write(text + "\n"))
 
 
 def json_checksum(value: Any) -> str:
-    """Eight hexadecimal digits that follow from a JSON value, whatever the order of its names."""
+    """Returns the checksum of a JSON value: 8 hexadecimal digits.
+
+    The order of names in an object does not change it.
+    """
     plain = json.loads(json.dumps(value))
     return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def _parsed(text: str):
-    """The value of a JSON text.
+    """Returns the value of a JSON text.
 
     Raises:
-        ValueError: it is not one, or holds a number that 64 bits cannot hold, or half a character.
-        RecursionError: it is too deep.
+        ValueError: The text is not JSON, or holds a number that does not fit into 64 bits, or
+            half of a surrogate pair.
+        RecursionError: The value is nested too deeply.
     """
 
     def whole(digits: str):
@@ -42,15 +46,16 @@ def _parsed(text: str):
         return number
 
     value = json.loads(text, parse_int=whole)
-    json.dumps(value, ensure_ascii=False).encode()  # no halves of characters
+    json.dumps(value, ensure_ascii=False).encode()  # fails for half of a surrogate pair
     return value
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """Reads a JSON object of at most 2^24 bytes; files of earlier versions have no checksum.
+    """Reads a JSON object of at most 2^24 bytes. Files of earlier versions have no checksum.
 
     Raises:
-        InputError: no such file, not a JSON object, or changed since it was written.
+        InputError: The file is missing, is not a JSON object, or was changed after it was
+            written.
     """
     text = read_text(path, MOST_JSON)
     try:
@@ -61,21 +66,24 @@ def read_json(path: str | os.PathLike) -> dict:
         raise InputError(f"{path} must hold a JSON object; it holds a {type(value).__name__}.")
     if value.pop("checksum", None) not in (None, json_checksum(value)):
         raise InputError(
-            f"{path} was changed after it was written: its checksum does not fit. Put back the "
-            "file as it was."
+            f"{path} was changed after it was written: its checksum does not match. Restore the "
+            "original file."
         )
     return value
 
 
 def read_json_lines(path: str | os.PathLike, form: Any) -> list[dict]:
-    """The lines of a file that have a form; others are half-written, or none of ours.
+    """Returns the lines of a file that have a form.
+
+    Other lines are skipped: they are half-written, or not written by this package.
 
     Args:
-        path: the file; it may be missing.
-        form: as for `check_form`.
+        path: Path of the file, which may be missing.
+        form: The form, as for `check_form`.
 
     Raises:
-        InputError: it is no file, longer than 2^26 bytes, or cannot be read.
+        InputError: The path is not a file, the file is longer than 2^26 bytes, or it cannot be
+            read.
     """
     if not os.path.lexists(path):
         return []
@@ -89,20 +97,20 @@ def read_json_lines(path: str | os.PathLike, form: Any) -> list[dict]:
 
 
 def check_run(path: str | os.PathLike, value: dict, run_id: str | None) -> None:
-    """Raises InputError for a file of another run.
+    """Raises InputError for a file that belongs to another run.
 
     Args:
-        path: where `value` is from.
-        value: what the file holds; its "run_id" says whose it is.
-        run_id: of the run that it was found in; None for a run that an earlier version began,
-            whose files do not say whose they are.
+        path: Path of the file.
+        value: Contents of the file. Its "run_id" names its run.
+        run_id: Id of the run in whose directory the file is. None for a run that an earlier
+            version began: its files carry no id.
     """
     found = value.get("run_id")
     if run_id is not None and found != run_id:
         whose = "a run without an id" if found is None else f"the run {printable(found)[:8]}"
         raise InputError(
-            f"{path} is of {whose}; this is the run {run_id[:8]}. Put this run's own file there, "
-            "or remove it."
+            f"{path} belongs to {whose}; this is the run {run_id[:8]}. Restore this run's own "
+            "file, or remove it."
         )
 
 
@@ -110,11 +118,12 @@ def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
     """Raises InputError unless a JSON value has a form.
 
     Args:
-        path: where it is from.
-        value: any.
-        form: a type (float takes whole numbers too), None, a tuple of forms, one of which it
-            must have, a list of one form, which each element must have, or a dict of the
-            forms of values by name; more names may be there.
+        path: Path of the file that holds the value.
+        value: The value to check.
+        form: A type, None, a tuple, a list or a dict. A value fits a type if it is of this type;
+            float accepts whole numbers too. Only None fits None. A value fits a tuple if it fits
+            one of the forms in it. A list fits a list of one form if each element fits this form.
+            A dict fits a dict of forms if each named value fits its form; more names are allowed.
     """
     wrong = _misfit(value, form, "")
     if wrong is not None:
@@ -122,7 +131,7 @@ def check_form(path: str | os.PathLike, value: Any, form: Any) -> None:
 
 
 def _misfit(value: Any, form: Any, place: str) -> str | None:
-    """What does not have the form, in words; None if all does."""
+    """Returns a description of the first part that does not have the form, or None."""
     if isinstance(form, tuple):
         choices = [_misfit(value, each, place) for each in form]
         return None if None in choices else choices[0]

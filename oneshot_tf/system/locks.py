@@ -1,4 +1,4 @@
-"""One program at a time in a folder."""
+"""Locks that allow one program at a time in a folder."""
 
 import contextlib
 import fcntl
@@ -21,20 +21,20 @@ _HOLDER = {"pid": int, "host": str, "command": [str]}
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock"):
-    """Holds a folder for this process while the block runs.
+    """Locks a folder for this process while the block runs.
 
-    The lock is the operating system's, which takes it back however its holder
-    ends; so one whose owner died is free. Nothing of it remains, nor a folder
-    that was made for it and is still empty.
+    The operating system holds the lock and releases it however the process ends, so a dead
+    process leaves no lock. The lock file is removed at the end. Folders that were created for it
+    are removed too if they are still empty.
 
     Args:
-        folder: the folder; made if missing.
-        shared: whether others may hold it too, who share it.
-        name: of the file.
+        folder: The folder. It is created if it is missing.
+        shared: Whether other processes may share the lock.
+        name: Name of the lock file.
 
     Raises:
-        InputError: another process holds it; the message has its number and host. Or the
-            lock's file is a link, or no file.
+        InputError: Another process holds the lock; the message gives its number and host. Or the
+            lock file is a link, or not a file.
     """
     folder = pathlib.Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -43,9 +43,9 @@ def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock")
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # not while others still share it
+        with contextlib.suppress(OSError):  # other processes still share it
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(file, path):  # not another program's, after somebody removed ours
+            if _is_at(file, path):  # otherwise ours was removed, and this is another program's
                 path.unlink()
         file.close()
         for path in made:
@@ -54,7 +54,7 @@ def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock")
 
 
 def _acquire(path: pathlib.Path, kind: Any):
-    """The open file that holds the lock."""
+    """Acquires the lock and returns the open file that holds it."""
     while True:
         with writing(path):
             descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
@@ -66,12 +66,12 @@ def _acquire(path: pathlib.Path, kind: Any):
             raise InputError(_in_use(path)) from None
         except OSError as error:
             print(
-                f"{printable(path.parent)} cannot be locked ({error.strerror}): see to it that no "
+                f"{printable(path.parent)} cannot be locked ({error.strerror}). Make sure that no "
                 "other program works there.",
                 flush=True,
             )
             return file
-        # The last holder may have removed the file between our opening and locking it.
+        # The last holder may have removed the file after it was opened and before it was locked.
         if _is_at(file, path):
             break
         file.close()
@@ -81,17 +81,17 @@ def _acquire(path: pathlib.Path, kind: Any):
 
 
 def _is_at(file: Any, path: pathlib.Path) -> bool:
-    """Whether an open file is the one at a path."""
+    """Returns whether an open file is the file at a path."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), os.lstat(path))
     return False
 
 
 def _sign(file: Any, kind: Any):
-    """Writes down who holds the lock.
+    """Writes the holder of the lock into the lock file.
 
-    Only into a file without another name, which could be a user's; and who shares the lock
-    leaves what is there.
+    A file with a second name is left alone, because it could be a user's file. A process that
+    shares the lock leaves an existing entry.
     """
     found = os.fstat(file.fileno())
     if found.st_nlink > 1 or (kind == fcntl.LOCK_SH and found.st_size):
@@ -110,14 +110,14 @@ def _in_use(path: pathlib.Path) -> str:
         if not _has_ended(holder):
             words = shlex.join(holder["command"])
             who = f"process {holder['pid']} on {holder['host']} ({words})"
-    return printable(f"{path.parent} is in use by {who}; wait for it or stop it.")
+    return printable(f"{path.parent} is in use by {who}. Wait for it to end, or stop it.")
 
 
 def _has_ended(holder: Any) -> bool:
-    """Whether who is written down is a process of this host that is there no more."""
+    """Returns whether the recorded holder is a process of this host that has ended."""
     if holder["host"] != socket.gethostname():
         return False
-    with contextlib.suppress(PermissionError):  # another user's
+    with contextlib.suppress(PermissionError):  # the process of another user: it runs
         try:
             os.kill(holder["pid"], 0)
         except (ProcessLookupError, OverflowError):

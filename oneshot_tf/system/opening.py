@@ -1,8 +1,9 @@
-"""Opening what somebody else may have put there: only files, and no links.
+"""Safe opening of files and folders: regular files only, without following links.
 
-A run directory may come from anybody, so it is data: what it holds must not make a program
-write elsewhere, wait for ever or fill the memory. Two rules keep that. `open_file` opens a
-file of a run directory, and `check_folder` looks at a folder before anything below it is used.
+A run directory may come from anybody, so it is treated as data. Its contents must not make a
+program write elsewhere, wait forever or fill the memory. Two functions ensure this: `open_file`
+opens a file of a run directory, and `check_folder` checks a folder before anything below it is
+used.
 """
 
 import contextlib
@@ -24,25 +25,25 @@ _KINDS = (
 
 
 def open_file(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
-    """Opens a file; returns its descriptor.
+    """Opens a file and returns its descriptor.
 
-    A link is not followed, and nothing waits for the other end of a pipe.
+    It follows no links and never waits for the other end of a pipe.
 
     Args:
-        path: the file.
-        flags: of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
+        path: Path of the file.
+        flags: Flags of `os.open`, for example `os.O_RDWR | os.O_CREAT`.
 
     Raises:
         InputError: `path` is a link, a folder, a pipe, a socket or a device.
-        OSError: it cannot be opened.
+        OSError: The file cannot be opened.
     """
-    # Before opening: that alone may do something to a device.
+    # Check before opening: opening alone may have an effect on a device.
     with contextlib.suppress(FileNotFoundError):
         _check_file(path, os.lstat(path).st_mode)
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666)
     try:
-        _check_file(path, os.fstat(descriptor).st_mode)  # another one may be there by now
+        _check_file(path, os.fstat(descriptor).st_mode)  # it may have been replaced since
     except InputError:
         os.close(descriptor)
         raise
@@ -52,7 +53,7 @@ def open_file(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
 def _check_file(path: str | os.PathLike, mode: int):
     if not stat.S_ISREG(mode):
         raise InputError(
-            f"{path} must be a file; it is {_kind(mode)}. Put the file itself there, or remove "
+            f"{path} must be a file; it is {_kind(mode)}. Replace it by the file itself, or remove "
             f"{_kind(mode).replace('a ', 'the ')}."
         )
 
@@ -62,10 +63,10 @@ def _kind(mode: int) -> str:
 
 
 def read_bytes(path: str | os.PathLike, most: int) -> bytes:
-    """Reads a file of at most `most` bytes, whatever length the file system gives for it.
+    """Reads a file of at most `most` bytes, whatever length the file system reports.
 
     Raises:
-        InputError: it is missing, longer, not a file, or cannot be read.
+        InputError: The file is missing, too long, not a file, or cannot be read.
     """
     read, parts = 0, []
     try:
@@ -81,22 +82,22 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}).") from None
     except MemoryError:
-        raise InputError(f"{path} cannot be read: there is not enough memory for it.") from None
+        raise InputError(f"{path} cannot be read: it does not fit into memory.") from None
 
 
 def check_length(path: str | os.PathLike, length: int, most: int) -> None:
     """Raises InputError for a file that is longer than `most` bytes."""
     if length > most:
         raise InputError(
-            f"{path} must be at most {most:,} bytes long; it is longer. Put a whole copy of the "
-            "file there, or move it away."
+            f"{path} must be at most {most:,} bytes long; it is longer. Restore the original "
+            "file, or move this one away."
         )
 
 
 def entries_below(folder: str | os.PathLike):
-    """Yields `os.DirEntry` of all that is below a folder; no link is followed.
+    """Yields an `os.DirEntry` for everything below a folder, without following links.
 
-    What disappears meanwhile, or cannot be looked into, is left out.
+    Entries that disappear meanwhile, and the contents of unreadable folders, are left out.
     """
     folders = [os.fspath(folder)]
     while folders:
@@ -110,15 +111,15 @@ def entries_below(folder: str | os.PathLike):
 
 
 def check_folder(folder: str | os.PathLike, root: str | os.PathLike | None = None) -> None:
-    """Makes sure that what is below a folder is there, and is files and folders.
+    """Makes sure that a folder contains only files and folders.
 
     Args:
-        folder: to look at; it may be missing.
-        root: the folder that links must not lead out of; None lets them lead anywhere.
+        folder: The folder to check. It may be missing.
+        root: The folder that links must not lead out of. None lets them lead anywhere.
 
     Raises:
-        InputError: `folder`, or something below it, is a link that leads out of `root`, or a
-            pipe, a socket or a device, or a link to one.
+        InputError: `folder`, or an entry below it, is a link that leads out of `root` or to
+            nothing, or it is a pipe, a socket or a device, or a link to one.
     """
     _check_entry(folder, root)
     for entry in entries_below(folder):
@@ -133,24 +134,24 @@ def _check_entry(path: str | os.PathLike, root: str | os.PathLike | None):
             if root is not None and not target.is_relative_to(os.path.realpath(root)):
                 raise InputError(
                     f"{path} is a link to {target}, outside of {root}. A run directory must hold "
-                    "its own files: put a copy of them there, or remove the link."
+                    "its own files. Replace the link by a copy of the files, or remove it."
                 )
             check_link(path)
             mode = os.stat(path).st_mode
-    except OSError:  # it is not there any more
+    except OSError:  # it has been removed meanwhile
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} must be a file or a folder; it is {_kind(mode)}. Remove it.")
 
 
 def check_link(path: str | os.PathLike) -> None:
-    """Refuses a link that leads nowhere: the programs would take it for a file that is missing.
+    """Refuses a link that leads nowhere. The programs would treat it as a missing file.
 
     Raises:
-        InputError: `path` is such a link.
+        InputError: `path` is a link to a path that does not exist.
     """
     if os.path.islink(path) and not os.path.exists(path):
         raise InputError(
-            f"{path} is a link that leads nowhere. Put a copy of the file there, or remove the "
+            f"{path} is a link that leads nowhere. Replace it by a copy of the file, or remove the "
             "link."
         )

@@ -1,6 +1,7 @@
-"""Standard output of a program: what a terminal cannot show, and a reader that is gone.
+"""Safe standard output for the programs.
 
-And of what is printed, characters that a terminal would obey. Knows nothing else of it.
+It escapes characters that a terminal cannot show or would obey, and it handles a reader that has
+gone, for example a closed pipe. It knows nothing else about the text that is printed.
 """
 
 import contextlib
@@ -11,29 +12,29 @@ from typing import Any
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.printable import printable
 
-_SIGPIPE_EXIT = 141  # as a shell reports a program that ended because its reader had
+_SIGPIPE_EXIT = 141  # the exit code that a shell reports for a program ended by a broken pipe
 
 
 class Output:
-    """A text stream that prints any character and outlives its reader.
+    """Text stream that prints any character and can outlive its reader.
 
-    Characters that the stream's encoding lacks are printed as escapes, and so are those that
-    a terminal would obey. When the stream cannot be written any more, what happens depends on
-    `keep_going`.
+    It escapes characters that the stream's encoding lacks, and characters that a terminal would
+    obey. When the stream can no longer be written, `keep_going` decides what happens.
 
     Args:
-        stream: the stream to write to; None where there is none (closed at the start).
-        program: name for messages on standard error.
-        is_errors: whether it is standard error. Then what cannot be written is dropped, and
-            nothing is escaped: libraries draw progress bars there.
+        stream: The stream to write to. None if the process started with the stream closed.
+        program: Name of the program, for messages on standard error.
+        is_errors: Whether the stream is standard error. If so, text that cannot be written is
+            dropped, and nothing is escaped, because libraries draw progress bars there.
 
     Attributes:
-        keep_going: True: say so once on standard error, and drop what is printed from then
-            on. False: end the program, silently if its reader is gone.
+        keep_going: Decides what happens when the stream can no longer be written. If True, one
+            message goes to standard error, and all later output is dropped. If False, the program
+            ends, silently if its reader has gone.
     """
 
     def __init__(self, stream: Any, program: str, is_errors: bool = False):
-        if stream is None:  # there must be one to ask for its encoding, and the like
+        if stream is None:  # callers ask a stream for its encoding and other attributes
             stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         self._stream, self._program, self._is_errors = stream, program, is_errors
         self.keep_going, self._gone = is_errors, False
@@ -44,7 +45,7 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes text; returns its length."""
+        """Writes text and returns its length."""
         shown = text if self._is_errors else printable(text, keep="\n\t")
         with self._surviving():
             if not self._gone:
@@ -52,7 +53,7 @@ class Output:
         return len(text)
 
     def flush(self) -> None:
-        """Brings what was written to the reader."""
+        """Flushes the stream."""
         with self._surviving():
             if not self._gone:
                 self._stream.flush()
@@ -70,16 +71,16 @@ class Output:
                 raise InputError(f"Standard output cannot be written: {reason}.") from None
             if not self._is_errors:
                 print(
-                    f"{self._program}: standard output cannot be written ({reason}); the program "
+                    f"{self._program}: standard output cannot be written ({reason}). The program "
                     "continues without printing.",
                     file=sys.stderr,
                     flush=True,
                 )
 
     def _drop(self):
-        """Drops what is printed from now on, and what is still buffered."""
+        """Drops all output from now on, and the output that is still buffered."""
         self._gone = True
-        with contextlib.suppress(OSError, ValueError):  # a stream that is no file
+        with contextlib.suppress(OSError, ValueError):  # the stream is not a file
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -87,12 +88,14 @@ class Output:
 
 @contextlib.contextmanager
 def printing(program: str):
-    """Makes standard output and standard error an `Output` inside the block; yields the first.
+    """Replaces standard output and standard error by an `Output` inside the block.
+
+    It yields the `Output` of standard output.
 
     Args:
-        program: name for messages on standard error.
+        program: Name of the program, for messages on standard error.
     """
-    for descriptor in range(3):  # a file would get the number of one that is closed
+    for descriptor in range(3):  # otherwise a file could get the number of a closed stream
         try:
             os.fstat(descriptor)
         except OSError:

@@ -1,7 +1,7 @@
-"""Text for a terminal, a table and a shell, made of what may come from anybody.
+"""Safe text for terminals, tables and shells.
 
-Names and values in a run directory may hold escape sequences, which a terminal obeys, and
-formulas, which a spreadsheet runs.
+Names and values in a run directory may come from anybody. They may hold escape sequences, which a
+terminal obeys, and formulas, which a spreadsheet runs.
 """
 
 import csv
@@ -12,24 +12,24 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-# Control characters, formats (such as those that turn the direction of reading), halves of
-# characters, what is none (XML refuses some of them), line and paragraph separators.
+# Control characters, format characters (some reverse the reading direction), surrogates,
+# unassigned code points (XML refuses some of them), line separators and paragraph separators.
 _HIDDEN = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
-_JOINERS = "\u200c\u200d"  # formats too, but words of Persian and emoji need them
-# What a spreadsheet takes for the beginning of a formula.
+_JOINERS = "\u200c\u200d"  # format characters too, but Persian words and emoji need them
+# A spreadsheet takes these characters as the beginning of a formula.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
-# A number, also with an interval behind it, or the sign for none.
+# A number, with or without an interval after it, or "-" for no value.
 _NUMBER = re.compile(
     r"-|[+-]?(\d[\d,]*\.?\d*|\.\d+)(e[+-]?\d+)?( \([-+.,\d]+ to [-+.,\d]+\))?", re.ASCII
 )
 
 
 def printable(value: Any, keep: str = "") -> str:
-    """The text of a value, with escapes (such as `\\x1b`) for characters that show nothing.
+    """Returns the text of a value, with invisible characters escaped, for example as `\\x1b`.
 
     Args:
-        value: any.
-        keep: characters that stay as they are.
+        value: Any value.
+        keep: Characters that are not escaped.
     """
     text = str(value)
     if text.isprintable():
@@ -43,20 +43,20 @@ def printable(value: Any, keep: str = "") -> str:
 
 
 def command(program: str, *arguments: object) -> str:
-    """A command that runs one of the programs, quoted for a shell.
+    """Returns a command that runs one of the programs, quoted for a shell.
 
     Args:
-        program: such as "train".
-        arguments: flags such as "--run_dir=runs/1", and other words.
+        program: Name of the program, for example "train".
+        arguments: Flags, for example "--run_dir=runs/1", and other words.
     """
     return shlex.join(["python", "-m", f"oneshot_tf.{program}", *map(str, arguments)])
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Rows of cells as CSV, safe to open in a terminal and in a spreadsheet.
+    """Returns rows of cells as CSV that is safe to open in a terminal and in a spreadsheet.
 
-    Hidden characters are escaped. A cell that a spreadsheet would run as a formula gets an
-    apostrophe in front; numbers stay as they are.
+    Invisible characters are escaped. A cell that a spreadsheet would run as a formula gets an
+    apostrophe in front. Numbers stay as they are.
     """
 
     def cell(value: Any):

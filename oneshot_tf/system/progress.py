@@ -1,6 +1,6 @@
-"""Progress on the terminal: how much is done, how fast, how long it still takes.
+"""Progress lines on the terminal: work done, speed and remaining time.
 
-And work cut into pieces that are short enough to report, and to lose.
+`pieces` cuts work into pieces that are short enough to report, and to lose in a crash.
 """
 
 import time
@@ -8,25 +8,28 @@ from typing import Any
 
 
 class Progress:
-    """Prints a line now and then.
+    """Printer of progress lines, limited to one line per interval.
 
     Args:
-        title: what is going on.
-        total: units of work when done.
-        unit: their name, plural.
-        seconds: least time between two lines.
+        title: Name of the work.
+        total: Total number of units of work.
+        unit: Plural name of the units.
+        seconds: Least time between two lines.
+
+    Attributes:
+        done: Number of units that are done.
     """
 
     def __init__(self, title: str, total: int, unit: str, seconds: float = 5.0):
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
         self._first: tuple[float, int] | None = (
-            None  # (time, done) after the first unit: it includes building the graph
+            None  # (time, done) at the first report: the time before it includes tracing the graph
         )
         self._last = 0.0
         self.done = 0
 
     def update(self, done: int, text: str = "") -> None:
-        """Reports that `done` units are done; prints when it is time, and at the end."""
+        """Records that `done` units are done. Prints a line if it is time, and at the end."""
         now, self.done = time.monotonic(), done
         if self._first is None:
             self._first = (now, done)
@@ -45,7 +48,7 @@ class Progress:
         )
 
     def rate(self, done: int) -> float:
-        """Units a second since the first report; 0 before there is more than one."""
+        """Returns the units per second since the first report, or 0 before the second report."""
         if self._first is None:
             return 0.0
         elapsed, worked = time.monotonic() - self._first[0], done - self._first[1]
@@ -53,12 +56,13 @@ class Progress:
 
 
 def pieces(items: Any, size: int | None = None, seconds: float = 2.0):
-    """Yields runs of `items`.
+    """Yields consecutive pieces of a sequence.
 
     Args:
-        items: a sequence.
-        size: of each; None: that take the caller about `seconds`, starting with one.
-        seconds: see there.
+        items: The sequence.
+        size: Items in each piece. None adapts the size, starting with one item, so that the
+            caller takes about `seconds` for each piece.
+        seconds: The time that the caller should take for a piece if `size` is None.
     """
     fixed, size, start = size is not None, size or 1, 0
     while start < len(items):

@@ -1,22 +1,23 @@
-"""What must hold before anything else is imported: TensorFlow's settings, Keras's backend."""
+"""Settings and checks that come before any other import: TensorFlow's settings, Keras's backend."""
 
 import contextlib
 import os
 import sys
 
-# Before TensorFlow starts. Errors only. oneDNN's kernels: TensorFlow leaves them off on CPUs
-# without AVX512-VNNI, where they make a training step 2.5 times faster.
+# Set both before TensorFlow starts. It logs errors only. oneDNN is on: TensorFlow leaves it off on
+# CPUs without AVX512-VNNI, where it makes a training step 2.5 times faster.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-_PROGRAM = sys.argv[:1] == ["-m"]  # while Python looks for the module of "python -m"
+_PROGRAM = sys.argv[:1] == ["-m"]  # true while Python looks for the module of "python -m"
 
 
 def _leave_current_folder() -> None:
-    """Takes the current folder, which "python -m" puts first, from where Python imports from.
+    """Removes the current folder, which "python -m" puts first, from the import path.
 
-    It may hold run directories and data of somebody else. This package has been found by now.
+    The folder may hold run directories and data from other people. Python has already found this
+    package, so it is no longer needed.
     """
     with contextlib.suppress(OSError):  # the folder is gone
         if sys.path[:1] == [os.getcwd()]:
@@ -29,11 +30,11 @@ if _PROGRAM:
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps standard error from the terminal inside the block, unless the block fails.
+    """Hides standard error inside the block, and shows it only if the block fails.
 
-    TensorFlow writes lines on oneDNN while it is imported, whatever its log level.
+    TensorFlow writes lines about oneDNN while it is imported, whatever its log level.
     """
-    import tempfile  # it imports more, so not before the current folder is left
+    import tempfile  # imports other modules, so the current folder must be left first
 
     with tempfile.TemporaryFile() as kept:
         terminal = os.dup(2)
@@ -50,7 +51,7 @@ def _quiet():
 
 
 def _unusable(message: str) -> ImportError:
-    """The error to raise; a program prints it as one line instead, and ends."""
+    """Returns the error to raise. In a program, it prints the message as one line and exits."""
     if _PROGRAM:
         print(f"oneshot_tf: error: {message}", file=sys.stderr, flush=True)
         sys.exit(1)
@@ -64,18 +65,18 @@ except ModuleNotFoundError as error:
     if error.name != "tensorflow":
         raise
     raise _unusable(
-        "oneshot_tf needs TensorFlow, which comes in kinds: install one with "
-        "pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
+        "oneshot_tf needs TensorFlow, which is not installed. Install the variant for your "
+        "hardware: pip install 'oneshot_tf[cpu]', 'oneshot_tf[gpu]' or 'oneshot_tf[tpu]'."
     ) from None
 
 try:
     import keras
 
     _backend = keras.backend.backend()
-except ModuleNotFoundError:  # Keras imports the backend it is set to
+except ModuleNotFoundError:  # Keras imports its configured backend
     _backend = "another backend, which is not installed"
 if _backend != "tensorflow":
     raise _unusable(
-        f"oneshot_tf needs Keras on TensorFlow, but Keras is set to {_backend}: set the "
+        f"oneshot_tf needs Keras on TensorFlow, but Keras is set to {_backend}. Set the "
         "environment variable KERAS_BACKEND=tensorflow, or change ~/.keras/keras.json."
     )

@@ -339,7 +339,7 @@ def test_runs_of_several_folders_count_once_each(run, space):
     add_result(run, "top", rows[:1], select="top")  # the same runs again
     (alone,) = collect(run, ["more"]).values()
     assert [len(net.accuracies) for net in alone] == [2, 2, 2]
-    with pytest.raises(ost.InputError, match="no stand-alone nets called less"):
+    with pytest.raises(ost.InputError, match="there is no less"):
         collect(run, ["less"])
     (found,) = collect(run).values()
     assert [len(net.accuracies) for net in found] == [4, 4, 4]
@@ -420,8 +420,8 @@ def test_precisions_are_not_mixed(run, space):
         add_result(run, name, part)
         change(run, name, **changes)
     found = {p.precision: len(nets) for p, nets in collect(run).items()}
-    assert found == {"float32, judged in float32": 6, "bfloat16, judged in bfloat16": 6,
-                     "bfloat16, judged in float32": 5}  # fmt: skip
+    assert found == {"float32, evaluated in float32": 6, "bfloat16, evaluated in bfloat16": 6,
+                     "bfloat16, evaluated in float32": 5}  # fmt: skip
 
 
 def test_weights_are_shares_of_all_candidates(run, space):
@@ -452,7 +452,7 @@ def test_no_command_of_the_report_reads_test_images(run, space):
     text = report(run).text
     add_result(run, "top", add_candidates(run, space)[:3], runs=1, select="top")
     text += report(run).text
-    commands = [line.split("To have it")[0] for line in text.split("oneshot_tf.retrain")[1:]]
+    commands = [line.split("To add the")[0] for line in text.split("oneshot_tf.retrain")[1:]]
     assert len(commands) >= 3 and all("--evaluate_on=validation" in line for line in commands)
 
 
@@ -509,7 +509,7 @@ def test_a_whole_run(run, space, capsys):
     page = report(run)
     assert sum(tag == "svg" for tag, _ in page.tags) == 4
     said = capsys.readouterr().out
-    assert "ranks these" in said and "better than chance" in said and "One one-shot model" in said
+    assert "ranks these" in said and "better than chance" in said and "one one-shot model" in said
     folder = run.path / "report"
     table = read_table(run, "ranking")
     assert [line[0] for line in table[1:]] == [
@@ -518,7 +518,7 @@ def test_a_whole_run(run, space, capsys):
     assert float(table[1][1].split()[0]) > 0.9
     chosen = read_table(run, "selections")
     assert [line[0] for line in chosen[1:]] == ["top", "random", "stratified"]
-    assert "top less random" in page.text
+    assert "top minus random" in page.text
     assert "raises correlations" in page.text and "fairer" not in page.text
     assert f"{len(nets_of(run))} architectures, {len(nets_of(run))} with 2 runs;" in page.text
     assert "not corrected for their number" in said and "Over the space" in said
@@ -532,7 +532,7 @@ def test_too_few_nets_conclude_nothing(run, space, capsys):
     add_result(run, "top", add_candidates(run, space)[:3], runs=1, select="top")
     text = report(run).text
     assert "too few" in text and "the noise is unknown" in text
-    assert "Nothing about ranking" in capsys.readouterr().out
+    assert "No conclusion about ranking" in capsys.readouterr().out
 
 
 def test_other_one_shot_models(run, space, tmp_path, capsys):

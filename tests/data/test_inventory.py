@@ -170,7 +170,7 @@ def test_changed_pixels_are_noticed_and_of_test_images_where_they_are_used(run, 
     with pytest.raises(ost.InputError, match=r"The test images .* changed .*\(12 then, 12 now\)"):
         directory.load_data(LocationSettings(), test=True)
     put(images / "train" / "b", 6, value=101)
-    with pytest.raises(ost.InputError, match="images .* have changed .* would rank candidates"):
+    with pytest.raises(ost.InputError, match="images .* have changed .* might be ranked on images"):
         directory.load_data(LocationSettings())
 
 
@@ -198,14 +198,16 @@ def test_a_run_of_an_earlier_version_opens_and_says_what_is_not_covered(run, cap
     directory.load_data(LocationSettings(), test=True)
     assert "no checksum of the test images" in capsys.readouterr().out
     put(images / "train" / "b", 6, value=101)
-    with pytest.raises(ost.InputError, match="split folder: and npz: without regard to classes"):
+    with pytest.raises(
+        ost.InputError, match="split folder: and npz: data without regard to classes"
+    ):
         directory.load_data(LocationSettings())
 
 
 def test_images_that_moved(run, tmp_path):
     directory, images = run()
     images.rename(tmp_path / "elsewhere")
-    with pytest.raises(ost.InputError, match="does not exist any more.* give --data_dir"):
+    with pytest.raises(ost.InputError, match="no longer exists.* give --data_dir"):
         directory.load_data(LocationSettings())
     moved = LocationSettings(data_dir=str(tmp_path / "elsewhere"))
     assert len(directory.load_data(moved, test=True).train) == 10

@@ -505,7 +505,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
             ["--run_dir=run", "--net=../../.."],
             "--net must be the folder of a",
         ),
-        ("export", ["--run_dir=run", "--export_dir=run"], "something else"),
+        ("export", ["--run_dir=run", "--export_dir=run"], "is not an export"),
         ("export", ["--run_dir=run", "--export_dir=small.flags"], "is a file"),
     ],
 )
@@ -636,7 +636,7 @@ def test_a_saved_model_does_not_replace_something_else(tmp_path, small_space, di
     net = ost.Standalone(small_space, a, ost.Stack(1, 2), num_classes=10)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(ost.InputError, match="something else"):
+    with pytest.raises(ost.InputError, match="is not an export"):
         ost.write_saved_model(net, digits, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "mine"
 

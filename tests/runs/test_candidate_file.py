@@ -42,7 +42,7 @@ def test_half_a_last_line_is_dropped(space, file, capsys):
     for cut in range(1, 60, 7):
         file.path.write_text(text[:-cut])
         assert file.read() == rows[:4]
-    assert "half a last line" in capsys.readouterr().out
+    assert "the last line is incomplete" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def edit(file, line, **values):
      ({"cross_entropy": "inf"}, "`cross_entropy` must be a finite number of at least 0.*got inf"),
      ({"cross_entropy": -0.5}, "`cross_entropy` must be a finite number of at least 0"),
      ({"divergence": "-inf"}, "`divergence` must be finite"),
-     ({"num_images": 4000}, "`num_images` must be 400, as .* 400 validation images; got 4000"),
+     ({"num_images": 4000}, "`num_images` must be 400, because .* 400 validation images; got 4000"),
      ({"num_images": -1}, "`num_images` must be at least 0; got -1"),
-     ({"num_images": 0}, "`candidate_accuracy` must be empty, as `num_images` is 0"),
+     ({"num_images": 0}, "`candidate_accuracy` must be empty, because `num_images` is 0"),
      ({"num_images": "400.0"}, "`num_images` must be a whole number; got '400.0'"),
      ({"parameters": 1}, "`parameters` must be [0-9]+, which follows from .*; got 1"),
      ({"multiply_adds": 10}, "`multiply_adds` must be [0-9]+, which follows from .*; got 10"),
-     ({"run": "0123abcd"}, "is of the run '0123abcd'; this is the run"),
+    ({"run": "0123abcd"}, "belongs to the run '0123abcd'; this is the run"),
      ({"architecture": "prev1:sep3x3"}, "`architecture`: .*; got 1 in 'prev1")],
     ids=str,
 )  # fmt: skip
@@ -152,7 +152,7 @@ def test_ranks_may_have_gaps_and_be_empty(space, file):
 def test_the_same_architecture_twice_is_refused(space, file):
     rows = candidates(space, 4)
     file.write([*rows, rows[1]])
-    with pytest.raises(ost.InputError, match="line 6: .* is there twice. Remove one"):
+    with pytest.raises(ost.InputError, match="line 6: .* has two lines. Remove one"):
         file.read()
 
 
@@ -206,16 +206,16 @@ def test_candidates_of_another_run_are_refused(space, file, tmp_path):
     file.write(rows)
     other = CandidateFile(begin(tmp_path / "other", space))
     other.path.write_bytes(file.path.read_bytes())
-    with pytest.raises(ost.InputError, match="line 2 is of the run .*; this is the run"):
+    with pytest.raises(ost.InputError, match="line 2 belongs to the run .*; this is the run"):
         other.read()
     old = CandidateFile(earlier(begin(tmp_path / "old", space)))
     old.path.write_bytes(file.path.read_bytes())
-    with pytest.raises(ost.InputError, match="of another run: it has a column 'run', but an earl"):
+    with pytest.raises(ost.InputError, match="to another run: it has a column 'run', but an earl"):
         old.read()
     old.write(rows)
     assert old.read() == rows and "run" not in old.path.read_text().splitlines()[0].split(",")
     other.path.write_bytes(old.path.read_bytes())
-    with pytest.raises(ost.InputError, match="of another run: it has no column 'run'"):
+    with pytest.raises(ost.InputError, match="to another run: it has no column 'run'"):
         other.read()
     first = file.path.read_text().splitlines()
     assert first[0].split(",")[-1] == "run"

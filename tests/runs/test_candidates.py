@@ -107,9 +107,9 @@ def test_random_takes_any(space):
 @pytest.mark.parametrize(
     "settings, part",
     [({"select": "top", "top": 51}, "--top must be at most"),
-     ({"select": "top", "top": 5, "count": 6}, "--count=6"),
-     ({"select": "small", "count": 11, "percentile": 80}, "--count=11"),
-     ({"select": "random", "count": 51}, "--count=51")],
+     ({"select": "top", "top": 5, "count": 6}, "--count must be at most 5, .*; got 6"),
+     ({"select": "small", "count": 11, "percentile": 80}, "--count must be at most 10, .*; got 11"),
+     ({"select": "random", "count": 51}, "--count must be at most 50, .*; got 51")],
 )  # fmt: skip
 def test_too_few_candidates(space, settings, part):
     with pytest.raises(ost.InputError, match=part):

@@ -123,9 +123,9 @@ PROGRAMS = [train, search, retrain, export, analyze]
 @pytest.mark.parametrize(
     "changes, part",
     [
-        ({"data": None}, "no group 'data'"),
+        ({"data": None}, "group 'data' of settings is missing"),
         ({"data": {}}, "'data' has no setting 'data_dir'"),
-        ({"one_shot": None}, "no group 'one_shot'"),
+        ({"one_shot": None}, "group 'one_shot' of settings is missing"),
         ({"facts": None}, "/facts"),
     ],
 )
@@ -196,8 +196,8 @@ HUGE = 10**400
         ({"accuracies": [float("nan")]}, "from 0 to 1"),
         ({"accuracies": [float("inf")]}, "from 0 to 1"),
         ({"mean": -3}, "from 0 to 1"),
-        ({"mean": 0.5}, "a mean is 0.5; it must be 0.25"),
-        ({"std": 0.1}, "a std is 0.1; it must be None"),
+        ({"mean": 0.5}, "a mean must be 0.25; got 0.5"),
+        ({"std": 0.1}, "a std must be None; got 0.1"),
         ({"accuracies": [0.255], "mean": 0.255}, "multiples of 1/100"),
         ({"candidate_accuracy": 2.0}, "from 0 to 1"),
         ({"candidate_num_images": -1}, "negative"),
@@ -221,16 +221,16 @@ def test_what_no_net_can_have(run, changes, part):
     [
         ({"num_steps": HUGE}, "64 bits"),
         ({"num_steps": 2**62}, "num_steps=4611686018427387904"),
-        ({"num_steps": 6}, "num_steps is 6; .* must be 5"),
-        ({"num_images": 48}, "num_images is 48; .* must be 100"),
-        ({"num_training_images": 7}, "num_training_images is 7; .* must be 1397"),
-        ({"evaluated_on": "test"}, "evaluated_on is 'test'; .* must be validation"),
-        ({"mean": 0.3}, "a mean is 0.3; it must be 0.25"),
+        ({"num_steps": 6}, "num_steps must be 5, .* got 6"),
+        ({"num_images": 48}, "num_images must be 100, .* got 48"),
+        ({"num_training_images": 7}, "num_training_images must be 1397, .* got 7"),
+        ({"evaluated_on": "test"}, "evaluated_on must be validation, .* got 'test'"),
+        ({"mean": 0.3}, "a mean must be 0.25; got 0.3"),
         ({"train": {}}, "'train' has no setting 'batch_size'"),
         ({"retrain": None}, "/retrain"),
-        ({"chosen": {"architectures": []}}, "not the architectures chosen"),
+        ({"chosen": {"architectures": []}}, "not the chosen architectures"),
         ({"nets": []}, "no nets"),
-        ({"run_id": None}, "of a run without an id"),
+        ({"run_id": None}, "to a run without an id"),
     ],
 )
 def test_what_no_result_can_have(run, changes, part):
@@ -337,18 +337,18 @@ def test_a_result_of_another_run_is_refused(run, other):
     shutil.copy(other / "retrain" / "top" / "result.json", run.path / "retrain" / "top")
     mine, theirs = run.run_id(), RunDirectory(other).run_id()
     for line in (refused(start, analyze, run), refused(start, export, run)):
-        assert "result.json is of the run" in line and mine[:8] in line and theirs[:8] in line
+        assert "result.json belongs to the run" in line and mine[:8] in line and theirs[:8] in line
 
 
 def test_a_selection_of_another_run_is_not_gone_on_with(run, other):
     write_json(run.path / "retrain" / "top" / "settings.json",
                {"run_id": RunDirectory(other).run_id()})  # fmt: skip
-    assert "settings.json is of the run" in refused(start, retrain, run)
+    assert "settings.json belongs to the run" in refused(start, retrain, run)
 
 
 def test_a_search_of_another_run_or_without_its_settings_is_not_gone_on_with(run, other):
     shutil.copy(other / "search.json", run.path)
-    assert "search.json is of the run" in refused(start, search, run)
+    assert "search.json belongs to the run" in refused(start, search, run)
     (run.path / "search.json").unlink()
     assert "search.json is missing" in refused(start, search, run)
 
@@ -360,10 +360,10 @@ def test_a_race_of_another_run_is_refused(tmp_path):
     Race(path, Evaluator, names, 2, 0.9)  # of a run that an earlier version began
     others = functools.partial(Race, path, Evaluator, names, 2, 0.9, run_id="2" * 32)
     line = refused(others)
-    assert "race.npz is of the run 11111111; this is the run 22222222" in line
+    assert "race.npz belongs to the run 11111111; this is the run 22222222" in line
     path.unlink()
     Race(path, Evaluator, names, 2, 0.9)._save()
-    assert "race.npz is of a run without an id; this is the run 22222222" in refused(others)
+    assert "race.npz belongs to a run without an id; this is the run 22222222" in refused(others)
 
 
 def test_a_race_with_more_right_than_seen_is_damaged(tmp_path):
@@ -377,7 +377,7 @@ def test_rollbacks_of_another_run_or_that_cannot_be_are_refused(tmp_path):
     path = tmp_path / "rollbacks.json"
     Rollbacks(path, "mine").add(9, 5)
     assert len(Rollbacks(path, "mine")) == 1 == len(Rollbacks(path))
-    assert "rollbacks.json is of the run mine" in refused(Rollbacks, path, "theirs")
+    assert "rollbacks.json belongs to the run mine" in refused(Rollbacks, path, "theirs")
     for rows in ([(5, 5)], [(9, -1)], [(9, 5)] * 21, [(HUGE, 5)]):
         rollbacks = [{"diverged": d, "back_to": b} for d, b in rows]
         path.write_text(json.dumps({"owner": "mine", "rollbacks": rollbacks}))

@@ -92,7 +92,7 @@ def test_candidates_without_search_json_are_refused(finished, old):
     (finished.path / "search.json").unlink()
     before = state(finished)
     for seed in (0, 1):
-        with pytest.raises(ost.InputError, match="search.json is missing.*Put it back, or move"):
+        with pytest.raises(ost.InputError, match="search.json is missing.*Restore it, or move"):
             start(finished, seed=seed)
     assert state(finished) == before
 
@@ -105,10 +105,10 @@ def test_candidates_of_another_run_are_refused(finished, tmp_path, space):
         other, **made_with(search.SearchSettings(), RandomSearchSettings(), 6), num_images=400
     )
     before = state(other)
-    with pytest.raises(ost.InputError, match="line 2 is of the run .*; this is the run"):
+    with pytest.raises(ost.InputError, match="line 2 belongs to the run .*; this is the run"):
         start(other)
     (other.path / "search.json").write_bytes((finished.path / "search.json").read_bytes())
-    with pytest.raises(ost.InputError, match="is of "):
+    with pytest.raises(ost.InputError, match="belongs to "):
         start(other)
     after = state(other)
     assert {n: v for n, v in after.items() if n != "search.json"} == {

@@ -41,7 +41,7 @@ def first_line_only(files):
 def test_work_goes_on_when_the_reader_is_gone():
     line, errors, code = first_line_only(files=False)
     assert (line, code) == ("line 0\n", 0)
-    assert "standard output cannot be written (Broken pipe); the program continues" in errors
+    assert "standard output cannot be written (Broken pipe). The program continues" in errors
     assert errors.endswith("\nend\n") and len(errors.splitlines()) == 2
 
 
@@ -191,7 +191,7 @@ def in_a_shell(folder, redirections, fail=False, **env):
 def test_standard_output_that_takes_nothing(tmp_path):
     code, _, errors = in_a_shell(tmp_path, "> /dev/full")
     assert code == 0 and len(errors.splitlines()) == 1
-    assert "standard output cannot be written (No space left on device); the program" in errors
+    assert "standard output cannot be written (No space left on device). The program" in errors
     assert in_a_shell(tmp_path, ">&-") == (0, "", "")
     assert in_a_shell(tmp_path, "<&- >&- 2>&-") == (0, "", "")
 
