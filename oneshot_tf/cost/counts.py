@@ -3,6 +3,7 @@
 The counts are exact. A test compares `parameters` with the variables of built stand-alone models.
 """
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -86,7 +87,7 @@ def _costs_of_masks(
     space: CellSpace, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ):
     """Returns parameters and multiply-adds for rows of `used`, float32 `[A, P]` of 0 and 1."""
-    units = np.array(_units(space, stack, num_classes, image_size), np.int64)
+    units = _units(space, stack, num_classes, image_size)
     totals = np.zeros([len(used), 2], np.int64)
     for start in range(0, len(used), _ROWS):
         # `unit_usage` works column by column, so contiguous columns are faster.
@@ -96,10 +97,12 @@ def _costs_of_masks(
     return totals[:, 0], totals[:, 1]
 
 
-def _units(
-    space: CellSpace, stack: Stack, num_classes: int, image_size: int
-) -> list[tuple[int, int]]:
-    """Returns each unit's parameters and multiply-adds per image, in the order of `unit_usage`."""
+@functools.lru_cache(maxsize=64)
+def _units(space: CellSpace, stack: Stack, num_classes: int, image_size: int) -> np.ndarray:
+    """Returns each unit's parameters and multiply-adds per image: int64 `[U, 2]`.
+
+    The units are in the order of `unit_usage`.
+    """
     units = []
     cells = stack.plans(space)
     for cell in cells:
@@ -121,7 +124,7 @@ def _units(
     features = space.num_blocks * cells[-1].width
     units.append(_stem(stack.filters, stack.stem_stride, image_size))
     units.append((features + features * num_classes + num_classes, features * num_classes))
-    return units
+    return np.array(units, np.int64)
 
 
 def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:

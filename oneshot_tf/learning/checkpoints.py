@@ -104,9 +104,9 @@ class Checkpoints:
 
         Raises:
             InputError: There are checkpoints, but all are damaged or do not fit; or a checkpoint
-                is of a step beyond the end of the training.
-            WrongOwner: The newest undamaged checkpoint is of another run, net or step. It is not
-                skipped, because training would then overwrite what may be the only copy.
+                comes after the end of the training.
+            WrongOwner: The newest undamaged checkpoint belongs to another run, model or step.
+                It is not skipped: training would overwrite what may be the only copy.
         """
         self._check_last()
         failures = []
@@ -132,8 +132,8 @@ class Checkpoints:
         last = max(self.steps(), default=0)
         if self.num_steps is not None and last > self.num_steps:
             raise InputError(
-                f"{self.path(last)} is of a step beyond the {self.num_steps:,} steps of this "
-                "training, so it is not of this run. Remove it."
+                f"{self.path(last)} comes after the {self.num_steps:,} steps of this "
+                "training, so it does not belong to this run. Remove it."
             )
 
     def restore_step(self, step: int, variables: Iterable[keras.Variable]) -> None:
@@ -142,7 +142,7 @@ class Checkpoints:
         Raises:
             InputError: The file is missing or damaged, has other variables, or holds values that
                 are not finite.
-            WrongOwner: The checkpoint is of another run, net or step.
+            WrongOwner: The checkpoint belongs to another run, model or step.
         """
         path = self.path(step)
         if not path.exists():
@@ -170,8 +170,8 @@ class Checkpoints:
         if self.owner not in (None, owner):
             whose = "a run without an id" if owner is None else f"the run {short(owner)}"
             raise WrongOwner(
-                f"{path} is of {whose}; this is the run {self.owner!r}. Put this run's own file "
-                "there, or remove it."
+                f"{path} belongs to {whose}; this is the run {self.owner!r}. Put this run's own "
+                "file there, or remove it."
             )
         if self.owner is None and found is None:
             return  # an earlier version wrote it

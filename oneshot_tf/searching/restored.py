@@ -29,8 +29,8 @@ def restore_supernet(directory: RunDirectory) -> tuple[Supernet, int]:
         )
     if reached > steps:
         raise InputError(
-            f"{checkpoints.path(reached)} is of a step beyond --train_steps={steps} of {path}, so "
-            "it is not of this run. Remove it."
+            f"{checkpoints.path(reached)} comes after --train_steps={steps} of {path}, so "
+            "it does not belong to this run. Remove it."
         )
     space, classes = directory.space(), len(directory.facts()["class_names"])
     try:

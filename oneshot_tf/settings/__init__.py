@@ -8,11 +8,10 @@ from oneshot_tf.settings.groups import (
     ModelSettings,
     OneShotSettings,
     RunSettings,
-    StrategySettings,
     TrainSettings,
 )
 from oneshot_tf.settings.retrain import RetrainSettings
-from oneshot_tf.settings.setting import Settings, setting
+from oneshot_tf.settings.setting import Settings, StrategySettings, setting
 
 __all__ = [
     "DataSettings",

@@ -335,14 +335,3 @@ class OneShotSettings(Settings):
         least=0,
         most=_SEEDS,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class StrategySettings(Settings):
-    """Settings of a strategy.
-
-    Each strategy has a subclass in its own file. The default of the field `strategy` in the
-    subclass is the name of the strategy.
-    """
-
-    strategy: str = setting("", "Name of the strategy.")

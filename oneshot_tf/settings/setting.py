@@ -76,6 +76,24 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields(type(self))}
 
 
+@dataclasses.dataclass(frozen=True)
+class StrategySettings(Settings):
+    """Settings of a strategy.
+
+    Each strategy has a subclass in its own file. The default of the field `strategy` in the
+    subclass is the name of the strategy.
+    """
+
+    strategy: str = setting("", "Name of the strategy.")
+
+    def for_budget(self: Kind, num_candidates: int) -> Kind:
+        """Returns the settings of a proposer for a search of this many candidates.
+
+        Only a strategy with a schedule depends on it.
+        """
+        return self
+
+
 def fields(kind: type) -> tuple[dataclasses.Field, ...]:
     """Returns the dataclass fields of a class of settings."""
     return dataclasses.fields(kind)

@@ -77,8 +77,6 @@ class CellSpace:
                 f"operations; got {self.max_operations!r}."
             )
 
-    # ------------------------------------------------------------ the path table
-
     def inputs(self, block: int) -> tuple[str, ...]:
         """Returns the names of the 2 + `block` tensors that a block can read."""
         return ("prev2", "prev1") + tuple(f"block{i}" for i in range(block))
@@ -97,8 +95,6 @@ class CellSpace:
     def num_paths(self) -> int:
         """P, the number of paths; 42 for the paper's cell."""
         return self.operation_paths(self.num_blocks - 1).stop
-
-    # ------------------------------------------------------------ decisions
 
     @functools.cached_property
     def decisions(self) -> tuple[Decision, ...]:
@@ -290,6 +286,10 @@ class CellSpace:
                     f"A block of this space must have 1 to {self.max_operations} operations; got "
                     f"{len(choice.operations)} operations in block {block} of '{architecture}'."
                 )
+
+    def allows(self, architecture: Architecture) -> bool:
+        """Returns True: the whole space has no limits. `LimitedSpace` has."""
+        return True
 
     def _check_names(self, architecture: Architecture) -> None:
         if len(architecture.blocks) != self.num_blocks:

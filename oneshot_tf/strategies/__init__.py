@@ -3,12 +3,20 @@
 To add a strategy, write one file with its class and its settings, and one entry below.
 """
 
+from oneshot_tf.strategies.evolution import Evolution, EvolutionSettings, TournamentSettings
+from oneshot_tf.strategies.genetic import Genetic, GeneticSettings
 from oneshot_tf.strategies.path_dropout import PathDropout, PathDropoutSettings
+from oneshot_tf.strategies.predictor import Predictor, PredictorSettings
 from oneshot_tf.strategies.protocols import Proposer, Sampler, Strategy
+from oneshot_tf.strategies.q_learning import QLearning, QLearningSettings
 from oneshot_tf.strategies.random_search import Listed, RandomSearch, RandomSearchSettings
+from oneshot_tf.strategies.single_path import SinglePath, SinglePathSettings
 
 # `train --strategy=NAME`: samplers choose the paths that each ghost batch trains.
-SAMPLERS = {"path_dropout": Strategy(PathDropoutSettings, PathDropout.from_settings)}
+SAMPLERS = {
+    "path_dropout": Strategy(PathDropoutSettings, PathDropout.from_settings),
+    "single_path": Strategy(SinglePathSettings, SinglePath.from_settings),
+}
 
 # `train --strategy=NAME`: samplers with variables, which are trained on held-out images.
 LEARNERS: dict[str, Strategy] = {}
@@ -17,7 +25,14 @@ STRATEGIES = {**SAMPLERS, **LEARNERS}
 DEFAULT_STRATEGY = "path_dropout"
 
 # `search --strategy=NAME`: proposers choose the architectures to evaluate.
-PROPOSERS = {"random": Strategy(RandomSearchSettings, RandomSearch.from_settings)}
+PROPOSERS = {
+    "random": Strategy(RandomSearchSettings, RandomSearch.from_settings),
+    "evolution": Strategy(EvolutionSettings, Evolution.from_settings),
+    "tournament": Strategy(TournamentSettings, Evolution.from_settings),
+    "genetic": Strategy(GeneticSettings, Genetic),
+    "q_learning": Strategy(QLearningSettings, QLearning),
+    "predictor": Strategy(PredictorSettings, Predictor),
+}
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -25,12 +40,23 @@ __all__ = [
     "PROPOSERS",
     "SAMPLERS",
     "STRATEGIES",
+    "Evolution",
+    "EvolutionSettings",
+    "Genetic",
+    "GeneticSettings",
     "Listed",
     "PathDropout",
     "PathDropoutSettings",
+    "Predictor",
+    "PredictorSettings",
     "Proposer",
+    "QLearning",
+    "QLearningSettings",
     "RandomSearch",
     "RandomSearchSettings",
     "Sampler",
+    "SinglePath",
+    "SinglePathSettings",
     "Strategy",
+    "TournamentSettings",
 ]

@@ -55,20 +55,34 @@ class Proposer(abc.ABC):
     A proposer is a pure function of its seed and its observations. A search that resumes
     makes a new proposer and replays all observations, in their order.
 
+    The search calls `propose`, scores what is new, then calls `observe`, and so on. It answers a
+    repeated proposal with the known accuracy, at no cost.
+
     Example:
 
         >>> isinstance(RandomSearch(bender2018()), Proposer)
         True
+
+    Attributes:
+        learns: Whether proposals depend on observed accuracies. If so, every candidate must be
+            scored on all images before the next proposals.
     """
+
+    learns = False
 
     @property
     @abc.abstractmethod
     def limit(self) -> int:
-        """The number of architectures that it can propose in total."""
+        """The most different architectures that it can propose in total."""
 
     @abc.abstractmethod
     def propose(self, count: int) -> list[Architecture]:
-        """Returns up to `count` architectures not proposed before; fewer when none are left."""
+        """Returns the next architectures to score.
+
+        Args:
+            count: The most architectures to return. A proposer that learns returns fewer, to see
+                their accuracies before it proposes more. An empty list ends the search.
+        """
 
     @abc.abstractmethod
     def observe(
@@ -80,6 +94,10 @@ class Proposer(abc.ABC):
             architectures: The architectures that the last `propose` returned, or the first of them.
             accuracies: The accuracy of each, in [0, 1]. None if the search does not measure it.
         """
+
+    def parent(self, architecture: Architecture) -> Architecture | None:
+        """Returns the architecture that a proposal was made from; None if it was not."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.limited import SearchSpace
 from oneshot_tf.space.twins import canonical
 from oneshot_tf.strategies.protocols import Proposer
 
@@ -44,7 +44,7 @@ class RandomSearch(Proposer):
             stand-alone model (`space.twins.canonical`). The others keep their order.
     """
 
-    def __init__(self, space: CellSpace, seed: int = 0, distinct: bool = False):
+    def __init__(self, space: SearchSpace, seed: int = 0, distinct: bool = False):
         self.space = space
         self.distinct = distinct
         self._rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ class RandomSearch(Proposer):
 
     @classmethod
     def from_settings(
-        cls, space: CellSpace, settings: RandomSearchSettings, seed: int
+        cls, space: SearchSpace, settings: RandomSearchSettings, seed: int
     ) -> "RandomSearch":
         """Returns the random search for a search program."""
         return cls(space, seed, settings.skip_twins)

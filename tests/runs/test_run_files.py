@@ -293,7 +293,7 @@ def test_a_checkpoint_of_another_run_is_refused(run, other):
     mine, theirs = run.run_id(), RunDirectory(other).run_id()
     shutil.copy(other / "checkpoints" / "step_000000006.npz", run.path / "checkpoints")
     for line in (refused(restore, run), refused(restore, run, STEPS), refused(start, search, run)):
-        assert "step_000000006.npz is of the run" in line and mine in line and theirs in line
+        assert "step_000000006.npz belongs to the run" in line and mine in line and theirs in line
 
 
 @pytest.mark.parametrize("name", ["step_000000006.npz", "step_000000005.npz"])
@@ -310,7 +310,7 @@ def test_a_checkpoint_of_another_step_is_refused(run, name):
 def test_a_checkpoint_without_an_id_is_refused_unless_the_run_has_none(run):
     variables = ost.Supernet(SPACE, STACK, 10).variables
     Checkpoints(run.path / "checkpoints").save(STEPS, variables)
-    assert "is of a run without an id" in refused(restore, run)
+    assert "belongs to a run without an id" in refused(restore, run)
     edit_json(run.path / "config.json", version=1, run_id=None)
     assert run.run_id() is None and restore(run) == STEPS
 
@@ -319,7 +319,7 @@ def test_a_checkpoint_beyond_the_end_is_refused(run):
     folder = run.path / "checkpoints"
     shutil.copy(folder / "step_000000006.npz", folder / "step_000000999.npz")
     for line in (refused(restore, run), refused(start, train, run), refused(start, search, run)):
-        assert "step_000000999.npz is of a step beyond" in line
+        assert "step_000000999.npz comes after" in line
 
 
 def test_weights_of_another_net_of_the_run_are_refused(run):
