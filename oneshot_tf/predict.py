@@ -32,7 +32,7 @@ class PredictSettings(Settings):
     top: int = setting(5, "Number of classes to print per image, the most likely first.", least=1)
     json: bool = setting(
         False,
-        "Prints one line of JSON per image. `image` is the name of the file, and `classes` is a "
+        "Print one line of JSON per image. `image` is the name of the file, and `classes` is a "
         "list of objects with `name` and `probability`.",
     )
 

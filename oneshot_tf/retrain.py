@@ -1,8 +1,8 @@
 """Trains chosen architectures from scratch, as stand-alone models.
 
---select chooses architectures from RUN_DIR/candidates.csv. Each one is trained --repeats times. At
-the end the models are scored once on the test images. The results are in
-RUN_DIR/retrain/NAME/result.json. The same command resumes a training that was stopped.
+--select chooses architectures from RUN_DIR/candidates.csv. Each one is trained --repeats times.
+After all training, the models are scored once on the test images (--evaluate_on). The results are
+in RUN_DIR/retrain/NAME/result.json. If training stops, repeat the command to resume.
 Next step: python -m oneshot_tf.export --run_dir=DIR
 """
 

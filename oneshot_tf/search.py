@@ -1,8 +1,8 @@
 """Ranks candidate architectures with the weights of a trained one-shot model.
 
-A strategy proposes architectures. Each one is evaluated on the validation images with the shared
-weights. RUN_DIR/candidates.csv has one line per candidate. The same command resumes a search that
-was stopped. A larger --num_candidates continues a finished search.
+A strategy proposes architectures, the candidates. Each one is evaluated on the validation images
+with the weights of the one-shot model. RUN_DIR/candidates.csv has one line per candidate. If the
+search stops, repeat the command to resume. To continue a finished search, raise --num_candidates.
 Next step: python -m oneshot_tf.retrain --run_dir=DIR
 """
 
@@ -39,37 +39,37 @@ class SearchSettings(Settings):
     num_candidates: int = setting(20_000, "Number of candidates to evaluate.", least=1, common=True)
     budget: str = setting(
         "full",
-        "Way to spend the image evaluations. full: score every candidate on all validation images, "
-        "as the paper does. race: stop a candidate early when it can hardly be among the best "
-        "--finalists.",
+        "How many validation images score a candidate. full: all of them, as in the paper. race: "
+        "fewer for a candidate that is unlikely to be among the best --finalists.",
         choices=tuple(BUDGETS),
         common=True,
     )
     rank_by: str = setting(
         "accuracy",
-        "Measure that ranks candidates. accuracy: candidate accuracy. kl: divergence of a "
-        "candidate's predictions from those with nearly all paths on, for 64 training images "
-        "without their labels (section 5 of the paper). The best --finalists are then scored.",
+        "Measure that ranks candidates. accuracy: validation accuracy. kl: KL divergence between "
+        "the predictions of a candidate and those of the one-shot model with nearly all paths on. "
+        "It needs 64 training images and no labels (section 5 of the paper). Then the accuracy of "
+        "the best --finalists is measured.",
         choices=tuple(RANKINGS),
         common=True,
     )
     finalists: int = setting(
         100,
-        "For --budget=race and --rank_by=kl: number of the best candidates to score on all "
-        "validation images. With kl, 0 scores none, so no labels are read.",
+        "For --budget=race and --rank_by=kl: number of best candidates to score on all validation "
+        "images. With kl, 0 scores none, and no labels are read.",
         least=0,
     )
     race_confidence: float = setting(
         0.9,
-        "For --budget=race: share of the true best --finalists that the race aims to score on all "
-        "images. The race estimates this share from the candidates. It holds on average over "
-        "races, and a single race may keep fewer. A larger share costs more.",
+        "For --budget=race: share of the true best --finalists that the race should keep, on "
+        "average over races. A single race may keep fewer. A larger share costs more.",
         above=0.5,
         below=1.0,
     )
     max_memory_gb: float = setting(
         0.0,
-        "Limit on the memory for activations, in 10^9 bytes. 0: half of the free memory.",
+        "Memory that evaluation may use for activations, in units of 10^9 bytes. 0: half of the "
+        "free memory.",
         least=0.0,
     )
     seed: int = setting(
@@ -77,8 +77,8 @@ class SearchSettings(Settings):
     )
     trained_in: str = setting(
         "",
-        "Another run directory. The search evaluates only the architectures that retrain trained "
-        "there, to compare one-shot models.",
+        "Another run directory, for comparing two one-shot models. The search then evaluates only "
+        "the architectures that retrain trained there. Empty: search as usual.",
     )
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Trains the one-shot model, which contains every architecture of the search space.
 
-The same command resumes a training that was stopped, from its last checkpoint.
+If training stops, repeat the command to resume from the last checkpoint.
 Next step: python -m oneshot_tf.search --run_dir=DIR
 """
 

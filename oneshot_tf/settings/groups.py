@@ -17,7 +17,7 @@ class RunSettings(Settings):
 
     run_dir: str = setting(
         "",
-        "Run directory, which the program reads from and writes to.",
+        "Folder for all files of the run. Required.",
         affects_results=False,
         common=True,
     )
@@ -34,18 +34,18 @@ class DistributionSettings(Settings):
 
     distribution: str = setting(
         "auto",
-        "Devices to use. auto: all GPUs, or the CPU if there is none. cpu: the CPU. mirrored: all "
-        "GPUs of this machine. multi_worker: the workers in TF_CONFIG, which share --run_dir. "
-        "tpu: the TPU of this machine.",
+        "Devices to use. auto: the GPUs of this machine, or the CPU if there are none. cpu: the "
+        "CPU. mirrored: all GPUs of this machine. multi_worker: the workers in the environment "
+        "variable TF_CONFIG. They must share --run_dir. tpu: the TPU of this machine.",
         choices=("auto", "cpu", "mirrored", "multi_worker", "tpu"),
         affects_results=False,
         common=True,
     )
     threads: int = setting(
         0,
-        "Number of CPU threads that share one operation. The same number gives the same result to "
-        "the bit, on any number of cores of the same processor. 0: the number that the run began "
-        "with, or one thread per core for a new run.",
+        "Number of CPU threads for one operation. With the same number, results agree to the bit "
+        "on the same processor, with any number of cores. 0: one thread per core, or the "
+        "number that the run began with.",
         least=0,
         most=1024,
         affects_results=False,
@@ -63,7 +63,7 @@ class DeviceSettings(DistributionSettings):
     """
 
     mixed_precision: bool = setting(
-        False, "Computes in bfloat16. Variables, batch statistics and the loss stay float32."
+        False, "Compute in bfloat16. Variables, batch statistics and the loss stay float32."
     )
     log_steps: int = setting(
         50, "Training steps between two lines of metrics.jsonl.", least=1, affects_results=False
@@ -73,21 +73,20 @@ class DeviceSettings(DistributionSettings):
     )
     keep_checkpoints: int = setting(
         3,
-        "Number of checkpoints to keep. Training resumes from the newest one that is whole.",
+        "Number of checkpoints to keep. Training resumes from the newest undamaged one.",
         least=1,
         affects_results=False,
     )
     nan_policy: str = setting(
         "stop",
-        "Reaction to a loss that is not finite. stop: end with an explanation. rollback: return to "
-        "the last checkpoint, with another data order and half the learning rate, at most "
-        "--max_rollbacks times.",
+        "What to do if the loss is not finite. stop: end with an explanation. rollback: return to "
+        "the last checkpoint, and continue with another data order and half the learning rate.",
         choices=("stop", "rollback"),
         affects_results=False,
     )
     max_rollbacks: int = setting(
         3,
-        "Number of times that training may roll back in total.",
+        "Largest number of rollbacks in a training. After that, it stops.",
         least=1,
         most=20,
         affects_results=False,
@@ -105,13 +104,12 @@ class LocationSettings(Settings):
 
     data_dir: str = setting(
         "",
-        "Folder of prepared TensorFlow Datasets. Empty: ~/tensorflow_datasets. If the data moved "
-        "after training, this is the new path: the folder of prepared data sets, or the folder or "
-        "file of folder:PATH or npz:FILE.",
+        "Folder of data sets prepared by TensorFlow Datasets. Empty: ~/tensorflow_datasets. If "
+        "your own data (folder:PATH or npz:FILE) moved after training, give its new path.",
         affects_results=False,
     )
     download: bool = setting(
-        True, "Downloads and prepares a data set that is missing.", affects_results=False
+        True, "Download and prepare the data set if it is missing.", affects_results=False
     )
 
 
@@ -121,45 +119,43 @@ class DataSettings(LocationSettings):
 
     skip_bad_images: bool = setting(
         False,
-        "Skips images that cannot be decoded and labels that are out of range. Without this flag "
-        "the program stops. Either way it prints the number of them and names the first few.",
+        "Skip images that cannot be decoded or whose label is out of range. Without this flag, "
+        "the program stops at them. It always prints their number and the first few names.",
     )
 
     dataset: str = setting(
         "cifar10",
         "Data set. cifar10, cifar100 or another name: an image classification data set of "
         "TensorFlow Datasets. digits: the handwritten digits of scikit-learn, which need no "
-        "download. folder:PATH: one folder of images per class, or folders train, val and test "
-        "with one folder per class. npz:FILE: the arrays train_images, train_labels, test_images "
-        "and test_labels.",
+        "download. folder:PATH: your images, in one folder per class, or in folders train, val "
+        "and test with one folder per class each. npz:FILE: a NumPy file with the arrays "
+        "train_images, train_labels, test_images and test_labels.",
         common=True,
     )
     image_size: int = setting(
         0,
-        "Height and width in pixels to which all images are resized. 0: the size of the images, "
-        "or 32 if they have several sizes or are in a folder.",
+        "Height and width to which all images are resized, in pixels. 0: keep the size of the "
+        "images; use 32 for folder:PATH and for images of several sizes.",
         least=0,
         most=1024,
         common=True,
     )
     storage: str = setting(
         "memory",
-        "Place of the training images. memory: all images are decoded once and kept in memory. "
-        "files: they stay on disk and are decoded when a step needs them, for data sets larger "
-        "than memory.",
+        "Where training images are kept. memory: all images are decoded once and kept in memory. "
+        "files: they stay on disk and are decoded in each step, for data larger than memory.",
         choices=("memory", "files"),
     )
     fit: str = setting(
         "stretch",
-        "Way to make images square. stretch: stretch them. center: take the middle, 7/8 of the "
-        "shorter side, for photographs. Training with --augmentation=inception takes random crops "
-        "instead.",
+        "How to make images square. stretch: stretch them. center: cut out the middle, a square of "
+        "7/8 of the shorter side. --augmentation=inception trains on random crops instead.",
         choices=("stretch", "center"),
     )
     num_validation: int = setting(
         0,
-        "Number of training images to hold out for ranking candidates. 0: 5,000 for CIFAR, a "
-        "tenth of each class for folder: and npz:, and a tenth of the images otherwise.",
+        "Number of training images to hold out for ranking candidates, as validation images. 0: "
+        "5,000 for CIFAR, and a tenth otherwise (for folder: and npz:, of each class).",
         least=0,
     )
 
@@ -188,15 +184,16 @@ class ModelSettings(Settings):
     )
     num_reductions: int = setting(
         -1,
-        "Number of times that the stack halves height and width and doubles the filters: 2 for "
-        "32x32 images, 3 for 224x224. It must be less than --num_cells. -1: 2, or fewer if "
-        "--num_cells does not allow 2.",
+        "Number of reductions. A reduction is a cell that halves height and width and doubles the "
+        "filters. Use 2 for 32x32 images and 3 for 224x224. It must be less than --num_cells. -1: "
+        "2, or fewer if there are fewer than 3 cells.",
         least=-1,
         most=6,
     )
     stem_stride: int = setting(
         1,
-        "Factor by which the stem reduces height and width: 1 for 32x32 images, 4 for 224x224.",
+        "Factor by which the stem, the convolutions before the first cell, reduces height and "
+        "width. Use 1 for 32x32 images and 4 for 224x224.",
         choices=(1, 2, 4),
     )
 
@@ -246,29 +243,29 @@ class TrainSettings(Settings):
 
     batch_size: int = setting(
         64,
-        "Number of images in the global batch of a step. 0, in train and plan only: the paper's "
-        "1,024, or fewer for a small data set of your own.",
+        "Number of images in a training step, over all devices. 0 (train and plan only): the "
+        "paper's 1,024, or fewer for a small data set of your own.",
         least=0,
         common=True,
     )
     ghost_batch_size: int = setting(
         32,
-        "Number of images in a ghost batch. These images share batch statistics and, in the "
-        "one-shot model, dropped paths.",
+        "Number of images in a ghost batch. A batch is divided into ghost batches. The images of "
+        "one share their batch statistics and, in the one-shot model, their dropped paths.",
         least=2,
     )
     device_batch_size: int = setting(
         64,
-        "Largest number of images in a micro-batch, which a device computes at once. A worker of "
-        "the paper has 64. Gradient accumulation computes a larger batch with the same result.",
+        "Largest number of images that a device computes at once (a micro-batch). Gradient "
+        "accumulation makes larger batches possible, with the same result. The paper uses 64.",
         least=1,
         affects_results=False,
     )
     skip_paths: str = setting(
         "auto",
-        "Way in which a training step handles dropped paths. always: skip them, ghost batch by "
-        "ghost batch. never: compute all paths and mask the dropped ones. auto: the way that "
-        "should be faster at this step on this device. The result is the same.",
+        "How a training step handles dropped paths. always: skip them, ghost batch by ghost "
+        "batch. never: compute all paths and mask the dropped ones. auto: whichever should be "
+        "faster. The result is the same except for rounding.",
         choices=("auto", "always", "never"),
         affects_results=False,
     )
@@ -277,20 +274,20 @@ class TrainSettings(Settings):
     )
     learning_rate_schedule: str = setting(
         "auto",
-        "Learning rate over the training. constant: stays the same. cosine: falls to 0 at the last "
-        "step. cooldown: stays the same, then falls linearly to 0 over the last tenth of the "
+        "Learning rate over the training. constant: stays the same. cosine: falls to 0 along a "
+        "cosine. cooldown: stays the same, then falls linearly to 0 in the last tenth of the "
         "steps. auto: constant for the one-shot model, cosine for stand-alone models.",
         choices=("auto", "constant", "cosine", "cooldown"),
     )
     momentum: float = setting(0.9, "Nesterov momentum of the optimizer.", least=0.0, below=1.0)
     weight_decay: float = setting(
         1e-4,
-        "Factor of the L2 loss, |w|^2 / 2. Only the weights in use count.",
+        "Factor of the L2 loss, |w|^2 / 2. The weights of dropped paths do not count.",
         least=0.0,
         most=1.0,
     )
     label_smoothing: float = setting(
-        0.0, "Share of the target that is spread over all classes.", least=0.0, below=1.0
+        0.0, "Share of the target to spread evenly over all classes.", least=0.0, below=1.0
     )
     augmentation: str = setting(
         "crop_flip",
@@ -316,15 +313,15 @@ class OneShotSettings(Settings):
 
     train_steps: int = setting(
         10_000,
-        "Number of training steps. 0, in train and plan only: the paper's 10,000, or 228 passes "
-        "over a small data set of your own.",
+        "Number of training steps. 0 (train and plan only): the paper's 10,000, or 228 passes over "
+        "a small data set of your own.",
         least=0,
         common=True,
     )
     track_architectures: int = setting(
         0,
-        "Number of architectures to track during training. Each line of tracked.jsonl has their "
-        "divergences. Figure 7 of the paper tracks 6.",
+        "Number of architectures to track in training. tracked.jsonl gets their KL divergence from "
+        "the model with nearly all paths on, as in figure 7 of the paper (6 architectures).",
         least=0,
         most=1000,
         affects_results=False,

@@ -13,38 +13,43 @@ class RetrainSettings(Settings):
 
     select: str = setting(
         "top",
-        "Way to choose the architectures to train. top: a stratified sample of --count from the "
-        "best --top candidates. small: the --count smallest candidates above --percentile of "
-        "candidate accuracy. random: a random sample of --count. stratified: --count candidates "
-        "over the whole range of candidate accuracy, four from each bucket. all_on: the one "
-        "architecture with every path.",
+        "How to choose the architectures to train. top: --count of the best --top candidates, "
+        "spread evenly over their ranks. small: the --count smallest of the candidates above "
+        "--percentile. random: --count random candidates. stratified: --count candidates over the "
+        "whole range of candidate accuracy, four from each of several equally wide intervals. "
+        "all_on: the architecture with every path.",
         choices=("top", "small", "random", "stratified", "all_on"),
         common=True,
     )
     architecture: str = setting(
-        "", "Architecture to train, as text. It overrides --select.", common=True
+        "",
+        "Architecture to train, written as in candidates.csv. It overrides --select.",
+        common=True,
     )
     top: int = setting(
-        100, "Number of best candidates from which --select=top samples.", least=1, common=True
+        100,
+        "For --select=top: number of best candidates to choose from.",
+        least=1,
+        common=True,
     )
     count: int = setting(10, "Number of architectures to train.", least=1, common=True)
     percentile: float = setting(
         90.0,
-        "For --select=small: lowest candidate accuracy to accept, as a percentile.",
+        "For --select=small: percentile of candidate accuracy. 90 leaves the best tenth.",
         least=0.0,
         most=100.0,
     )
     filters: int = setting(
         0,
-        "Number of filters of the first convolution. 0: as in the one-shot model.",
+        "Number of filters of the first convolution. 0: the same as the one-shot model.",
         least=0,
         most=4096,
         common=True,
     )
     num_cells: int = setting(
         0,
-        "Number of cells. 0: as in the one-shot model. A model with fewer cells has as many "
-        "reductions as they allow.",
+        "Number of cells. 0: the same as the one-shot model. A model with fewer cells may have "
+        "fewer reductions (--num_reductions of train).",
         least=0,
         most=64,
     )
@@ -52,24 +57,25 @@ class RetrainSettings(Settings):
         300.0, "Number of passes over the training images.", above=0.0, most=100_000.0, common=True
     )
     repeats: int = setting(
-        1, "Number of times to train each architecture, each with its own seed.", least=1
+        1, "Number of times to train each architecture, each time with another seed.", least=1
     )
     first_run: int = setting(
         0,
-        "Number of the first repeat. Several processes can share the repeats of one "
-        "selection and seed, each with its own --name and --first_run. analyze combines them.",
+        "Number of the first repeat. To divide the repeats among several processes, give them the "
+        "same selection and --seed, and each its own --name and --first_run. analyze combines "
+        "their results.",
         least=0,
         most=10_000,
     )
     evaluate_on: str = setting(
         "test",
-        "Images that score the models. test: train on the training and validation images, and "
-        "score the test images once, at the end. validation: train on the training images, and "
-        "score the validation images.",
+        "Images for measuring accuracy. test: train on the training and validation images, and "
+        "score the models on the test images, once, at the end. validation: train on the training "
+        "images only, and score the models on the validation images.",
         choices=("test", "validation"),
     )
     name: str = setting(
-        "", "Subfolder of RUN_DIR/retrain for the results. Empty: the name of the selection."
+        "", "Name of the results' folder in RUN_DIR/retrain. Empty: the value of --select."
     )
     seed: int = setting(
         0,

@@ -23,15 +23,16 @@ class PathDropoutSettings(StrategySettings):
     )
     drop_rate: float = setting(
         0.1,
-        "The paper's r: the probability that a node loses all its paths. Each of the k paths that "
-        "meet at a node is dropped at rate r^(1/k).",
+        "Dropout rate, r in the paper: the probability that all k paths into a node are dropped. "
+        "Each path is dropped with probability r^(1/k).",
         least=0.0,
         most=1.0,
         common=True,
     )
     drop_schedule: str = setting(
         "linear",
-        "linear: rates rise from 0 over the training. constant: rates stay the same.",
+        "Dropout rate over the training. linear: rises from 0 to its final value. constant: stays "
+        "the same.",
         choices=SCHEDULES,
     )
 

@@ -21,8 +21,9 @@ class RandomSearchSettings(StrategySettings):
     strategy: str = setting("random", "How the search chooses architectures.", choices=("random",))
     skip_twins: bool = setting(
         True,
-        "Evaluate only one of several architectures that are the same stand-alone model. Such "
-        "twins differ in the order of blocks that do not read each other.",
+        "Evaluate only one of several twins. Twins are architectures that give the same "
+        "stand-alone model, because they differ only in the order of blocks that do not read each "
+        "other.",
     )
 
 
