@@ -58,7 +58,7 @@ def main(
     location: LocationSettings,
 ) -> None:
     """Trains and scores stand-alone models."""
-    directory = RunDirectory(run.run_dir)
+    directory = RunDirectory(run.run_dir, retrain.search)
     check_one_shot(directory)
     model = directory.group(ModelSettings, "model")
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
@@ -140,7 +140,7 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
         architecture = space.parse(retrain.architecture)
         known = [c for c in ranked(candidates) if c.architecture == architecture]
     elif retrain.select == "all_on":
-        search = directory.path / "search.json"
+        search = directory.searched / "search.json"
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
         check_form(search, accuracy, (float, None))
         return [_unranked(space.all_on(), accuracy)]

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.cost.limits import Limits
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.forward import NotFinite
@@ -20,7 +21,7 @@ from oneshot_tf.runs.candidates import Candidate, print_top, ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import read_results
-from oneshot_tf.runs.search_record import begin_search, check_same_search, made_with
+from oneshot_tf.runs.search_record import begin_search, check_same_search, made_with, note_cost
 from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
 from oneshot_tf.searching.restored import restore_supernet
 from oneshot_tf.settings import LocationSettings, Settings, command_line, setting
@@ -75,6 +76,25 @@ class SearchSettings(Settings):
     seed: int = setting(
         0, "Random seed for sampling architectures.", least=0, most=2**31 - 1, common=True
     )
+    max_parameters: int = setting(
+        0,
+        "Most parameters of a candidate as a stand-alone model with the one-shot model's filters. "
+        "Larger architectures are never scored. 0: no limit.",
+        least=0,
+        common=True,
+    )
+    max_multiply_adds: int = setting(
+        0,
+        "Most multiply-adds of a candidate for one image, as a stand-alone model with the one-shot "
+        "model's filters. 0: no limit.",
+        least=0,
+        common=True,
+    )
+    name: str = setting(
+        "",
+        "Name of this search. Its files are then in RUN_DIR/search/NAME, so several strategies can "
+        "search one model. Empty: the files are in RUN_DIR.",
+    )
     trained_in: str = setting(
         "",
         "Another run directory, for comparing two one-shot models. The search then evaluates only "
@@ -99,7 +119,7 @@ def main(
     device: settings.DistributionSettings,
 ) -> None:
     """Searches for the best candidates."""
-    directory = RunDirectory(run.run_dir)
+    directory = RunDirectory(run.run_dir, search.name)
     directory.config()  # refuses a folder without a run
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
     devices = make_strategy(device.distribution, 0, (search, strategy, device))
@@ -111,21 +131,22 @@ def _search(
     directory: RunDirectory, search: SearchSettings, strategy: Any, location: LocationSettings
 ) -> None:
     file = CandidateFile(directory, writes=is_chief())
-    race = directory.path / "race.npz"
+    race = directory.searched / "race.npz"
     check_alike(
-        f"candidates in {directory.path} (all workers must share --run_dir)",
+        f"candidates in {directory.searched} (all workers must share --run_dir)",
         *(checksum(path) if path.exists() else None for path in (file.path, race)),
     )
     done: dict[Architecture, Candidate | None] = {c.architecture: c for c in file.read()}
     steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
+    strategy = strategy.for_budget(search.num_candidates)
     record = made_with(search, strategy, steps)
     new = not done and not race.exists()
     if not new:
         check_same_search(directory, record)
-    proposer = _proposer(directory.space(), search, strategy)
+    proposer = _proposer(directory, search, strategy)
     wanted = proposer.limit if search.trained_in else min(search.num_candidates, proposer.limit)
     if not search.trained_in and wanted < search.num_candidates:
-        print(f"The search space has {wanted:,} architectures. All of them are candidates.")
+        print(f"--strategy={strategy.strategy} proposes at most {wanted:,} architectures here.")
     unfinished = len(done) < wanted or _lacks_finalists(search, done)
     if unfinished:
         supernet, step = restore_supernet(directory)
@@ -143,10 +164,23 @@ def _search(
     _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
 
 
-def _proposer(space: CellSpace, search: SearchSettings, strategy: Any) -> Proposer:
+def _proposer(directory: RunDirectory, search: SearchSettings, strategy: Any) -> Proposer:
     if search.trained_in:
-        return Listed(_trained_in(search.trained_in, space))
-    return PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
+        return Listed(_trained_in(search.trained_in, directory.space()))
+    facts = directory.facts()
+    limits = Limits(
+        directory.stack(), len(facts["class_names"]), facts["image_size"],
+        search.max_parameters, search.max_multiply_adds,
+    )  # fmt: skip
+    space = limits.apply(directory.space())
+    proposer = PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
+    if proposer.learns and (search.budget != "full" or search.rank_by != "accuracy"):
+        raise InputError(
+            f"--strategy={strategy.strategy} learns from accuracies on all validation images, so "
+            f"it needs --budget=full and --rank_by=accuracy; got --budget={search.budget} and "
+            f"--rank_by={search.rank_by}."
+        )
+    return proposer
 
 
 def _lacks_finalists(search: SearchSettings, done: dict) -> bool:
@@ -165,7 +199,9 @@ def _finish(
     if worked and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
-    print_top(best, directory.path)
+    if worked and is_chief():
+        note_cost(directory, best)
+    print_top(best, directory)
 
 
 def _trained_in(path: str, space: CellSpace) -> list[Architecture]:

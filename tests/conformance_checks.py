@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.settings import StrategySettings, command_line
+from oneshot_tf.space.limited import LimitedSpace
 from oneshot_tf.strategies import Proposer, Sampler
 
 SPACES = [ost.bender2018(num_blocks=n) for n in (1, 2, 4)]
@@ -49,29 +50,40 @@ def accuracy(architecture):
     return len(str(architecture)) % 17 / 17
 
 
-def proposals(entry, space, batches, seed=0):
+def proposals(entry, space, batches, seed=0, values=None, score=accuracy):
     """Runs a proposer for some batches; returns what it proposed."""
-    proposer = entry.make(space, entry.settings(), seed)
+    settings = entry.settings(**(values or {})).for_budget(8 * batches)
+    proposer = entry.make(space, settings, seed)
     assert isinstance(proposer, Proposer)
     proposed = []
     for _ in range(batches):
         new = proposer.propose(8)
         proposed += new
-        proposer.observe(new, [accuracy(a) for a in new])
+        proposer.observe(new, [score(a) for a in new])
     return proposed
 
 
-def check_proposer(entry, learns=None):
-    """Members only, each once; the same seed gives the same sequence; the limit holds."""
+def check_proposer(entry, learns=None, **values):
+    """Members only; the same seed gives the same sequence; limits hold.
+
+    Args:
+        entry: The entry of PROPOSERS.
+        learns: Whether proposals depend on what was observed; None if that is not known.
+        values: Settings that make it learn within 64 proposals.
+    """
     for space in SPACES:
         batches = 8 if space.num_architectures > 1_000 else 4
-        first = proposals(entry, space, batches)
-        assert first == proposals(entry, space, batches) and len(set(first)) == len(first)
+        first = proposals(entry, space, batches, values=values)
+        assert first == proposals(entry, space, batches, values=values)
+        assert learns or len(set(first)) == len(first)  # only a learner may repeat itself
         for architecture in first:
             space.check(architecture)
-        assert first != proposals(entry, space, batches, seed=1)
+        assert first != proposals(entry, space, batches, seed=1, values=values)
         proposer = entry.make(space, entry.settings(), 0)
         assert 1 <= proposer.limit <= space.num_architectures
-    blind = entry.make(SPACES[-1], entry.settings(), 0)
-    unseen = [a for _ in range(8) for a in blind.propose(8)]
-    assert learns is None or (unseen != first) == learns
+    limited = LimitedSpace(SPACES[-1], lambda some: [len(str(a)) % 2 == 0 for a in some])
+    for architecture in proposals(entry, limited, 8, values=values):
+        assert len(str(architecture)) % 2 == 0
+    if learns is not None:
+        other = proposals(entry, SPACES[-1], 8, values=values, score=lambda a: 1 - accuracy(a))
+        assert proposer.learns == learns == (other != first)

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.runs.candidate_table import AGAIN, COLUMNS, Run, Table, check_all, check_measured
+from oneshot_tf.runs.candidate_table import (
+    AGAIN,
+    COLUMNS,
+    ORIGIN,
+    Run,
+    Table,
+    check_all,
+    check_measured,
+)
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.space.reading import Reader
 from oneshot_tf.system.errors import InputError, short
@@ -36,11 +44,11 @@ class CandidateFile:
     """
 
     def __init__(self, directory: Any, writes: bool = True):
-        self.path = directory.path / "candidates.csv"
+        self.path = directory.searched / "candidates.csv"
         self.directory, self.writes = directory, writes
         run_id = directory.run_id()
         self._run = [] if run_id is None else [run_id[:_DIGITS]]
-        self._columns = [*COLUMNS, *([RUN] if self._run else [])]
+        self._columns = [*COLUMNS, *([*ORIGIN, RUN] if self._run else [])]
         # The contents of the file. None if they are unknown, or the file must be written.
         self._lines: list[Candidate] | None = None
 
@@ -99,9 +107,11 @@ class CandidateFile:
         return numbers, rows
 
     def _check_header(self, header: list[str]):
+        if self._run and header == [*COLUMNS, RUN]:  # an earlier version wrote it; it stays so
+            self._columns = header
         if header == self._columns:
             return
-        if header in ([*COLUMNS], [*COLUMNS, RUN]):
+        if header in ([*COLUMNS], [*COLUMNS, RUN], [*COLUMNS, *ORIGIN, RUN]):
             lacks = "no column" if self._run else "a column"
             begun = "this version" if self._run else "an earlier version"
             raise InputError(
@@ -114,7 +124,8 @@ class CandidateFile:
 
     def _table(self, numbers: list[int], rows: list[list[str]]):
         """Checks that the lines belong to this run, and returns them as a table of numbers."""
-        columns = dict(zip(self._columns, zip(*rows)))
+        columns = {name: ("",) * len(rows) for name in ORIGIN}
+        columns.update(zip(self._columns, zip(*rows)))
 
         def where(row: int):
             return f"{self.path}, line {numbers[row]}"
@@ -132,7 +143,8 @@ class CandidateFile:
             COLUMNS, (_number, np.float64, "a number")
         )
         whole: dict[str, Any] = dict.fromkeys(("num_images", "parameters", "multiply_adds"), int)
-        for name, convert in {**whole, "rank": lambda text: int(text or 0)}.items():
+        optional = dict.fromkeys(("rank", *ORIGIN), lambda text: int(text or 0))
+        for name, convert in {**whole, **optional}.items():
             kinds[name] = (convert, np.int64, "a whole number")
         kinds["architecture"] = (read, object, "")
         return Table(where, **{
@@ -154,6 +166,11 @@ class CandidateFile:
             return row
         return [*row, f"{self._run[0]}-{zlib.crc32(','.join(row[1:]).encode()):08x}"]
 
+    def _line(self, candidate: Candidate) -> list[str]:
+        """Returns the fields of a candidate for the columns that the file has."""
+        row = candidate.row()
+        return self._stamped(row if ORIGIN[0] in self._columns else row[: len(COLUMNS)])
+
     def holds(self, candidates: list[Candidate]) -> bool:
         """Returns whether the file is known to hold exactly these candidates, in this order."""
         return self._lines == candidates
@@ -169,7 +186,7 @@ class CandidateFile:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)
-        writer.writerows(self._stamped(c.row()) for c in candidates)
+        writer.writerows(map(self._line, candidates))
         if self.writes:
             write_atomically(self.path, lambda file: file.write(text.getvalue()))
         self._lines = candidates
@@ -178,7 +195,7 @@ class CandidateFile:
         """Appends one line. Raises InputError as `write` does."""
         check_measured(Table.of([candidate]))
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(self._stamped(candidate.row()))
+        csv.writer(text, lineterminator="").writerow(self._line(candidate))
         if self.writes:
             append_line(self.path, text.getvalue())
         self._lines = None

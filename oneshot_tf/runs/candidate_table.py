@@ -17,6 +17,7 @@ from oneshot_tf.system.json_files import check_run, read_json
 
 COLUMNS = ("rank", "candidate_accuracy", "cross_entropy", "num_images", "divergence",
            "parameters", "multiply_adds", "architecture")  # fmt: skip
+ORIGIN = ("order", "parent")  # earlier versions did not write these columns
 AGAIN = "Remove this line, and search will evaluate the candidate again."
 _ROUNDING = 0.501e-6  # accuracies are rounded to six decimals
 
@@ -28,7 +29,7 @@ class Table:
     Args:
         where: Returns a name for a row, given its index: a line of a file, or an architecture.
         candidate_accuracy, cross_entropy, divergence: As in `Candidate`, with NaN for None.
-        rank, num_images, parameters, multiply_adds, architecture: As in `Candidate`.
+        rank, num_images, parameters, multiply_adds, architecture, order, parent: As in `Candidate`.
     """
 
     where: Callable[[int], str]
@@ -40,12 +41,14 @@ class Table:
     parameters: np.ndarray
     multiply_adds: np.ndarray
     architecture: np.ndarray
+    order: np.ndarray
+    parent: np.ndarray
 
     @classmethod
     def of(cls, candidates: list[Candidate]) -> "Table":
         """Returns the table of candidates that are not in a file."""
         columns = {}
-        for name in COLUMNS:
+        for name in (*COLUMNS, *ORIGIN):
             values = [getattr(c, name) for c in candidates]
             dtype = object if name == "architecture" else float  # None becomes NaN
             columns[name] = np.array(values, dtype)
@@ -58,11 +61,12 @@ class Table:
             for name in ("candidate_accuracy", "cross_entropy", "divergence")
         }
         rest = (self.num_images, self.parameters, self.multiply_adds, self.rank)
+        origin = (self.order.tolist(), self.parent.tolist())
         return [
             Candidate(*values)
             for values in zip(
                 self.architecture, known["candidate_accuracy"], known["cross_entropy"],
-                *(column.tolist() for column in rest), known["divergence"],
+                *(column.tolist() for column in rest), known["divergence"], *origin,
             )
         ]  # fmt: skip
 
@@ -106,7 +110,7 @@ class Run:
         Raises:
             InputError: search.json is damaged, or belongs to another run or to other images.
         """
-        facts, path = directory.facts(), directory.path / "search.json"
+        facts, path = directory.facts(), directory.searched / "search.json"
         num_images, kind = facts["fingerprint"]["validation"][0], None
         if path.exists():
             search = read_json(path)
@@ -140,12 +144,13 @@ def check_all(table: Table, candidates: list[Candidate], run: Run) -> None:
     _check_shares(table)
     _check_costs(table, run)
     _check_ranks(table, candidates)
+    _check_origins(table)
 
 
 def check_measured(table: Table) -> None:
     """Raises InputError for numbers that no measurement can give."""
     images, accuracy = table.num_images, table.candidate_accuracy
-    for name in ("num_images", "parameters", "multiply_adds", "rank"):
+    for name in ("num_images", "parameters", "multiply_adds", "rank", *ORIGIN):
         values = getattr(table, name)
         table.refuse(values < 0, "`{}` must be at least 0; got {:.0f}.", name, values)
     for name, values in (("candidate_accuracy", accuracy), ("cross_entropy", table.cross_entropy)):
@@ -225,3 +230,19 @@ def _check_ranks(table: Table, candidates: list[Candidate]):
     before[order[1:]] = ranks[:-1]
     words = "`rank` is {}, but the candidate of rank {} is not better than this one."
     table.refuse(wrong, words, table.rank, before, fix=fix)
+
+
+def _check_origins(table: Table):
+    """Each proposal has its own order, and its parent comes before it.
+
+    Gaps are allowed, as in ranks.
+    """
+    order, parent = table.order, table.parent
+    table.refuse(
+        (parent > 0) & (parent >= order),
+        "`parent` must be less than `order`, {}; got {}.", order, parent,
+    )  # fmt: skip
+    first: dict[int, int] = {}
+    again = [number and first.setdefault(number, row) != row
+             for row, number in enumerate(order.tolist())]  # fmt: skip
+    table.refuse(np.array(again, bool), "`order` is {}, as in another line.", order)

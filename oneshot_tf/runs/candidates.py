@@ -1,8 +1,8 @@
 """The candidates of a search, and their order."""
 
 import dataclasses
-import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.printable import command
@@ -22,6 +22,8 @@ class Candidate:
         multiply_adds: Multiply-adds of the same stand-alone model for one image.
         rank: The rank, where 1 is the best. 0 while the search goes on.
         divergence: Symmetrised KL divergence from the references, in nats; None if not measured.
+        order: Its place among the proposals of the search, from 1; 0 if unknown.
+        parent: The order of the candidate that it was made from; 0 if there is none.
     """
 
     architecture: Architecture
@@ -32,6 +34,8 @@ class Candidate:
     multiply_adds: int
     rank: int = 0
     divergence: float | None = None
+    order: int = 0
+    parent: int = 0
 
     def __post_init__(self) -> None:
         # Round as the file does, so that a ranking is the same before and after reading it.
@@ -47,7 +51,9 @@ class Candidate:
             for value in (self.candidate_accuracy, self.cross_entropy, self.divergence)
         )
         costs = [str(self.parameters), str(self.multiply_adds), str(self.architecture)]
-        return [str(self.rank or ""), accuracy, entropy, str(self.num_images), divergence, *costs]
+        origin = [str(self.order or ""), str(self.parent or "")]
+        measured = [accuracy, entropy, str(self.num_images), divergence]
+        return [str(self.rank or ""), *measured, *costs, *origin]
 
 
 def order_key(candidate: Candidate) -> tuple:
@@ -76,14 +82,50 @@ def measured(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [c for c in candidates if c.candidate_accuracy is not None and c.num_images == whole]
 
 
-def print_top(best: Sequence[Candidate], path: pathlib.Path) -> None:
-    """Prints the first ten ranked candidates of the run directory `path`."""
+def pareto_front(candidates: Iterable[Candidate], cost: str = "parameters") -> list[Candidate]:
+    """Returns the candidates that no other one beats in both accuracy and cost.
+
+    Only candidates scored on all images count. Of equal ones, the better rank counts.
+
+    Args:
+        candidates: The candidates of a search.
+        cost: "parameters" or "multiply_adds".
+
+    Returns:
+        The front. Costs and accuracies rise along it.
+    """
+    front: list[Candidate] = []
+    for candidate in sorted(measured(candidates), key=lambda c: (getattr(c, cost), order_key(c))):
+        accuracy = candidate.candidate_accuracy or 0.0
+        if not front or accuracy > (front[-1].candidate_accuracy or 0.0):
+            front.append(candidate)
+    return front
+
+
+def print_top(best: Sequence[Candidate], directory: Any) -> None:
+    """Prints the first ten ranked candidates of a `RunDirectory`, and the Pareto fronts."""
     print("rank  candidate accuracy  parameters  architecture")
     for c in best[:10]:
         accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
         print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
+    for cost, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds")):
+        front = pareto_front(best, cost)
+        if front:
+            points = "  ".join(
+                f"{getattr(c, cost):,}: {c.candidate_accuracy:.4f}" for c in _spread(front, 5)
+            )
+            print(f"Pareto front of {len(front)} by {words}: {points}")
+    path, searched = directory.path, directory.searched
+    flags = [f"--run_dir={path}", *([f"--search={searched.name}"] if searched != path else [])]
     print(
-        f"{len(best):,} candidates are in {path / 'candidates.csv'}. Next: "
-        f"{command('retrain', f'--run_dir={path}')}",
+        f"{len(best):,} candidates are in {searched / 'candidates.csv'}. Next: "
+        f"{command('retrain', *flags)}",
         flush=True,
     )
+
+
+def _spread(items: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Returns up to `count` items, evenly spread, the first and the last included."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]

@@ -12,6 +12,7 @@ rollbacks.json    only if training rolled back: the steps before and after each 
 checkpoints/      checkpoints of the one-shot model
 candidates.csv    one line per candidate
 search.json       the settings that candidates.csv was made with
+search/NAME/      the same files of a search with --name
 retrain/          stand-alone models and their results
 export/           the SavedModel
 """
@@ -20,6 +21,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -37,7 +39,7 @@ from oneshot_tf.settings import (
 )
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
-from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import make_folder, remove_leftovers, user_path, write_atomically
 from oneshot_tf.system.json_files import read_json, write_json
 from oneshot_tf.system.locks import locked
@@ -46,7 +48,8 @@ from oneshot_tf.system.printable import command
 
 # Folders in a run directory or a tuning directory. A new folder must be added here, so that
 # `RunDirectory` checks it.
-FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "tensorboard", "trials")
+FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "search", "tensorboard",
+           "trials")  # fmt: skip
 
 Kind = TypeVar("Kind", bound=Settings)
 
@@ -59,14 +62,24 @@ class RunDirectory:
 
     Args:
         path: Path of the directory, which `begin` creates. It may itself be a link.
+        search: Name of the search whose candidates are meant. Empty: the search without a name.
+
+    Attributes:
+        searched: The folder of candidates.csv, search.json and race.npz.
 
     Raises:
-        InputError: A folder leads out of the run or holds something that is not a file, or a
-            link leads nowhere.
+        InputError: The name is not 1 to 100 letters, digits, '_' and '-'; or a folder leads out
+            of the run or holds something that is not a file; or a link leads nowhere.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, search: str = ""):
+        if search and not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", search):
+            raise InputError(
+                "The name of a search must be 1 to 100 letters, digits, '_' and '-'; got "
+                f"{short(search)}."
+            )
         self.path = user_path(path)
+        self.searched = self.path / "search" / search if search else self.path
         for name in FOLDERS:
             check_folder(self.path / name, self.path)
         with contextlib.suppress(NotADirectoryError, FileNotFoundError):

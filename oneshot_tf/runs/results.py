@@ -22,7 +22,7 @@ _OF_AN_IMAGE = 0.01  # tolerance in images: early versions stored accuracies in 
 _SETTINGS = {"retrain": RetrainSettings, "train": TrainSettings}
 _COMPLETE = {"device": {"mixed_precision": bool}, "chosen": {"architectures": [str]},
              "num_training_images": int, "evaluated_in": str}  # fmt: skip
-_ORDER = ("top", "small", "random", "stratified", "all_on")
+_ORDER = ("top", "small", "random", "stratified", "pareto", "all_on")
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
         "mean": float, "std": (float, None)}  # fmt: skip

@@ -1,14 +1,17 @@
 """search.json: the settings of the search, so that no other search adds to candidates.csv."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import Settings
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.json_files import check_run, read_json, write_json
 
 # The behaviour of earlier versions, whose search.json lacks these settings.
-_BEFORE = {"skip_twins": False, "strategy": "random"}
+_BEFORE = {"skip_twins": False, "strategy": "random", "max_parameters": 0, "max_multiply_adds": 0}
 
 
 def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
         strategy: The settings of the proposer.
         step: The training step of the one-shot model's checkpoint.
     """
-    names = ["seed", "rank_by", "budget", "trained_in"]
+    names = ["seed", "rank_by", "budget", "trained_in", "max_parameters", "max_multiply_adds"]
     if search.budget == "race":
         names += ["finalists", "race_confidence"]
     return {"step": step, **strategy.to_dict(), **{name: getattr(search, name) for name in names}}
@@ -27,7 +30,9 @@ def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
 
 def begin_search(directory: RunDirectory, settings: dict[str, Any]) -> None:
     """Writes search.json with the `made_with` settings of a new search."""
-    write_json(directory.path / "search.json", {**settings, "run_id": directory.run_id()})
+    write_json(
+        make_folder(directory.searched) / "search.json", {**settings, "run_id": directory.run_id()}
+    )
 
 
 def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None:
@@ -40,7 +45,7 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
     Raises:
         InputError: search.json is missing, damaged or from another run, or its settings differ.
     """
-    path = directory.path / "search.json"
+    path = directory.searched / "search.json"
     if not path.exists():
         raise InputError(
             f"{path} is missing, so the settings of the candidates beside it are unknown. Restore "
@@ -52,7 +57,17 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
         old = before.get(name, _BEFORE.get(name, ""))
         if old != value:
             raise InputError(
-                f"The search in {directory.path} began with --{name}={old}; now --{name}={value}. "
-                f"Give --{name}={old} to resume, or move candidates.csv and race.npz away to "
-                "start anew."
+                f"The search in {directory.searched} began with --{name}={old}; now "
+                f"--{name}={value}. Give --{name}={old} to resume, move candidates.csv and "
+                "race.npz away to start anew, or give this search a --name of its own."
             )
+
+
+def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
+    """Adds to search.json what the search spent: images scored, and multiply-adds for them."""
+    path = directory.searched / "search.json"
+    spent = {
+        "image_evaluations": sum(c.num_images for c in candidates),
+        "multiply_adds": sum(c.num_images * c.multiply_adds for c in candidates),
+    }
+    write_json(path, {**read_json(path), **spent})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from oneshot_tf.runs.candidates import Candidate, measured, ranked
+from oneshot_tf.runs.candidates import Candidate, measured, pareto_front, ranked
 from oneshot_tf.settings import RetrainSettings
 from oneshot_tf.system.errors import InputError
 
@@ -131,12 +131,23 @@ def _stratified(
     return _by_rank(whole[i] for i in chosen)
 
 
+def _pareto(
+    best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
+) -> list[Candidate]:
+    """Candidates that no other beats in both accuracy and parameters, evenly spread over them."""
+    front = pareto_front(best)
+    _check_count(retrain.count, len(front), f"{len(front)} candidates on the Pareto front")
+    places = np.linspace(0, len(front) - 1, retrain.count).round().astype(int)
+    return _by_rank(front[i] for i in places)
+
+
 # `retrain --select=NAME`. "all_on" needs no candidates; `retrain` itself handles it.
 SELECTIONS: dict[str, Selection] = {
     "top": _top,
     "small": _small,
     "random": _random,
     "stratified": _stratified,
+    "pareto": _pareto,
 }
 
 

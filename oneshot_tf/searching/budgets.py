@@ -71,7 +71,7 @@ def race(job: SearchJob) -> None:
         job.done |= dict.fromkeys(new)
     architectures = list(job.done)
     race = Race(
-        job.directory.path / "race.npz",
+        job.directory.searched / "race.npz",
         evaluator,
         architectures,
         job.settings.finalists,

@@ -23,6 +23,7 @@ from oneshot_tf.system.json_files import read_json, write_json
 
 _TOGETHER = 4  # candidates per call and replica, if there are several workers
 _PROPOSALS = 64  # architectures that a proposer is asked for at a time
+_MOST_REPEATS = 10_000  # proposals in a row without a new one
 
 
 class SearchJob:
@@ -56,6 +57,7 @@ class SearchJob:
         self.space = supernet.space
         self.ghost_batch_size = directory.group(TrainSettings, "train").ghost_batch_size
         self.proposer = proposer
+        self.orders: dict[Architecture, int] = {}  # of all proposals, each once
         # All workers evaluate the same candidates at the same time.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.together = _TOGETHER * replicas if num_workers() > 1 else None
@@ -78,16 +80,40 @@ class SearchJob:
         The proposer observes every candidate in the order of its proposals, including those of
         an earlier start. So a search that resumes continues as if it had not stopped.
         """
-        while len(self.done) < self.wanted:
+        before, repeats = set(self.done), 0
+        while (len(self.done) < self.wanted or before) and repeats < _MOST_REPEATS:
             proposed = self.proposer.propose(_PROPOSALS)
             if not proposed:
-                return
-            new = [a for a in proposed if a not in self.done][: self.wanted - len(self.done)]
+                break
+            for architecture in proposed:
+                self.orders.setdefault(architecture, len(self.orders) + 1)
+            new = list(dict.fromkeys(a for a in proposed if a not in self.done))
+            repeats = 0 if new or before.intersection(proposed) else repeats + len(proposed)
+            before.difference_update(proposed)
+            missing = self.wanted - len(self.done)
+            if new and missing <= 0:
+                break
             if new:
-                yield new
+                yield new[:missing]
             seen = [a for a in proposed if a in self.done]
             candidates = [self.done[a] for a in seen]
             self.proposer.observe(seen, [c.candidate_accuracy if c else None for c in candidates])
+        self._check_end(before, repeats)
+
+    def _check_end(self, unknown: set[Architecture], repeats: int) -> None:
+        """Says why there are fewer candidates than wanted, or which ones were never proposed."""
+        if repeats >= _MOST_REPEATS:
+            print(
+                f"The strategy repeated itself {repeats:,} times. The search ends with "
+                f"{len(self.done):,} candidates.",
+                flush=True,
+            )
+        if unknown and self.proposer.learns:
+            raise InputError(
+                f"{len(unknown)} candidates in {self.file.path} were not proposed by this search, "
+                f"for example '{min(unknown)}', so another version of the software found them. "
+                "Move candidates.csv away to search anew."
+            )
 
     def add(self, architectures: Sequence[Architecture], *columns: Sequence[Any]) -> None:
         """Writes new candidates to the file. Takes the arguments of `described`."""
@@ -122,7 +148,18 @@ class SearchJob:
             *(each.tolist() for each in costs),
             divergences or [None] * len(architectures),
         )
-        return [Candidate(*values, divergence=divergence) for *values, divergence in columns]  # type: ignore[misc]
+        found = []
+        for architecture, accuracy, entropy, num_images, size, adds, divergence in columns:
+            parent = self.proposer.parent(architecture)
+            order = self.orders.get(architecture, 0)
+            origin = 0 if parent is None else self.orders.get(parent, 0)
+            found.append(
+                Candidate(
+                    architecture, accuracy, entropy, num_images, size, adds, 0, divergence,
+                    order, origin,
+                )
+            )  # fmt: skip
+        return found
 
     def divergence(self) -> DivergenceEvaluator:
         """Returns the evaluator of divergences (section 5)."""
@@ -140,7 +177,7 @@ class SearchJob:
             InputError: Memory does not allow the chunks that the search began with, or those of
                 the other workers.
         """
-        path = self.directory.path / "search.json"
+        path = self.directory.searched / "search.json"
         # Another worker may not have written it yet.
         before = read_json(path) if is_chief() or path.exists() else {}
         # Chunks of another size may round differently, and a race could not resume.
@@ -174,7 +211,7 @@ class SearchJob:
             )
         if self.done and chunk_size not in (None, evaluator.chunk_size):
             raise InputError(
-                f"The search in {self.directory.path} began with {chunk_size} images per call; now "
-                f"{evaluator.chunk_size} fit into memory. Give a larger --max_memory_gb, or move "
-                "candidates.csv and race.npz away to start anew."
+                f"The search in {self.directory.searched} began with {chunk_size} images per call; "
+                f"now {evaluator.chunk_size} fit into memory. Give a larger --max_memory_gb, or "
+                "move candidates.csv and race.npz away to start anew."
             )

@@ -17,8 +17,9 @@ class RetrainSettings(Settings):
         "spread evenly over their ranks. small: the --count smallest of the candidates above "
         "--percentile. random: --count random candidates. stratified: --count candidates over the "
         "whole range of candidate accuracy, four from each of several equally wide intervals. "
+        "pareto: --count of the candidates that no other one beats in accuracy and parameters. "
         "all_on: the architecture with every path.",
-        choices=("top", "small", "random", "stratified", "all_on"),
+        choices=("top", "small", "random", "stratified", "pareto", "all_on"),
         common=True,
     )
     architecture: str = setting(
@@ -73,6 +74,12 @@ class RetrainSettings(Settings):
         "score the models on the test images, once, at the end. validation: train on the training "
         "images only, and score the models on the validation images.",
         choices=("test", "validation"),
+    )
+    search: str = setting(
+        "",
+        "Name of the search (--name of search) whose candidates to choose from. Empty: the search "
+        "without a name.",
+        affects_results=False,
     )
     name: str = setting(
         "", "Name of the results' folder in RUN_DIR/retrain. Empty: the value of --select."

@@ -7,7 +7,9 @@ and the models, which compute.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -118,20 +120,23 @@ class CellSpace:
         Raises:
             InputError: It is not a member of this space.
         """
-        self.check(architecture)
-        masks = self.masks([architecture])[0]
-        return tuple(decision.find(masks) for decision in self.decisions)
+        known: list[Any] = [self._known.get(block) for block in enumerate(architecture.blocks)]
+        if None in known or len(known) != self.num_blocks:
+            self.check(architecture)
+            masks = self.masks([architecture])[0]
+            genes = tuple(decision.find(masks) for decision in self.decisions)
+            known = list(zip(genes[::2], genes[1::2]))
+            self._known.update(zip(enumerate(architecture.blocks), known))
+        return tuple(itertools.chain(*known))
 
     def architecture(self, genes: Genes) -> Architecture:
         """Returns the architecture that takes these options. It is the inverse of `genes`."""
         pairs = zip(genes[::2], genes[1::2], strict=True)
         return Architecture(tuple(self._choice(b, *options) for b, options in enumerate(pairs)))
 
-    # ------------------------------------------------------------ counting, sampling
-
     @functools.cached_property
-    def _choices(self) -> dict[tuple[int, int, int], Choice]:
-        return {}
+    def _known(self) -> dict[Any, Any]:
+        return {}  # choices by block and options, and options by block and choice: there are few
 
     @property
     def num_architectures(self) -> int:
@@ -173,16 +178,13 @@ class CellSpace:
     def _choice(self, block: int, inputs: int, operations: int) -> Choice:
         """Returns the choice of a block that takes two options."""
         key = block, inputs, operations
-        if key not in self._choices:  # there are few, so samples share them
-            menus = self.inputs(block), self.operations
-            decisions = self.decisions[2 * block : 2 * block + 2]
-            rows = (d.options[option] for d, option in zip(decisions, (inputs, operations)))
-            chosen = (
-                tuple(name for name, used in zip(menu, row) if used)
-                for menu, row in zip(menus, rows)
+        if key not in self._known:
+            first, second = self.decisions[2 * block : 2 * block + 2]
+            self._known[key] = Choice(
+                _used(self.inputs(block), first.options[inputs]),
+                _used(self.operations, second.options[operations]),
             )
-            self._choices[key] = Choice(*chosen)
-        return self._choices[key]
+        return self._known[key]
 
     def all_on(self) -> Architecture:
         """Returns All On, the baseline with every path (table 1).
@@ -192,8 +194,6 @@ class CellSpace:
         return Architecture(
             tuple(Choice(self.inputs(b), self.operations) for b in range(self.num_blocks))
         )
-
-    # ------------------------------------------------------------ masks <-> architectures
 
     def masks(self, architectures: Iterable[Architecture]) -> np.ndarray:
         """Returns the paths of architectures as float32 `[A, P]`: 1 is used, 0 is not.
@@ -248,16 +248,13 @@ class CellSpace:
             raise InputError(
                 "`masks` must hold only 0 and 1; got other values, which no architecture has."
             )
+        blocks = range(self.num_blocks)
+        paths = [(list(self.input_paths(b)), list(self.operation_paths(b))) for b in blocks]
         return [
             Architecture(
                 tuple(
-                    Choice(
-                        tuple(n for n, p in zip(self.inputs(b), self.input_paths(b)) if row[p]),
-                        tuple(
-                            n for n, p in zip(self.operations, self.operation_paths(b)) if row[p]
-                        ),
-                    )
-                    for b in range(self.num_blocks)
+                    Choice(_used(self.inputs(b), row[first]), _used(self.operations, row[second]))
+                    for b, (first, second) in enumerate(paths)
                 )
             )
             for row in masks
@@ -330,6 +327,10 @@ class CellSpace:
                 f"A search space must have {', '.join(sorted(names))}; got {short(values)}."
             )
         return cls(**values)
+
+
+def _used(names: tuple[str, ...], used: np.ndarray) -> tuple[str, ...]:
+    return tuple(name for name, kept in zip(names, used) if kept)
 
 
 def bender2018(num_blocks: int = 4) -> CellSpace:

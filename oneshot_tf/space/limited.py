@@ -1,6 +1,6 @@
 """A search space within limits: strategies see only the architectures that are allowed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,16 +18,17 @@ class LimitedSpace:
     Example:
 
         >>> space = bender2018()
-        >>> small = LimitedSpace(space, lambda a: len(a.blocks[0].operations) == 1)
-        >>> len(small.sample(np.random.default_rng(0)).blocks[0].operations)
+        >>> small = LimitedSpace(space, lambda some: [len(a.blocks[0].inputs) == 1 for a in some])
+        >>> len(small.sample(np.random.default_rng(0)).blocks[0].inputs)
         1
 
     Args:
         space: The whole space.
-        test: Whether an architecture is within the limits. A pure function.
+        test: Says of each of several architectures whether it is within the limits. A pure
+            function.
     """
 
-    def __init__(self, space: CellSpace, test: Callable[[Architecture], bool]):
+    def __init__(self, space: CellSpace, test: Callable[[Sequence[Architecture]], Sequence[bool]]):
         self.whole, self._test = space, test
         self._known: dict[Architecture, bool] = {}
 
@@ -50,7 +51,7 @@ class LimitedSpace:
         """Returns whether an architecture is within the limits."""
         known = self._known.get(architecture)
         if known is None:
-            known = self._known[architecture] = self._test(architecture)
+            known = self._known[architecture] = bool(self._test([architecture])[0])
         return known
 
     def genes(self, architecture: Architecture) -> Genes:
@@ -77,10 +78,13 @@ class LimitedSpace:
         Raises:
             InputError: 100,000 draws in a row were outside the limits.
         """
-        for _ in range(_TRIES):
-            architecture = self.whole.sample(rng)
-            if self.allows(architecture):
-                return architecture
+        drawn, some = 0, 1
+        while drawn < _TRIES:
+            architectures = [self.whole.sample(rng) for _ in range(some)]
+            for architecture, allowed in zip(architectures, self._test(architectures)):
+                if allowed:
+                    return architecture
+            drawn, some = drawn + some, min(2 * some, 256)  # testing many at once is faster
         raise InputError(
             f"The limits allow fewer than one in {_TRIES:,} architectures, so random ones cannot "
             "be found. Raise the limits."

@@ -13,11 +13,18 @@ from oneshot_tf.serving.formats import FORMATS
 from oneshot_tf.strategies import LEARNERS, PROPOSERS, SAMPLERS
 
 # A row for each entry: whether masks are only 0 and 1.
-SAMPLER_ROWS = {"path_dropout": True}
+SAMPLER_ROWS = {"path_dropout": True, "single_path": True}
 LEARNER_ROWS: dict[str, bool] = {}
-# Whether proposals depend on what was observed.
-PROPOSER_ROWS = {"random": False}
-SELECTION_ROWS = {"top", "small", "random", "stratified"}
+# Whether proposals depend on what was observed, and settings that make them depend on it soon.
+PROPOSER_ROWS = {
+    "random": (False, {}),
+    "evolution": (True, {"population": 16, "sample_size": 4}),
+    "tournament": (True, {"population": 16, "sample_size": 4}),
+    "genetic": (True, {"generation_size": 16, "parents": 4, "mutations": 6, "crossovers": 6}),
+    "q_learning": (True, {"episodes": 10, "q_learning_rate": 0.5}),
+    "predictor": (True, {"first_random": 16, "batch": 8, "pool": 40}),
+}
+SELECTION_ROWS = {"top", "small", "random", "stratified", "pareto"}
 BUDGET_ROWS = {"full", "race"}
 RANKING_ROWS = {"accuracy", "kl"}
 FORMAT_ROWS = {"saved_model"}
@@ -41,7 +48,8 @@ def test_samplers(name):
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_proposers(name):
     check_settings(PROPOSERS[name], PROPOSERS, name)
-    check_proposer(PROPOSERS[name], PROPOSER_ROWS[name])
+    learns, values = PROPOSER_ROWS[name]
+    check_proposer(PROPOSERS[name], learns, **values)
 
 
 def test_random_search_exhausts_a_space():

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "oneshot_tf"
 ALLOWED = {
     "system": set(),
     "space": {"system"},
-    "cost": {"space"},
+    "cost": {"space", "system"},
     "settings": {"space", "system"},
     "devices": {"system"},
     "data": {"system"},

@@ -40,7 +40,7 @@ def search(done, wanted, stop_after=None):
     """Runs a job's loop on made-up accuracies; returns its proposer."""
     proposer = Climber()
     job = SearchJob.__new__(SearchJob)
-    job.done, job.wanted, job.proposer = done, wanted, proposer
+    job.done, job.wanted, job.proposer, job.orders = done, wanted, proposer, {}
     for new in job.proposed():
         for architecture in new:
             if stop_after is not None and len(done) >= stop_after:
