@@ -1,11 +1,12 @@
 """Kills the programs at random moments and checks that their results stay the same.
 
     python run_scripts/chaos.py                     # 50 trials, about 25 minutes on two cores
-    python run_scripts/chaos.py --trials=5 --seed=7
+    python run_scripts/chaos.py --trials=5 --seed=7 --only=train,evolution
     python run_scripts/chaos.py --trials=0 --mutations=300
 
 Each trial starts one program on a copy of a run that is ready for it. The programs are train,
-search, a race, retrain, export and tune, one after another. SIGKILL ends the program --kills times,
+search, a race, retrain, export, tune and three searches that learn (evolution, q_learning and
+predictor), one after another. SIGKILL ends the program --kills times,
 after a random time or, in every second round of programs, while it writes a file. The same command
 starts it again each time. Then the program runs to its end. The trial survives if the result equals
 that of an uninterrupted run: weights and optimizer state of all checkpoints bit by bit,
@@ -43,6 +44,9 @@ TRAIN = ["train", "--dataset=digits", "--num_validation=200", "--num_blocks=2", 
          "--log_steps=3"]  # fmt: skip
 SEARCH = ["search", "--num_candidates=300"]
 RACE = ["search", "--num_candidates=300", "--budget=race", "--finalists=5"]
+EVOLUTION = [*SEARCH, "--strategy=evolution", "--population=50", "--sample_size=10"]
+Q_LEARNING = [*SEARCH, "--strategy=q_learning"]
+PREDICTOR = [*SEARCH, "--strategy=predictor", "--first_random=100", "--pool=200"]
 RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--batch_size=64",
            "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
 EXPORT = ["export", "--net=top/net_01/run_1"]
@@ -51,8 +55,10 @@ TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=ran
         "--max_trials=3", "--num_candidates=10"]  # fmt: skip
 ANALYZE = ["analyze", "--resamples=100"]
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
-            "tune": TUNE, "analyze": ANALYZE}  # fmt: skip
-KILLED = ("train", "search", "race", "retrain", "export", "tune")
+            "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
+            "predictor": PREDICTOR}  # fmt: skip
+STRATEGIES = ("evolution", "q_learning", "predictor")
+KILLED = ("train", "search", "race", "retrain", "export", "tune", *STRATEGIES)
 MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
 
 
@@ -77,7 +83,8 @@ def finish(command, run) -> float:
 
 BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["train", "search"],
           "export": ["train", "search", "retrain"], "tune": [],
-          "analyze": ["train", "search", "retrain"]}  # fmt: skip
+          "analyze": ["train", "search", "retrain"],
+          **dict.fromkeys(STRATEGIES, ["train"])}  # fmt: skip
 
 
 def prepare(base, names) -> dict:
@@ -263,7 +270,7 @@ def prepare_other(base):
 def kill_trials(arguments, base, scratch) -> bool:
     """Runs the trials that kill programs. Returns whether all survived."""
     rng = np.random.default_rng(arguments.seed)
-    names = [arguments.only] if arguments.only else list(KILLED)
+    names = arguments.only.split(",") if arguments.only else list(KILLED)
     prepared = prepare(base / "kills", names)
     survived = kills = 0
     for number in range(arguments.trials):
@@ -281,7 +288,7 @@ def kill_trials(arguments, base, scratch) -> bool:
 def mutation_trials(arguments, base, scratch) -> bool:
     """Runs the trials that change a file. Returns whether the programs handled all changes."""
     rng = mutations.generator(arguments.seed)
-    names = [arguments.only] if arguments.only else list(MUTATED)
+    names = arguments.only.split(",") if arguments.only else list(MUTATED)
     prepared = prepare(base / "mutations", names)
     prepare_other(base / "mutations")
     sys.path.insert(0, str(ROOT))
@@ -312,8 +319,12 @@ def main():
     parser.add_argument("--kills", type=int, default=2, help="Kills in each trial.")
     parser.add_argument("--mutations", type=int, default=0, help="Trials that change a file.")
     parser.add_argument("--seed", type=int, default=0, help="Random seed of the trials.")
-    parser.add_argument("--only", choices=COMMANDS, help="The only program to try. Default: all.")
+    parser.add_argument(
+        "--only", help=f"The programs to try, separated by commas: {', '.join(COMMANDS)}."
+    )
     arguments = parser.parse_args()
+    if unknown := set((arguments.only or TRAIN[0]).split(",")) - set(COMMANDS):
+        parser.error(f"--only must name programs of {', '.join(COMMANDS)}; got {unknown}.")
     good = True
     with tempfile.TemporaryDirectory() as folder:
         base, scratch = pathlib.Path(folder) / "base", pathlib.Path(folder) / "scratch"

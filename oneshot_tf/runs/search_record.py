@@ -68,6 +68,6 @@ def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
     path = directory.searched / "search.json"
     spent = {
         "image_evaluations": sum(c.num_images for c in candidates),
-        "multiply_adds": sum(c.num_images * c.multiply_adds for c in candidates),
+        "multiply_adds_spent": sum(c.num_images * c.multiply_adds for c in candidates),
     }
     write_json(path, {**read_json(path), **spent})

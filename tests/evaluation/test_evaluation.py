@@ -135,7 +135,7 @@ def test_outcomes_that_are_not_finite_name_the_architecture(small_space, digits)
     )
     poisoned(net, "cell0_block0_prev1", np.nan)
     assert np.isfinite([evaluator([prev2])[0].cross_entropy, divergence([prev2])[0]]).all()
-    words = r"1 of 2 .*such as prev1:sep3x3 \| block0:sep3x3\. .*lower --learning_rate"
+    words = r"1 of 2 .*for example prev1:sep3x3 \| block0:sep3x3\. .*lower --learning_rate"
     for each in (evaluator, divergence):
         with pytest.raises(ost.InputError, match=words):
             each([prev2, prev1])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import edit_json
+from program_runs import error_of, run
 
 import oneshot_tf as ost
 from oneshot_tf import export, predict, retrain, search, settings
@@ -39,26 +40,6 @@ SMALL = """--dataset=digits
 --augmentation=crop
 """
 ALONE = ["--epochs=0.1", "--repeats=2", "--augmentation=none"]
-
-
-def run(program, *flags, cwd, code=0):
-    """Starts a program in a fresh process; returns its output and its errors."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", f"oneshot_tf.{program}", *flags],
-        cwd=cwd, env=env, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def error_of(program, *flags, cwd, code=1):
-    """The one line that a mistake gets."""
-    _, errors = run(program, *flags, cwd=cwd, code=code)
-    lines = [line for line in errors.splitlines() if ": error: " in line]
-    assert len(lines) == 1, errors
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -497,7 +478,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         ("search", ["--run_dir=damaged"], "cannot be read"),
         ("retrain", ["--run_dir=run", "--top=1000"], "got 1000"),
         ("retrain", ["--run_dir=run", "--architecture=prev1"], "inputs:operations"),
-        ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 blocks"),
+        ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 block(s)"),
         ("retrain", ["--run_dir=run", "--top=2", "--count=2", "--epochs=9"], "--epochs=0.1; now"),
         ("export", ["--run_dir=unfinished"], "has no stand-alone model"),
         (

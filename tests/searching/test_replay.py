@@ -8,7 +8,7 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
-from oneshot_tf.strategies import Proposer
+from oneshot_tf.strategies import PROPOSERS, Proposer
 
 SPACE = ost.bender2018(num_blocks=2)
 
@@ -36,11 +36,12 @@ def accuracy(architecture):
     return len(str(architecture)) % 17 / 17
 
 
-def search(done, wanted, stop_after=None):
+def search(done, wanted, stop_after=None, proposer=None):
     """Runs a job's loop on made-up accuracies; returns its proposer."""
-    proposer = Climber()
+    proposer = proposer or Climber()
     job = SearchJob.__new__(SearchJob)
     job.done, job.wanted, job.proposer, job.orders = done, wanted, proposer, {}
+    job.file = SimpleNamespace(path="candidates.csv")
     for new in job.proposed():
         for architecture in new:
             if stop_after is not None and len(done) >= stop_after:
@@ -67,6 +68,50 @@ def test_a_continued_search_proposes_what_a_longer_one_does():
     search(parts, 90)
     search(parts, 150)
     assert list(parts) == list(whole)
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_every_strategy_resumes_by_replay(name):
+    """Killed after 11, 37 and 70 of 90 candidates, and with a line removed by hand."""
+    values = {"evolution": {"population": 20}, "tournament": {"population": 20, "sample_size": 5},
+              "predictor": {"first_random": 30, "pool": 40, "batch": 8},
+              "genetic": {"generation_size": 20, "mutations": 8, "crossovers": 8}}  # fmt: skip
+    values = {**values.get(name, {}), **({"sample_size": 5} if name == "evolution" else {})}
+
+    def proposer():
+        settings = PROPOSERS[name].settings(**values).for_budget(90)
+        return PROPOSERS[name].make(SPACE, settings, 3)
+
+    whole, parts = {}, {}
+    search(whole, 90, proposer=proposer())
+    assert len(whole) == 90
+    for stop in (11, 37, 70, None):
+        search(parts, 90, stop, proposer())
+    assert list(parts) == list(whole)
+    removed = list(whole)[40]
+    del parts[removed]
+    search(parts, 90, proposer=proposer())
+    assert set(parts) == set(whole)
+
+
+def test_candidates_that_a_learner_did_not_propose_are_named():
+    done = dict.fromkeys([SPACE.sample(np.random.default_rng(99))])
+    done = {a: Candidate(a, 0.5, 1.0, 10, 1, 1) for a in done}
+    settings = PROPOSERS["evolution"].settings(population=20, sample_size=5)
+    with pytest.raises(ost.InputError, match="1 candidates in .* were not proposed by this search"):
+        search(done, 30, proposer=PROPOSERS["evolution"].make(SPACE, settings, 3))
+
+
+def test_a_strategy_that_repeats_itself_ends(capsys):
+    class Stubborn(Climber):
+        limit = 50
+
+        def propose(self, count):
+            return [SPACE.sample(np.random.default_rng(0))] * count
+
+    done = {}
+    search(done, 5, proposer=Stubborn())
+    assert len(done) == 1 and "repeated itself 10,0" in capsys.readouterr().out
 
 
 def test_every_way_to_spend_a_budget_is_named():
