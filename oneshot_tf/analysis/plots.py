@@ -147,3 +147,24 @@ def training(lines: Any, name: str, y_label: str) -> str:
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     return _svg(figure)
+
+
+def bands(curves: Any, x_label: str, y_label: str) -> str:
+    """Plots the median and the quartiles of several runs.
+
+    Args:
+        curves: Arrays `[runs, steps]` by name.
+        x_label: Label of the steps, which count from 1.
+        y_label: Label of the values.
+    """
+    figure, axes = _axes()
+    for (name, values), colour in zip(curves.items(), COLOURS):
+        low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
+        steps = np.arange(1, len(middle) + 1)
+        axes.plot(steps, middle, color=colour, linewidth=1.5, label=_literal(name))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return _svg(figure)

@@ -43,6 +43,20 @@ def test_mistakes(tmp_path, flag):
     assert done.returncode and "Traceback" not in said and not (tmp_path / "all.json").exists()
 
 
+def test_strategies_are_compared_with_random_search(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "run_scripts/strategies.py", "--landscape=pairs", "--seeds=3",
+         "--evaluations=12", "--strategies=evolution,genetic", "--noise=0.1",
+         f"--csv={tmp_path / 'all.csv'}", f"--svg={tmp_path / 'all.svg'}"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["| strategy", "| random", "| evolution", "| genetic"]
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 3 * 3 * 12
+    assert (tmp_path / "all.svg").read_text().startswith("<svg")
+
+
 @pytest.mark.slow
 def test_the_protocol_on_arrays(tmp_path):
     """All ways and precisions, then train, search, retrain and export on a file of arrays."""

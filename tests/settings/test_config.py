@@ -6,9 +6,14 @@ import math
 import pytest
 
 import oneshot_tf as ost
-from oneshot_tf import reproduce, settings, tune
+from oneshot_tf import reproduce, search, settings, tune
 from oneshot_tf.settings import StrategySettings, command_line, setting
-from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES, PathDropoutSettings
+from oneshot_tf.strategies import (
+    DEFAULT_STRATEGY,
+    PROPOSERS,
+    STRATEGIES,
+    PathDropoutSettings,
+)
 
 TRAIN = (
     settings.RunSettings,
@@ -24,6 +29,13 @@ RETRAIN = (
     settings.RetrainSettings,
     settings.TrainSettings,
     settings.DeviceSettings,
+)
+SEARCH = (
+    settings.RunSettings,
+    search.SearchSettings,
+    command_line.strategy(PROPOSERS, "random"),
+    settings.LocationSettings,
+    settings.DistributionSettings,
 )
 FLAG_FILES = sorted(command_line.FLAG_FILE_FOLDERS[1].glob("*.flags"))
 
@@ -125,6 +137,7 @@ def test_each_flag_file_parses_and_explains_itself(path):
         assert any(line.startswith(f"# {word}: ") for line in lines), word
     groups = RETRAIN if "retrain" in path.name else TRAIN
     groups = (*TRAIN, tune.TuneSettings) if path.name.startswith("tune") else groups
+    groups = SEARCH if path.stem in PROPOSERS else groups
     if path.name.startswith(("figure", "table")):
         groups = (settings.RunSettings, reproduce.ReproduceSettings)
     chosen = parse(f"--flagfile={path}", groups=groups)
