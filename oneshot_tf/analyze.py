@@ -24,6 +24,11 @@ class AnalyzeSettings(Settings):
         "data and search space. Their candidates are compared with the same stand-alone models, "
         "as in figure 4 of the paper.",
     )
+    search: str = setting(
+        "",
+        "Name of the search (--name of search) whose candidates to report. Empty: the search "
+        "without a name. The curves over the evaluations are of all searches.",
+    )
     only: str = setting(
         "",
         "Folders of RUN_DIR/retrain, separated by commas. The ranking is reported for their models "
@@ -37,7 +42,7 @@ class AnalyzeSettings(Settings):
 
 def main(run: settings.RunSettings, analyze: AnalyzeSettings) -> None:
     """Writes the report of a run and prints its main findings."""
-    directory = RunDirectory(run.run_dir)
+    directory = RunDirectory(run.run_dir, analyze.search)
     others = [RunDirectory(path) for path in analyze.compare.split(",") if path]
     for other in others:
         if other.space() != directory.space():

@@ -168,3 +168,42 @@ def bands(curves: Any, x_label: str, y_label: str) -> str:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     return _svg(figure)
+
+
+def front(points: Any, front: Any, x_label: str) -> str:
+    """Plots accuracy against cost, and the Pareto front as a line.
+
+    Args:
+        points: Pairs (cost, accuracy) of all candidates.
+        front: The pairs on the front, with rising cost.
+        x_label: Label of the cost.
+    """
+    figure, axes = _axes()
+    x, y = zip(*points)
+    axes.plot(x, y, ".", color="0.6", markersize=3, rasterized=len(points) > _MOST_SHAPES)
+    x, y = zip(*front)
+    axes.plot(x, y, "o-", color=COLOURS[0], markersize=5, linewidth=1.5, label="Pareto front")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel("candidate accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return _svg(figure)
+
+
+def steps(curves: Any, x_label: str, y_label: str) -> str:
+    """Plots values that only rise, as steps.
+
+    Args:
+        curves: Pairs of arrays (x, y) by name.
+        x_label: Label of x.
+        y_label: Label of y.
+    """
+    figure, axes = _axes()
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.step(x, y, where="post", color=colour, linewidth=1.5, label=_literal(name))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    return _svg(figure)

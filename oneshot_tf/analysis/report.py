@@ -5,17 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.analysis import paper, plots, ranking
-from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_sections
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import measured, order_key
+from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.settings import DataSettings, OneShotSettings, Settings
-from oneshot_tf.system.json_files import read_json_lines
 from oneshot_tf.system.printable import command
 
 
@@ -54,12 +52,14 @@ class Report:
         """Writes all sections, and returns the path of report.html."""
         self._ranking()
         self._selections()
-        self._candidate_plots()
+        candidate_sections.distribution(self.page, self.directory, self.candidates, self.resamples)
+        candidate_sections.fronts(self.page, self.candidates)
+        candidate_sections.searches(self.page, self.directory)
         self._other_runs()
-        self._training()
-        self._tracked()
-        self._winner()
-        self._commands()
+        run_sections.training(self.page, self.directory)
+        run_sections.tracked(self.page, self.directory)
+        candidate_sections.winner(self.page, self.candidates)
+        run_sections.commands(self.page, self.directory)
         title = f"{self.dataset}: {self.directory.path.name}"
         return self.page.write(self.directory.path / "report", title, self.words)
 
@@ -127,40 +127,6 @@ class Report:
                         "interval is by Welch's t over nets, for this difference alone."
                     )
 
-    def _candidate_plots(self):
-        self.page.head("Candidates", "Architectures evaluated with the shared weights.")
-        whole = measured(self.candidates)
-        if not whole:
-            self.page.missing(
-                "This run has no candidates.",
-                command("search", f"--run_dir={self.directory.path}"),
-            )
-            return
-        label = "candidate accuracy (shared weights, validation images)"
-        values = {"candidates": [c.candidate_accuracy for c in whole]}
-        self.page.figure(
-            "candidates",
-            plots.histogram(values, label),
-            "Distribution of candidate accuracies (the paper's figure 5, bottom).",
-        )
-        both = [c for c in whole if c.divergence is not None]
-        if len(both) < 2:
-            self.page.missing(
-                "Divergences were not measured. A race and older searches do not measure them.",
-                "python -m oneshot_tf.search in a run directory without candidates.csv",
-            )
-            return
-        x, y = [c.divergence for c in both], [c.candidate_accuracy for c in both]
-        spearman = ranking.measure(
-            ranking.spearman, "Spearman", -np.array(x), np.array(y),
-            self.resamples,
-        )  # fmt: skip
-        caption = (
-            "Candidate accuracy against divergence (the paper's figure 6). Spearman of accuracy "
-            f"with -divergence: {spearman}."
-        )
-        self.page.figure("divergence", plots.divergence(x, y), caption)
-
     def _other_runs(self):
         if not self.others:
             return
@@ -207,75 +173,6 @@ class Report:
             self.words.append(
                 f"Over {len(values)} one-shot models, Spearman is {np.mean(values):.3f} on average "
                 f"(standard deviation {np.std(values, ddof=1):.3f})."
-            )
-
-    def _training(self):
-        form = {"step": int, "loss": float, "accuracy": float}
-        lines = read_json_lines(self.directory.path / "metrics.jsonl", form)
-        if lines:
-            self.page.head("Training of the one-shot model", "One point per line of metrics.jsonl.")
-            loss = plots.training(lines, "loss", "loss, including L2")
-            self.page.figure("training_loss", loss, "Loss of training.")
-            accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
-            self.page.figure(
-                "training_accuracy", accuracy, "Accuracy of training, with dropped paths."
-            )
-
-    def _tracked(self):
-        path = self.directory.path / "tracked.jsonl"
-        lines = read_json_lines(path, {"step": int, "divergence": dict})
-        names = list(lines[-1]["divergence"]) if lines else []
-        lines = [line for line in lines if list(line["divergence"]) == names]
-        try:
-            values = {n: [float(line["divergence"][n]) for line in lines] for n in names}
-            accuracies = {n: lines[-1].get("candidate_accuracy", {}).get(n) for n in names}
-            accuracies = {n: a and float(a) for n, a in accuracies.items()}
-        except (TypeError, ValueError, AttributeError):
-            values = {}
-        if not values:
-            return
-        self.page.head("Divergence over training", "")
-        drawing = plots.tracked([line["step"] for line in lines], values, accuracies)
-        self.page.figure("tracked", drawing, "Divergence over training (the paper's figure 7).")
-        rows = [
-            [str(i + 1), name, "-" if accuracies[name] is None else f"{accuracies[name]:.4f}"]
-            for i, name in enumerate(names)
-        ]
-        self.page.table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
-
-    def _winner(self):
-        """Writes the section on the best candidate by candidate accuracy."""
-        whole = measured(self.candidates)
-        if not whole:
-            return
-        best = min(whole, key=order_key)
-        self.page.head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
-        self.page.code(str(best.architecture))
-        drawing = draw_cell(best.architecture)
-        self.page.figure(
-            "best_cell",
-            drawing,
-            f"The cell has {best.parameters:,} parameters at the one-shot model's F.",
-        )
-
-    def _commands(self):
-        self.page.head("Commands and versions", "")
-        path = self.directory.path / "provenance.jsonl"
-        form = {"time": str, "command": [str], "packages": dict, "python": str, "devices": [str],
-                "commit": (str, None)}  # fmt: skip
-        rows = []
-        for start in read_json_lines(path, form):
-            program, *arguments = start["command"] or [""]
-            module = program.replace("\\", "/").split("/")[-1].removesuffix(".py")
-            packages = ", ".join(f"{name} {version}" for name, version in start["packages"].items())
-            rows.append(
-                [start["time"], command(module, *arguments),
-                 str(start["commit"]), f"Python {start['python']}, {packages}",
-                 ", ".join(start["devices"])]
-            )  # fmt: skip
-        if rows:
-            self.page.table(
-                "commands", ["started", "command", "commit", "versions", "devices"], rows, ""
             )
 
     def _accuracies(self, directory: RunDirectory, architectures: Any):

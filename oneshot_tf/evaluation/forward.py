@@ -66,10 +66,24 @@ def log_probabilities(
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # several workers
     skip = "TPU" not in accelerators()  # a TPU needs shapes and work that do not depend on values
-
+    # A TPU needs one fixed shape. Other devices take any multiple of the number of replicas.
+    block = None if skip else _TPU_BLOCK * replicas
     outcomes = _outcomes(supernet, normalize, num_images, ghosts, in_flight, skip)
+    alone = replicas == 1 and skip
+    on_all = outcomes if alone else _on_replicas(strategy, outcomes, block)
+    graph = tf.function(on_all, autograph=False).get_concrete_function(
+        tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
+        tf.TensorSpec([block, supernet.space.num_paths], tf.float32),
+    )
+    return graph if alone else _filled_up(strategy, graph, block)
+
+
+def _on_replicas(
+    strategy: tf.distribute.Strategy, outcomes: Callable, block: int | None
+) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """Returns a function that runs `outcomes` on all replicas, each with its own rows of masks."""
+    replicas, several = strategy.num_replicas_in_sync, _several_workers(strategy)
 
     def of_replica(images: tf.Tensor, masks: tf.Tensor):
         count = tf.shape(masks)[0] // replicas if block is None else block // replicas
@@ -78,22 +92,18 @@ def log_probabilities(
         found = outcomes(images, own if block is None else tf.ensure_shape(own, [count, None]))
         return tf.distribute.get_replica_context().all_gather(found, axis=0) if several else found
 
-    def of_all(images: tf.Tensor, masks: tf.Tensor):
-        return strategy.run(of_replica, args=(images, masks))
+    return lambda images, masks: strategy.run(of_replica, args=(images, masks))
+
+
+def _filled_up(
+    strategy: tf.distribute.Strategy, graph: Callable, block: int | None
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns a function for any number of masks. It repeats rows until a graph's shape is full."""
+    replicas, several = strategy.num_replicas_in_sync, _several_workers(strategy)
 
     def together(results: Any):
         results = strategy.experimental_local_results(results)
         return results[0] if several else tf.concat(results, axis=0)
-
-    # A TPU needs one fixed shape. Other devices take any multiple of the number of replicas.
-    block = None if skip else _TPU_BLOCK * replicas
-    alone = replicas == 1 and skip
-    graph = tf.function(outcomes if alone else of_all, autograph=False).get_concrete_function(
-        tf.TensorSpec([num_images, image_size, image_size, 3], tf.uint8),
-        tf.TensorSpec([block, supernet.space.num_paths], tf.float32),
-    )
-    if alone:
-        return graph
 
     def filled_up(images: tf.Tensor, masks: tf.Tensor):
         count, size = masks.shape[0], block or -(-masks.shape[0] // replicas) * replicas
@@ -101,10 +111,14 @@ def log_probabilities(
             np.resize(np.arange(first, min(first + size, count)), size)
             for first in range(0, count, size)
         ]
-        parts = [together(graph(images, tf.gather(masks, each))) for each in rows]
-        return tf.concat(parts, axis=0)[:count]
+        found = [together(graph(images, tf.gather(masks, each))) for each in rows]
+        return tf.concat(found, axis=0)[:count]
 
     return filled_up
+
+
+def _several_workers(strategy: tf.distribute.Strategy) -> bool:
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def check_finite(values: np.ndarray, architectures: Sequence[Architecture], what: str) -> None:
