@@ -478,7 +478,7 @@ def test_a_stopped_search_goes_on_to_the_same_end(folder, tmp_path, monkeypatch,
         ("search", ["--run_dir=damaged"], "cannot be read"),
         ("retrain", ["--run_dir=run", "--top=1000"], "got 1000"),
         ("retrain", ["--run_dir=run", "--architecture=prev1"], "inputs:operations"),
-        ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "2 block(s)"),
+        ("retrain", ["--run_dir=run", "--architecture=prev1:sep3x3 | prev1:sep3x3"], "got 2 in"),
         ("retrain", ["--run_dir=run", "--top=2", "--count=2", "--epochs=9"], "--epochs=0.1; now"),
         ("export", ["--run_dir=unfinished"], "has no stand-alone model"),
         (
