@@ -85,9 +85,8 @@ def fronts(page: Page, candidates: Sequence[Candidate]) -> None:
 
 def searches(page: Page, directory: RunDirectory) -> None:
     """Plots the best candidate accuracy so far of every search of the run."""
-    names = sorted(path.parent.name for path in directory.path.glob("search/*/candidates.csv"))
     curves = {}
-    for name in ["", *names]:
+    for name in directory.searches():
         found = CandidateFile(RunDirectory(directory.path, name)).read()
         known = sorted((c for c in measured(found) if c.order), key=lambda c: c.order)
         if len(known) > 1:

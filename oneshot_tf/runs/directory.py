@@ -51,6 +51,8 @@ from oneshot_tf.system.printable import command
 FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "search", "tensorboard",
            "trials")  # fmt: skip
 
+_NAME = re.compile("[A-Za-z0-9_-]{1,100}")
+
 Kind = TypeVar("Kind", bound=Settings)
 
 
@@ -73,7 +75,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike, search: str = ""):
-        if search and not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", search):
+        if search and not _NAME.fullmatch(search):
             raise InputError(
                 "The name of a search must be 1 to 100 letters, digits, '_' and '-'; got "
                 f"{short(search)}."
@@ -85,6 +87,12 @@ class RunDirectory:
         with contextlib.suppress(NotADirectoryError, FileNotFoundError):
             for name in os.listdir(self.path):
                 check_link(self.path / name)
+
+    def searches(self) -> list[str]:
+        """Returns the names of the searches that have candidates. "" is the one without a name."""
+        found = self.path.glob("search/*/candidates.csv")
+        names = sorted(path.parent.name for path in found if _NAME.fullmatch(path.parent.name))
+        return [*([""] if (self.path / "candidates.csv").exists() else []), *names]
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False) -> Iterator[None]:
