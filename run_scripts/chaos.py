@@ -57,6 +57,8 @@ ANALYZE = ["analyze", "--resamples=100"]
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
             "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
             "predictor": PREDICTOR}  # fmt: skip
+# "run_times" is KerasTuner's count of the starts of each trial.
+_NOT_COMPARED = ("run_id", "checksum", "seconds", "run_times")
 STRATEGIES = ("evolution", "q_learning", "predictor")
 KILLED = ("train", "search", "race", "retrain", "export", "tune", *STRATEGIES)
 MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
@@ -144,7 +146,7 @@ def contents(path):
         return digest(path.read_bytes())
     elif path.suffix == ".json":
         value = json.loads(path.read_text())
-        return {k: v for k, v in value.items() if k not in ("run_id", "checksum", "seconds")}
+        return {k: v for k, v in value.items() if k not in _NOT_COMPARED}
     return None
 
 
