@@ -57,7 +57,7 @@ ANALYZE = ["analyze", "--resamples=100"]
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
             "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
             "predictor": PREDICTOR}  # fmt: skip
-# The last three are KerasTuner's: starts of each trial, times of day, and a set, which has no order.
+# The last three are KerasTuner's: starts of a trial, times of day, and a set, which has no order.
 _NOT_COMPARED = ("run_id", "checksum", "seconds", "run_times", "display", "tried_so_far")
 STRATEGIES = ("evolution", "q_learning", "predictor")
 KILLED = ("train", "search", "race", "retrain", "export", "tune", *STRATEGIES)
