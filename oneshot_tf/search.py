@@ -21,7 +21,13 @@ from oneshot_tf.runs.candidates import Candidate, print_top, ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import read_results
-from oneshot_tf.runs.search_record import begin_search, check_same_search, made_with, note_cost
+from oneshot_tf.runs.search_record import (
+    begin_search,
+    check_same_search,
+    made_with,
+    note_cost,
+    with_schedule,
+)
 from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
 from oneshot_tf.searching.restored import restore_supernet
 from oneshot_tf.settings import LocationSettings, Settings, command_line, setting
@@ -138,9 +144,10 @@ def _search(
     )
     done: dict[Architecture, Candidate | None] = {c.architecture: c for c in file.read()}
     steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
-    strategy = strategy.for_budget(search.num_candidates)
-    record = made_with(search, strategy, steps)
     new = not done and not race.exists()
+    budget = min(search.num_candidates, directory.space().num_architectures)
+    strategy = with_schedule(directory, strategy, budget, new)
+    record = made_with(search, strategy, steps)
     if not new:
         check_same_search(directory, record)
     proposer = _proposer(directory, search, strategy)
@@ -166,6 +173,11 @@ def _search(
 
 def _proposer(directory: RunDirectory, search: SearchSettings, strategy: Any) -> Proposer:
     if search.trained_in:
+        if search.max_parameters or search.max_multiply_adds or strategy.strategy != "random":
+            raise InputError(
+                "--trained_in evaluates given architectures, so --strategy, --max_parameters and "
+                "--max_multiply_adds do not apply. Leave them out."
+            )
         return Listed(_trained_in(search.trained_in, directory.space()))
     facts = directory.facts()
     limits = Limits(
@@ -215,7 +227,8 @@ def _trained_in(path: str, space: CellSpace) -> list[Architecture]:
             f"--trained_in={path} has no stand-alone models. Train some first: "
             f"{command('retrain', f'--run_dir={path}')}."
         )
-    return list(dict.fromkeys(Architecture.from_text(text) for text in texts))
+    architectures = dict.fromkeys(Architecture.from_text(text) for text in texts)
+    return [a for a in architectures if a != space.all_on()]  # All On is no candidate
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ additive   the paper's space; each option of each decision adds an independent u
 pairs      additive, and each pair of options of neighbouring decisions adds a uniform value
 
 A strategy observes the truth plus normal noise of standard deviation --noise, which is fixed for
-each architecture and seed. After each evaluation, the script notes the true value of the
+each architecture and seed. Values of the last two landscapes are observed as 0.5 + 0.1 times the
+value, so that they look like accuracies. After each evaluation, the script notes the true value of the
 architecture that was observed to be the best so far. Values of the last two landscapes have a mean
 of 0 and a standard deviation of 1 over random architectures. The script prints the median and the
 quartiles over seeds, and in how many seeds a strategy ends above and below random search.
@@ -30,7 +31,7 @@ from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PROPOSERS
 
 TABLE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "cells84.csv"
-# A population must be small for 84 cells. Otherwise each strategy has its published settings.
+# A population must be small for 84 cells. Otherwise each strategy has its default settings.
 SMALL = {
     "evolution": {"population": 10, "sample_size": 3, "brood": 1},
     "tournament": {"population": 10, "sample_size": 3, "brood": 1},
@@ -57,6 +58,10 @@ class Table:
         """Returns the mean accuracy of a cell."""
         return float(self.values[architecture])
 
+    def accuracy(self, observed: float) -> float:
+        """Returns what a strategy is told."""
+        return observed
+
 
 class Additive:
     """Values that options add, and for "pairs" those that neighbouring options add together."""
@@ -79,6 +84,10 @@ class Additive:
     def truth(self, architecture) -> float:
         """Returns the value in standard deviations above the mean of random architectures."""
         return float((self._raw(architecture) - self.mean) / self.deviation)
+
+    def accuracy(self, observed: float) -> float:
+        """Returns what a strategy is told: a value between 0 and 1."""
+        return float(np.clip(0.5 + 0.1 * observed, 0.0, 1.0))
 
 
 LANDSCAPES = {
@@ -111,7 +120,7 @@ def curve(name: str, landscape, seed: int, evaluations: int, noise: float) -> li
                 best = architecture
             found.append(landscape.truth(best))
         seen = [a for a in proposed if a in observed]
-        proposer.observe(seen, [observed[a] for a in seen])
+        proposer.observe(seen, [landscape.accuracy(observed[a]) for a in seen])
     return found + found[-1:] * (evaluations - len(found))
 
 
@@ -159,6 +168,11 @@ def main() -> None:
     names = list(dict.fromkeys(["random", *arguments.strategies.split(",")]))
     if unknown := set(names) - set(PROPOSERS):
         parser.error(f"--strategies must be among {', '.join(PROPOSERS)}; got {unknown}.")
+    if arguments.seeds < 1 or evaluations < 1 or arguments.noise < 0:
+        parser.error("--seeds and --evaluations must be at least 1, and --noise at least 0.")
+    for path in filter(None, (arguments.csv, arguments.svg)):
+        if not pathlib.Path(path).resolve().parent.is_dir():
+            parser.error(f"{path} is not in a folder that exists.")
     curves = {}
     for name in names:
         curves[name] = np.array([

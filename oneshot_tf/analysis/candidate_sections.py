@@ -89,7 +89,8 @@ def searches(page: Page, directory: RunDirectory) -> None:
     for name in directory.searches():
         found = CandidateFile(RunDirectory(directory.path, name)).read()
         known = sorted((c for c in measured(found) if c.order), key=lambda c: c.order)
-        if len(known) > 1:
+        # In a race, and in a search by divergence, the order is not that of the evaluations.
+        if 1 < len(known) == len(found):
             best = np.maximum.accumulate([c.candidate_accuracy or 0.0 for c in known])
             images = np.cumsum([c.num_images for c in known])
             curves[name or "without a name"] = (images, best)

@@ -62,7 +62,7 @@ class Limits:
                 f"{size[0][0]:,} parameters and {size[1][0]:,} multiply-adds with "
                 f"{self.stack.filters} filters. Raise the limit, or train with fewer --filters."
             )
-        return LimitedSpace(space, lambda some: (self.ratios(space, some) <= 1).tolist())
+        return LimitedSpace(space, lambda some: (self.ratios(space, some) <= 1).tolist(), smallest)
 
     def smallest(self, space: CellSpace) -> Architecture:
         """Returns the architecture of the least `ratios`, by descent from several starts.

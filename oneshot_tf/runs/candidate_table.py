@@ -242,7 +242,6 @@ def _check_origins(table: Table):
         (parent > 0) & (parent >= order),
         "`parent` must be less than `order`, {}; got {}.", order, parent,
     )  # fmt: skip
-    first: dict[int, int] = {}
-    again = [number and first.setdefault(number, row) != row
-             for row, number in enumerate(order.tolist())]  # fmt: skip
-    table.refuse(np.array(again, bool), "`order` is {}, as in another line.", order)
+    again = np.ones(len(order), bool)
+    again[np.unique(order, return_index=True)[1]] = False
+    table.refuse(again & (order > 0), "`order` is {}, as in another line.", order)

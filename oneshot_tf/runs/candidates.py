@@ -95,7 +95,11 @@ def pareto_front(candidates: Iterable[Candidate], cost: str = "parameters") -> l
         The front. Costs and accuracies rise along it.
     """
     front: list[Candidate] = []
-    for candidate in sorted(measured(candidates), key=lambda c: (getattr(c, cost), order_key(c))):
+
+    def key(candidate: Candidate) -> tuple:
+        return getattr(candidate, cost), -(candidate.candidate_accuracy or 0.0), candidate.rank
+
+    for candidate in sorted(measured(candidates), key=key):
         accuracy = candidate.candidate_accuracy or 0.0
         if not front or accuracy > (front[-1].candidate_accuracy or 0.0):
             front.append(candidate)

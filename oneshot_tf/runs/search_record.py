@@ -1,11 +1,13 @@
 """search.json: the settings of the search, so that no other search adds to candidates.csv."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.settings import Settings
+from oneshot_tf.runs.same_settings import affecting
+from oneshot_tf.settings import Settings, StrategySettings
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.json_files import check_run, read_json, write_json
@@ -25,7 +27,31 @@ def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
     names = ["seed", "rank_by", "budget", "trained_in", "max_parameters", "max_multiply_adds"]
     if search.budget == "race":
         names += ["finalists", "race_confidence"]
-    return {"step": step, **strategy.to_dict(), **{name: getattr(search, name) for name in names}}
+    return {"step": step, **affecting(strategy), **{name: getattr(search, name) for name in names}}
+
+
+def with_schedule(
+    directory: RunDirectory, strategy: StrategySettings, num_candidates: int, new: bool
+) -> StrategySettings:
+    """Returns the settings of a proposer with the length of its schedule.
+
+    Args:
+        directory: The run.
+        strategy: The settings, in which 0 stands for the length of the search.
+        num_candidates: How many candidates the search wants.
+        new: Whether the search begins. Otherwise it keeps the length that it began with.
+    """
+    planned = strategy.for_budget(num_candidates)
+    path = directory.searched / "search.json"
+    if new or not path.exists():
+        return planned
+    before, chosen = read_json(path), strategy.to_dict()
+    kept = {
+        name: before[name]
+        for name, value in planned.to_dict().items()
+        if value != chosen[name] and type(before.get(name)) is type(value)
+    }
+    return dataclasses.replace(planned, **kept)
 
 
 def begin_search(directory: RunDirectory, settings: dict[str, Any]) -> None:

@@ -57,7 +57,12 @@ class SearchJob:
         self.space = supernet.space
         self.ghost_batch_size = directory.group(TrainSettings, "train").ghost_batch_size
         self.proposer = proposer
-        self.orders: dict[Architecture, int] = {}  # of all proposals, each once
+        known = {a: c.order for a, c in done.items() if c is not None and c.order}
+        # The order of each proposal. A replay by a proposer that learns counts anew, and it also
+        # scores candidates again whose lines were removed.
+        self.orders: dict[Architecture, int] = {} if proposer.learns else dict(known)
+        if proposer.learns:
+            self.wanted = max(wanted, *known.values(), 0)
         # All workers evaluate the same candidates at the same time.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.together = _TOGETHER * replicas if num_workers() > 1 else None
@@ -85,8 +90,7 @@ class SearchJob:
             proposed = self.proposer.propose(_PROPOSALS)
             if not proposed:
                 break
-            for architecture in proposed:
-                self.orders.setdefault(architecture, len(self.orders) + 1)
+            self._number(proposed)
             new = list(dict.fromkeys(a for a in proposed if a not in self.done))
             repeats = 0 if new or before.intersection(proposed) else repeats + len(proposed)
             before.difference_update(proposed)
@@ -100,14 +104,26 @@ class SearchJob:
             self.proposer.observe(seen, [c.candidate_accuracy if c else None for c in candidates])
         self._check_end(before, repeats)
 
+    def _number(self, proposed: Sequence[Architecture]) -> None:
+        last = max(self.orders.values(), default=0)
+        for architecture in proposed:
+            if architecture not in self.orders:
+                last += 1
+                self.orders[architecture] = last
+
     def _check_end(self, unknown: set[Architecture], repeats: int) -> None:
         """Says why there are fewer candidates than wanted, or which ones were never proposed."""
-        if repeats >= _MOST_REPEATS:
+        if len(self.done) < self.wanted:
+            reason = "found nothing new"
+            if repeats >= _MOST_REPEATS:
+                reason = f"repeated itself {repeats:,} times"
             print(
-                f"The strategy repeated itself {repeats:,} times. The search ends with "
-                f"{len(self.done):,} candidates.",
+                f"The strategy {reason}. The search ends with {len(self.done):,} of "
+                f"{self.wanted:,} candidates.",
                 flush=True,
             )
+        for remark in self.proposer.remarks():
+            print(remark, flush=True)
         if unknown and self.proposer.learns:
             raise InputError(
                 f"{len(unknown)} candidates in {self.file.path} were not proposed by this search, "

@@ -1,15 +1,18 @@
 """A search space within limits: strategies see only the architectures that are allowed."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.decisions import Decision, Genes
+from oneshot_tf.space.decisions import Decision, Genes, mutate
 from oneshot_tf.system.errors import InputError
 
-_TRIES = 100_000  # draws in a row outside the limits
+_TRIES = 20_000  # draws in a row outside the limits
+_STEPS = 50  # of a random walk
+_FEW = 20_000  # architectures of a space that are tested one and all
 
 
 class LimitedSpace:
@@ -26,11 +29,23 @@ class LimitedSpace:
         space: The whole space.
         test: Says of each of several architectures whether it is within the limits. A pure
             function.
+        start: An architecture within the limits, from which to walk if random draws find none.
     """
 
-    def __init__(self, space: CellSpace, test: Callable[[Sequence[Architecture]], Sequence[bool]]):
-        self.whole, self._test = space, test
+    def __init__(
+        self,
+        space: CellSpace,
+        test: Callable[[Sequence[Architecture]], Sequence[bool]],
+        start: Architecture | None = None,
+    ):
+        self.whole, self._test, self._start = space, test, start
         self._known: dict[Architecture, bool] = {}
+        self._all = self._enumerated() if space.num_architectures <= _FEW else None
+
+    def _enumerated(self) -> list[Architecture]:
+        options = itertools.product(*(range(d.num_options) for d in self.decisions))
+        every = [self.whole.architecture(genes) for genes in options]
+        return [a for a, allowed in zip(every, self._test(every)) if allowed]
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -39,13 +54,15 @@ class LimitedSpace:
 
     @property
     def num_architectures(self) -> int:
-        """An upper bound: the number of architectures of the whole space."""
-        return self.whole.num_architectures
+        """The number of architectures within the limits; for a large space an upper bound."""
+        return self.whole.num_architectures if self._all is None else len(self._all)
 
     @property
     def num_distinct(self) -> int:
-        """An upper bound: the number of architectures of the whole space if twins count once."""
-        return self.whole.num_distinct
+        """The number of architectures within the limits if twins count once; see above."""
+        if self._all is None:
+            return self.whole.num_distinct
+        return len({self.whole.canonical(a) for a in self._all})
 
     def allows(self, architecture: Architecture) -> bool:
         """Returns whether an architecture is within the limits."""
@@ -75,9 +92,15 @@ class LimitedSpace:
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Samples an architecture, uniformly over those within the limits.
 
+        If 20,000 draws in a row are outside the limits, a random walk of 50 mutations replaces
+        them. It starts at the architecture `start` and stays within the limits. Such samples are
+        not uniform.
+
         Raises:
-            InputError: 100,000 draws in a row were outside the limits.
+            InputError: No draw is within the limits, and there is no `start`.
         """
+        if self._all:
+            return self._all[int(rng.integers(len(self._all)))]
         drawn, some = 0, 1
         while drawn < _TRIES:
             architectures = [self.whole.sample(rng) for _ in range(some)]
@@ -85,10 +108,15 @@ class LimitedSpace:
                 if allowed:
                     return architecture
             drawn, some = drawn + some, min(2 * some, 256)  # testing many at once is faster
-        raise InputError(
-            f"The limits allow fewer than one in {_TRIES:,} architectures, so random ones cannot "
-            "be found. Raise the limits."
-        )
+        if self._start is None:
+            raise InputError(
+                f"The limits allow fewer than one in {_TRIES:,} architectures. Raise the limits."
+            )
+        genes = self.genes(self._start)
+        for _ in range(_STEPS):
+            mutant = mutate(self.decisions, genes, rng)
+            genes = mutant if self.allows(self.architecture(mutant)) else genes
+        return self.architecture(genes)
 
 
 SearchSpace = CellSpace | LimitedSpace

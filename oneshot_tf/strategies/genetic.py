@@ -26,7 +26,9 @@ class GeneticSettings(StrategySettings):
     generation_size: int = setting(
         50, "Number of architectures in a generation. The first generation is random.", least=2
     )
-    generations: int = setting(20, "Number of generations, the first included.", least=1)
+    generations: int = setting(
+        20, "Number of generations, the first included.", least=1, affects_results=False
+    )
     parents: int = setting(
         10, "Number of the best architectures so far that have children.", least=1
     )
@@ -112,6 +114,15 @@ class Genetic(Proposer):
     def parent(self, architecture: Architecture) -> Architecture | None:
         """Returns the (first) parent of a child; None for random architectures."""
         return self._parents.get(architecture)
+
+    def remarks(self) -> list[str]:
+        """Says how many children could not be bred."""
+        if not self.short:
+            return []
+        return [
+            f"{self.short:,} children could not be bred: all tries were known or outside the "
+            "limits. Random architectures replaced them."
+        ]
 
     def _next_generation(self) -> list[Architecture]:
         children: list[Architecture] = []

@@ -88,6 +88,7 @@ class Predictor(Proposer):
         self._scored: list[Architecture] = []
         self._accuracies: list[float] = []
         self._parents: dict[Architecture, Architecture] = {}
+        self._pool_parents: dict[Architecture, Architecture] = {}
 
     @property
     def limit(self) -> int:
@@ -120,6 +121,7 @@ class Predictor(Proposer):
             return []
         scored = self._masks(self._scored)
         self.surrogate.fit(scored, np.array(self._accuracies))
+        self._pool_parents.clear()
         seen = set(self._seen)
         half = self.settings.pool // 2
         pool = self._new(self._random, self.settings.pool - half) + self._new(self._mutant, half)
@@ -131,6 +133,8 @@ class Predictor(Proposer):
         value = ACQUISITIONS[self.settings.acquisition](mean, error, best, self._rng)
         chosen = [pool[i] for i in np.argsort(-value, kind="stable")[:count]]
         self._seen.update(chosen)
+        parents = self._pool_parents
+        self._parents.update({a: parents[a] for a in chosen if a in parents})
         return chosen
 
     def _masks(self, architectures: Sequence[Architecture]) -> np.ndarray:
@@ -164,5 +168,5 @@ class Predictor(Proposer):
             genes = decisions.mutate(self.space.decisions, genes, self._rng)
         child = self.space.architecture(genes)
         if child != parent:
-            self._parents.setdefault(child, parent)
+            self._pool_parents.setdefault(child, parent)
         return child

@@ -99,6 +99,10 @@ class Proposer(abc.ABC):
         """Returns the architecture that a proposal was made from; None if it was not."""
         return None
 
+    def remarks(self) -> list[str]:
+        """Returns sentences to print at the end of a search. By default there are none."""
+        return []
+
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:

@@ -29,8 +29,8 @@ class QLearningSettings(StrategySettings):
     )
     episodes: int = setting(
         0,
-        "Number of architectures over which epsilon, the share of random choices, falls from 1 to "
-        "0.1. It stays at 0.1 afterwards. 0: --num_candidates.",
+        "Number of different architectures over which epsilon, the share of random choices, falls "
+        "from 1 to 0.1. It stays at 0.1 afterwards. 0: --num_candidates.",
         least=0,
     )
     q_learning_rate: float = setting(0.01, "Learning rate of the Q-values.", above=0.0, most=1.0)
@@ -75,6 +75,7 @@ class QLearning(Proposer):
         self.tables = [np.full(pair, _FIRST) for pair in zip([1, *sizes], sizes)]
         self._rng = np.random.default_rng(seed)
         self._episodes: list[tuple[Genes, float]] = []
+        self._distinct: set[Genes] = set()  # a repeat does not lower epsilon
 
     @property
     def limit(self) -> int:
@@ -82,7 +83,7 @@ class QLearning(Proposer):
         return self.space.num_architectures
 
     def epsilon(self, episode: int) -> float:
-        """Returns the share of random choices in an episode, from 0."""
+        """Returns the share of random choices after `episode` different architectures."""
         share = (episode + 0.5) / max(1, self.settings.episodes)
         total, reached = sum(number for _, number in SCHEDULE), 0
         for epsilon, number in SCHEDULE:
@@ -93,7 +94,7 @@ class QLearning(Proposer):
 
     def propose(self, count: int) -> list[Architecture]:
         """Returns one architecture. While all choices are random, it returns up to `count`."""
-        first = len(self._episodes)
+        first = len(self._distinct)
         random = [i for i in range(first, first + count) if self.epsilon(i) == 1.0]
         return [self._draw(i) for i in random or [first]]
 
@@ -104,6 +105,7 @@ class QLearning(Proposer):
         for architecture, accuracy in zip(architectures, accuracies):
             episode = self.space.genes(architecture), float(accuracy or 0.0)
             self._episodes.append(episode)
+            self._distinct.add(episode[0])
             self.update(*episode)
             replays = self._rng.integers(len(self._episodes), size=self.settings.replays)
             for replay in replays.tolist():

@@ -7,10 +7,11 @@ import numpy as np
 
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.limited import SearchSpace
+from oneshot_tf.space.limited import LimitedSpace, SearchSpace
 from oneshot_tf.space.twins import canonical
 from oneshot_tf.strategies.protocols import Proposer
 
+_LIMITED_REPEATS = 300  # the same within limits, where a draw takes long: about 98 % are found
 _MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is exhausted
 
 
@@ -48,6 +49,7 @@ class RandomSearch(Proposer):
     def __init__(self, space: SearchSpace, seed: int = 0, distinct: bool = False):
         self.space = space
         self.distinct = distinct
+        self._limited = isinstance(space, LimitedSpace)
         self._rng = np.random.default_rng(seed)
         self._seen: set[Architecture] = set()
 
@@ -75,7 +77,7 @@ class RandomSearch(Proposer):
                 self._seen.add(known_as)
                 proposed.append(architecture)
                 repeats = 0
-            if repeats > _MAX_REPEATS:
+            if repeats > (_LIMITED_REPEATS if self._limited else _MAX_REPEATS):
                 break
         return proposed
 

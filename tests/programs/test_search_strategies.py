@@ -14,6 +14,8 @@ from oneshot_tf import search as program
 from oneshot_tf import settings
 from oneshot_tf.cost import counts
 from oneshot_tf.cost.limits import Limits
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.search_record import with_schedule
 from oneshot_tf.strategies import PROPOSERS
 
 FLAGS = ["--dataset=digits", "--num_validation=100", "--num_blocks=2", "--num_cells=2",
@@ -86,6 +88,8 @@ def test_limits_and_records(folder):
         ("evolution", {"budget": "race"}, "learns from accuracies on all validation images"),
         ("evolution", {"rank_by": "kl"}, "learns from accuracies on all validation images"),
         ("random", {"name": "../up"}, "The name of a search must be 1 to 100 letters"),
+        ("evolution", {"trained_in": "run"}, "--trained_in evaluates given architectures"),
+        ("random", {"trained_in": "run", "max_parameters": 9}, "--trained_in evaluates given"),
         ("tournament", {"name": "small"}, "began with --strategy=genetic; now --strategy=tourna"),
     ],
 )
@@ -100,6 +104,21 @@ def test_mistakes_are_named_before_anything_is_written(folder, name, values, wor
             settings.DistributionSettings(),
         )
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_schedule_stays_that_of_the_beginning(folder):
+    directory = RunDirectory(folder / "run", "small")
+    chosen = PROPOSERS["q_learning"].settings()
+    assert with_schedule(directory, chosen, 30, new=True).episodes == 30
+    path = directory.searched / "search.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps({**json.loads(before), "episodes": 17, "checksum": None}))
+        assert with_schedule(directory, chosen, 30, new=False).episodes == 17
+        fixed = PROPOSERS["q_learning"].settings(episodes=5)
+        assert with_schedule(directory, fixed, 30, new=False).episodes == 5
+    finally:
+        path.write_text(before)
 
 
 def test_the_smallest_architecture_is_found():

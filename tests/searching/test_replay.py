@@ -8,9 +8,10 @@ import pytest
 import oneshot_tf as ost
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
-from oneshot_tf.strategies import PROPOSERS, Proposer
+from oneshot_tf.strategies import PROPOSERS, Listed, Proposer
 
 SPACE = ost.bender2018(num_blocks=2)
+DIRECTORY = SimpleNamespace(group=lambda *_: SimpleNamespace(ghost_batch_size=32))
 
 
 class Climber(Proposer):
@@ -39,14 +40,17 @@ def accuracy(architecture):
 def search(done, wanted, stop_after=None, proposer=None):
     """Runs a job's loop on made-up accuracies; returns its proposer."""
     proposer = proposer or Climber()
-    job = SearchJob.__new__(SearchJob)
-    job.done, job.wanted, job.proposer, job.orders = done, wanted, proposer, {}
-    job.file = SimpleNamespace(path="candidates.csv")
+    job = SearchJob(
+        directory=DIRECTORY, supernet=SimpleNamespace(space=SPACE), dataset=None, settings=None,
+        file=SimpleNamespace(path="candidates.csv"), done=done, wanted=wanted, proposer=proposer,
+    )  # fmt: skip
     for new in job.proposed():
         for architecture in new:
             if stop_after is not None and len(done) >= stop_after:
                 return proposer
-            done[architecture] = Candidate(architecture, accuracy(architecture), 1.0, 10, 1, 1)
+            order = job.orders[architecture]
+            values = architecture, accuracy(architecture), 1.0, 10, 1, 1
+            done[architecture] = Candidate(*values, order=order)
     return proposer
 
 
@@ -88,10 +92,21 @@ def test_every_strategy_resumes_by_replay(name):
     for stop in (11, 37, 70, None):
         search(parts, 90, stop, proposer())
     assert list(parts) == list(whole)
-    removed = list(whole)[40]
-    del parts[removed]
-    search(parts, 90, proposer=proposer())
-    assert set(parts) == set(whole)
+    for removed in (list(whole)[40], list(whole)[83]):
+        del parts[removed]
+    # Fewer are wanted now, but a learner must see all that it has seen before.
+    search(parts, 89, proposer=proposer())
+    assert set(parts) == set(whole) or not proposer().learns
+    assert [parts[a].order for a in whole if a in parts][:40] == list(range(1, 41))
+
+
+def test_given_architectures_keep_their_orders():
+    """A list that has grown at its front must not reuse an order."""
+    given = ost.RandomSearch(SPACE, seed=0).propose(6)
+    done = {}
+    search(done, 3, proposer=Listed(given[3:]))
+    search(done, 6, proposer=Listed(given))
+    assert sorted(c.order for c in done.values()) == list(range(1, 7))
 
 
 def test_candidates_that_a_learner_did_not_propose_are_named():
@@ -111,7 +126,16 @@ def test_a_strategy_that_repeats_itself_ends(capsys):
 
     done = {}
     search(done, 5, proposer=Stubborn())
-    assert len(done) == 1 and "repeated itself 10,0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert len(done) == 1 and "repeated itself 10,0" in said and "1 of 5 candidates" in said
+
+
+def test_a_strategy_without_proposals_says_so(capsys):
+    entry = PROPOSERS["genetic"]
+    settings = entry.settings(generation_size=4, generations=2, mutations=2, crossovers=2)
+    search({}, 30, proposer=entry.make(SPACE, settings, 0))
+    said = capsys.readouterr().out
+    assert "found nothing new. The search ends with 8 of 30 candidates." in said
 
 
 def test_every_way_to_spend_a_budget_is_named():

@@ -211,6 +211,13 @@ def test_epsilon_follows_the_published_schedule():
     assert counts[1.0] == 15 and len(counts) == 10
 
 
+def test_a_repeat_does_not_lower_epsilon():
+    agent = q_learning.QLearning(SPACE, q_learning.QLearningSettings(episodes=4, replays=0))
+    architecture = SPACE.sample(np.random.default_rng(0))
+    agent.observe([architecture] * 5, [0.5] * 5)
+    assert agent.epsilon(1) == 1.0 and len(agent.propose(64)) == 1  # only the second is random
+
+
 def test_a_greedy_agent_finds_the_best_of_an_exhausted_space():
     space = ost.bender2018(num_blocks=1)
     rng = np.random.default_rng(0)
