@@ -11,11 +11,11 @@ additive   the paper's space; each option of each decision adds an independent u
 pairs      additive, and each pair of options of neighbouring decisions adds a uniform value
 
 A strategy observes the truth plus normal noise of standard deviation --noise, which is fixed for
-each architecture and seed. Values of the last two landscapes are observed as 0.5 + 0.1 times the
-value, so that they look like accuracies. After each evaluation, the script notes the true value of the
-architecture that was observed to be the best so far. Values of the last two landscapes have a mean
-of 0 and a standard deviation of 1 over random architectures. The script prints the median and the
-quartiles over seeds, and in how many seeds a strategy ends above and below random search.
+each architecture and seed. Values of the last two landscapes have a mean of 0 and a standard
+deviation of 1 over random architectures, and are observed as 0.5 + 0.1 times the value. After each
+evaluation, the script notes the true value of the architecture that was observed to be the best so
+far. It prints the median and the quartiles over seeds, and in how many seeds a strategy ends above
+and below random search. A strategy that has no more proposals keeps its last value.
 """
 
 import argparse
