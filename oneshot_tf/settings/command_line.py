@@ -174,7 +174,7 @@ def parse(
             default = getattr(group, field.name, field.default)
             _DEFINE[field.type](field.name, default, field.metadata["help"], flag_values=values)
     if any(arg.lstrip("-") in ("help", "helpshort", "helpfull", "h") for arg in args):
-        print(_help(given, program, doc))
+        print(_help(given, [g for g in groups if isinstance(g, OneOf)], program, doc))
         sys.exit(0)
     try:
         rest = values([argv[0], *args])
@@ -280,7 +280,9 @@ def _find_flag_file(value: str, inside: tuple[pathlib.Path, ...]) -> pathlib.Pat
     )
 
 
-def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -> str:
+def _help(
+    groups: Iterable[Settings | type[Settings]], choices: Iterable[OneOf], program: str, doc: str
+) -> str:
     """Returns the help text: the most used flags first, then the others by group."""
     width = min(max(shutil.get_terminal_size((_WIDEST, 24)).columns, _NARROWEST), _WIDEST)
     lines = [doc.strip(), "", f"Usage: {program} [--flagfile=NAME.flags] [--name=value ...]"]
@@ -290,8 +292,13 @@ def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -
         rest: list[Any]
         kind, rest = _kind(group), []
         for field in fields(kind):
-            entry = _help_entry(field, getattr(group, field.name, field.default), width)
-            (first if field.metadata["common"] else rest).extend(entry)
+            default = getattr(group, field.name, field.default)
+            text = field.metadata["help"]
+            for choice in (c for c in choices if c.flag == field.name):
+                text += f" One of {', '.join(choice.classes)}. Each has flags of its own, which "
+                text += f"--{field.name}=NAME --help shows."
+            common = field.metadata["common"] or any(c.flag == field.name for c in choices)
+            (first if common else rest).extend(_help_entry(field, text, default, width))
         if rest:
             heading = (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
             sections += ["", f"{heading}:", *rest]
@@ -299,9 +306,9 @@ def _help(groups: Iterable[Settings | type[Settings]], program: str, doc: str) -
     return "\n".join([*lines, *start, *sections])
 
 
-def _help_entry(field: dataclasses.Field, default: Any, width: int) -> list[str]:
+def _help_entry(field: dataclasses.Field, text: str, default: Any, width: int) -> list[str]:
     sign = "[no]" if field.type is bool else ""
-    text = f"{field.metadata['help']} (default: {default!r})"
+    text = f"{text} (default: {default!r})"
     entry = textwrap.wrap(f"--{sign}{field.name}: {text}", width - 2, subsequent_indent="    ",
                           break_long_words=False, break_on_hyphens=False)  # fmt: skip
     return [f"  {line}" for line in entry]
