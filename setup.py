@@ -57,7 +57,7 @@ setup(
             "mkdocstrings-python>=1.10",
             "mypy>=1.10",
             "pytest>=8",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.7",
             "ruff>=0.9",
             "types-psutil>=5.9",
             "types-requests>=2.31",

@@ -15,4 +15,4 @@ prepare_environment cpu,test
 "$PYTHON_BIN" -m mypy --config-file .ci/mypy.ini --cache-dir=/dev/null
 NO_MKDOCS_2_WARNING=1 "$PYTHON_BIN" -m mkdocs build --strict --quiet -f .ci/mkdocs.yml
 exec "$PYTHON_BIN" -m pytest -c tests/pytest.ini --rootdir . \
-  --numprocesses=logical --maxprocesses=4 --dist=loadfile tests "$@"
+  --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder tests "$@"

@@ -16,6 +16,14 @@ import oneshot_tf as ost  # noqa: E402
 from oneshot_tf import settings  # noqa: E402
 from oneshot_tf.runs import results  # noqa: E402
 
+# Few but long tests. They start first, so that no process is left with them at the end.
+_LONG = {"test_long_runs", "test_tune", "test_programs", "test_distribution", "test_threads",
+         "test_schedule_ablation", "test_search_strategies", "test_kernels"}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in _LONG)
+
 
 @pytest.fixture(scope="session")
 def space():
