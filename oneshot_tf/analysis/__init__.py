@@ -1,1 +1,1 @@
-"""The report of a run: rankings with intervals, plots, drawings and one HTML page."""
+"""What does it show? The report of a run: rankings with intervals, plots and drawings."""

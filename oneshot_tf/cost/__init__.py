@@ -1,1 +1,1 @@
-"""The cost of models: parameters, arithmetic, and compiled graphs."""
+"""What does it cost? Parameters, arithmetic, limits and compiled graphs."""

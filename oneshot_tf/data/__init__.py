@@ -1,1 +1,1 @@
-"""Labelled images for training and evaluation, in memory or on disk."""
+"""What is learnt from? Labelled images, in memory or on disk."""

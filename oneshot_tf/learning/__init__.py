@@ -1,1 +1,1 @@
-"""How are weights trained? Losses, the training step, the loop, checkpoints."""
+"""How do weights change? Losses, the training step, the loop, checkpoints."""

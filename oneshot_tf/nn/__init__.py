@@ -1,1 +1,1 @@
-"""Layers, the one-shot model and stand-alone models."""
+"""What computes? Layers, the one-shot model and stand-alone models."""

@@ -1,1 +1,1 @@
-"""Architectures and the spaces that they belong to. This package uses only NumPy."""
+"""What can be searched? Architectures, decisions and spaces. This package uses only NumPy."""

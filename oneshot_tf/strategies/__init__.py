@@ -1,4 +1,4 @@
-"""Strategies. They decide which paths to train and which architectures to evaluate.
+"""Who decides? Samplers choose the paths to train, proposers the architectures to evaluate.
 
 To add a strategy, write one file with its class and its settings, and one entry below.
 """

@@ -1,1 +1,1 @@
-"""How are settings tuned? Trials of KerasTuner, by one process or several."""
+"""What does KerasTuner tune? Its trials, in one process or several."""
