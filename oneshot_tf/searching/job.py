@@ -58,10 +58,9 @@ class SearchJob:
         self.ghost_batch_size = directory.group(TrainSettings, "train").ghost_batch_size
         self.proposer = proposer
         known = {a: c.order for a, c in done.items() if c is not None and c.order}
-        # The order of each proposal. A replay by a proposer that learns counts anew, and it also
-        # scores candidates again whose lines were removed.
-        self.orders: dict[Architecture, int] = {} if proposer.learns else dict(known)
-        if proposer.learns:
+        # The order of each proposal. A replay gives the same orders again.
+        self.orders: dict[Architecture, int] = {} if proposer.repeatable else known
+        if proposer.learns:  # it also sees candidates again whose lines were removed
             self.wanted = max(wanted, *known.values(), 0)
         # All workers evaluate the same candidates at the same time.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync

@@ -66,9 +66,11 @@ class Proposer(abc.ABC):
     Attributes:
         learns: Whether proposals depend on observed accuracies. If so, every candidate must be
             scored on all images before the next proposals.
+        repeatable: Whether the same seed and observations give the same proposals in every start.
     """
 
     learns = False
+    repeatable = True
 
     @property
     @abc.abstractmethod

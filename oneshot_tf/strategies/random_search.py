@@ -94,6 +94,8 @@ class Listed(Proposer):
         architectures: The architectures to propose, each once.
     """
 
+    repeatable = False  # the list may have grown since the last start
+
     def __init__(self, architectures: Iterable[Architecture]):
         self._left = list(dict.fromkeys(architectures))
         self._limit = len(self._left)

@@ -507,7 +507,7 @@ def test_a_whole_run(run, space, capsys):
     add_result(run, "random", rows[5:40:7], select="random")
     run.note_provenance("train")
     page = report(run)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4
+    assert sum(tag == "svg" for tag, _ in page.tags) == 6
     said = capsys.readouterr().out
     assert "ranks these" in said and "better than chance" in said and "one one-shot model" in said
     folder = run.path / "report"

@@ -82,6 +82,7 @@ def test_four_devices_are_one():
     assert run(FOUR) == "equal"
 
 
+@pytest.mark.slow
 def test_memory_is_flat_after_the_first_tenth():
     """Over 500 training steps with their checkpoints, and over 2,000 candidates."""
     for work, megabytes in json.loads(run(MEMORY)).items():

@@ -82,6 +82,7 @@ def test_mistakes(flags, part):
         commands(*flags)
 
 
+@pytest.mark.slow
 def test_figure_7(tmp_path):
     out = run(tmp_path, "--experiment=figure7")
     assert "[2/2] python -m oneshot_tf.analyze" in out

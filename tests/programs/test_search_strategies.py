@@ -49,6 +49,7 @@ def lines(folder, name):
     return [{k: v for k, v in row.items() if k != "run"} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_continued_search_is_the_same_as_a_longer_one(folder):
     """A search that stops after 17 candidates resumes by replay."""
     search(folder, "evolution", "whole", 30)
