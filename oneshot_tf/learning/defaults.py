@@ -42,7 +42,7 @@ def default_train_steps(num_images: int, batch_size: int) -> int:
 def with_sizes(
     train: TrainSettings, one_shot: OneShotSettings, num_images: int = _PAPER_IMAGES
 ) -> tuple[TrainSettings, OneShotSettings]:
-    """Returns settings with default sizes in place of a batch size or number of steps of 0.
+    """Returns the settings. A batch size or a number of steps that is 0 becomes its default.
 
     Args:
         train: How weights are trained.

@@ -1,4 +1,4 @@
-"""A search space as a list of decisions, of which every search strategy can make use.
+"""A search space as a list of decisions. Search strategies work on decisions only.
 
 Each decision takes exactly one of its options. An option is a row of 0/1 masks over the paths of
 the decision. Counting, sampling, mutation, crossover and mixtures need nothing else.
@@ -131,11 +131,6 @@ def redraw(
 def crossover(first: Genes, second: Genes, rng: np.random.Generator) -> Genes:
     """Returns genes that take each decision from either parent, with equal probability."""
     return tuple(a if rng.random() < 0.5 else b for a, b in zip(first, second))
-
-
-def distance(first: Genes, second: Genes) -> int:
-    """Returns the number of decisions that differ."""
-    return sum(a != b for a, b in zip(first, second))
 
 
 def mixture(decisions: Sequence[Decision], weights: Sequence[Any], num_paths: int) -> np.ndarray:

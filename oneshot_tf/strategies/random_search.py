@@ -11,7 +11,7 @@ from oneshot_tf.space.limited import LimitedSpace, SearchSpace
 from oneshot_tf.space.twins import canonical
 from oneshot_tf.strategies.protocols import Proposer
 
-_LIMITED_REPEATS = 300  # the same within limits, where a draw takes long: about 98 % are found
+_LIMITED_REPEATS = 300  # the same within limits, where a draw takes longer
 _MAX_REPEATS = 10_000  # draws in a row that were all seen before: the space is exhausted
 
 

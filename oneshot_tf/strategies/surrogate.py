@@ -28,7 +28,7 @@ class Surrogate:
 
     def fit(self, masks: np.ndarray, accuracies: np.ndarray) -> "Surrogate":
         """Learns from the masks `[A, P]` and accuracies `[A]` of at least two architectures."""
-        from sklearn.linear_model import BayesianRidge  # importing it takes a second
+        from sklearn.linear_model import BayesianRidge  # here, so that other programs start faster
 
         features = self.features(masks)
         self._mean, scale = features.mean(axis=0), features.std(axis=0)
