@@ -10,11 +10,8 @@ import dataclasses
 import gc
 import pathlib
 import re
-import zlib
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from oneshot_tf import settings
 from oneshot_tf.cost import counts
@@ -31,7 +28,7 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
-from oneshot_tf.runs.results import mean_std, num_steps, owner_of, print_results
+from oneshot_tf.runs.results import mean_std, net_seed, num_steps, owner_of, print_results
 from oneshot_tf.runs.same_settings import affecting, check_same
 from oneshot_tf.runs.selection import Strata, select
 from oneshot_tf.runs.sizes import check_one_shot
@@ -271,9 +268,7 @@ class _Jobs:
         }
 
     def _net(self, architecture: Architecture, repeat: int) -> tuple[Standalone, int]:
-        # The seed is the same for a repeat of an architecture in every selection.
-        entropy = [self.retrain.seed, zlib.crc32(str(architecture).encode()), repeat]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+        seed = net_seed(self.retrain.seed, architecture, repeat)
         classes, dtype = self.dataset.num_classes, self.device.dtype
         return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 

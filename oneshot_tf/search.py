@@ -1,8 +1,9 @@
 """Ranks candidate architectures with the weights of a trained one-shot model.
 
 A strategy proposes architectures, the candidates. Each one is evaluated on the validation images
-with the weights of the one-shot model. RUN_DIR/candidates.csv has one line per candidate. If the
-search stops, repeat the command to resume. To continue a finished search, raise --num_candidates.
+with the weights of the one-shot model; --evaluator offers other ways. RUN_DIR/candidates.csv has
+one line per candidate. If the search stops, repeat the command to resume. To continue a finished
+search, raise --num_candidates.
 Next step: python -m oneshot_tf.retrain --run_dir=DIR
 """
 
@@ -13,8 +14,6 @@ from oneshot_tf import settings
 from oneshot_tf.cost.limits import Limits
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation.forward import NotFinite
-from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, print_top, ranked
@@ -22,14 +21,14 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.runs.search_record import (
-    begin_search,
+    SearchRecord,
     check_same_search,
     made_with,
+    measure,
     note_cost,
     with_schedule,
 )
-from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
-from oneshot_tf.searching.restored import restore_supernet
+from oneshot_tf.searching import BUDGETS, EVALUATORS, RANKINGS, SearchJob
 from oneshot_tf.settings import LocationSettings, Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
@@ -50,6 +49,28 @@ class SearchSettings(Settings):
         "fewer for a candidate that is unlikely to be among the best --finalists.",
         choices=tuple(BUDGETS),
         common=True,
+    )
+    evaluator: str = setting(
+        "shared",
+        "What scores a candidate. shared: the weights of the one-shot model, as in the paper. "
+        "stand_alone: the candidate is trained from scratch for --epochs, with the run's "
+        "settings (multi-trial search). table: the accuracies in the file --table. stand_alone "
+        "and table need no trained one-shot model.",
+        choices=tuple(EVALUATORS),
+        common=True,
+    )
+    epochs: float = setting(
+        0.0,
+        "For --evaluator=stand_alone: number of passes over the training images for each "
+        "candidate.",
+        least=0.0,
+        most=100_000.0,
+    )
+    table: str = setting(
+        "",
+        "For --evaluator=table: CSV file with the columns architecture and accuracy, and a line "
+        "for every architecture of the search space. The mean of columns accuracy_... counts.",
+        affects_results=False,
     )
     rank_by: str = setting(
         "accuracy",
@@ -115,6 +136,25 @@ class SearchSettings(Settings):
             )
         if self.budget == "race" and self.finalists < 1:
             raise InputError(f"--finalists must be at least 1 for a race; got {self.finalists}.")
+        self._check_evaluator()
+
+    def _check_evaluator(self) -> None:
+        """Raises InputError for a setting that belongs to another evaluator."""
+        for name, owner in (("epochs", "stand_alone"), ("table", "table")):
+            given = bool(getattr(self, name))
+            if given and self.evaluator != owner:
+                raise InputError(
+                    f"--{name} is for --evaluator={owner}; got --evaluator={self.evaluator}."
+                )
+            if not given and self.evaluator == owner:
+                raise InputError(f"--evaluator={owner} needs --{name}. Give a value.")
+        defaults = {"budget": "full", "rank_by": "accuracy", "trained_in": ""}
+        for name, default in defaults.items():
+            if self.evaluator != "shared" and getattr(self, name) != default:
+                raise InputError(
+                    f"--{name}={getattr(self, name)} needs shared weights. Leave it out, or use "
+                    "--evaluator=shared."
+                )
 
 
 def main(
@@ -128,9 +168,18 @@ def main(
     directory = RunDirectory(run.run_dir, search.name)
     directory.config()  # refuses a folder without a run
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
-    devices = make_strategy(device.distribution, 0, (search, strategy, device))
-    with opened(directory, devices):
+    devices = make_strategy(
+        device.distribution, _ghosts(directory, search), (search, strategy, device)
+    )
+    # Several searches with names may work on one model at the same time.
+    with opened(directory, devices, directory.searched if search.name else None):
         _search(directory, search, strategy, location)
+
+
+def _ghosts(directory: RunDirectory, search: SearchSettings) -> int:
+    """Returns the ghost batches of a training step; 0 if the search trains nothing."""
+    train = directory.group(settings.TrainSettings, "train")
+    return train.batch_size // train.ghost_batch_size if search.evaluator == "stand_alone" else 0
 
 
 def _search(
@@ -156,18 +205,11 @@ def _search(
         print(f"--strategy={strategy.strategy} proposes at most {wanted:,} architectures here.")
     unfinished = len(done) < wanted or _lacks_finalists(search, done)
     if unfinished:
-        supernet, step = restore_supernet(directory)
-        if new and is_chief():
-            begin_search(directory, record)
         job = SearchJob(
-            directory=directory, supernet=supernet, dataset=directory.load_data(location),
-            settings=search, file=file, done=done, wanted=wanted, proposer=proposer,
+            directory=directory, location=location, settings=search, file=file, done=done,
+            record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
-        try:
-            RANKINGS[search.rank_by](job)
-        except NotFinite as error:
-            checkpoint = Checkpoints(directory.path / "checkpoints").path(step)
-            raise InputError(f"{checkpoint} cannot be searched. {error}") from None
+        EVALUATORS[search.evaluator](job)
     _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
 
 
@@ -213,7 +255,7 @@ def _finish(
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
     if worked and is_chief():
         note_cost(directory, best)
-    print_top(best, directory)
+    print_top(best, directory, measure(directory))
 
 
 def _trained_in(path: str, space: CellSpace) -> list[Architecture]:

@@ -10,14 +10,28 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, measured, order_key, pareto_front
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.search_record import MEASURES, measure
 from oneshot_tf.system.printable import command
+
+# By what a search measures: how, and on what.
+_HOW = {
+    MEASURES["shared"]: "Architectures evaluated with the shared weights.",
+    MEASURES["stand_alone"]: "Architectures that were trained from scratch, each one alone.",
+    MEASURES["table"]: "Architectures whose accuracies are in a table.",
+}
+_ON = {
+    MEASURES["shared"]: "shared weights, validation images",
+    MEASURES["stand_alone"]: "own weights, validation images",
+    MEASURES["table"]: "known before the search",
+}
 
 
 def distribution(
     page: Page, directory: RunDirectory, candidates: Sequence[Candidate], resamples: int
 ) -> None:
     """Plots candidate accuracies (figure 5, bottom), and accuracy against divergence (figure 6)."""
-    page.head("Candidates", "Architectures evaluated with the shared weights.")
+    measured_by = measure(directory)
+    page.head("Candidates", _HOW[measured_by])
     whole = measured(candidates)
     if not whole:
         page.missing(
@@ -25,12 +39,12 @@ def distribution(
             command("search", f"--run_dir={directory.path}"),
         )
         return
-    label = "candidate accuracy (shared weights, validation images)"
+    label = f"{measured_by} ({_ON[measured_by]})"
     values = {"candidates": [c.candidate_accuracy for c in whole]}
     page.figure(
         "candidates",
         plots.histogram(values, label),
-        "Distribution of candidate accuracies (the paper's figure 5, bottom).",
+        f"Distribution of the candidates' {measured_by} (the paper's figure 5, bottom).",
     )
     both = [c for c in whole if c.divergence is not None]
     if len(both) < 2:
@@ -51,13 +65,14 @@ def distribution(
     page.figure("divergence", plots.divergence(x, y), caption)
 
 
-def winner(page: Page, candidates: Sequence[Candidate]) -> None:
-    """Writes the section on the best candidate by candidate accuracy."""
+def winner(page: Page, directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
+    """Writes the section on the best candidate by accuracy."""
     whole = measured(candidates)
     if not whole:
         return
     best = min(whole, key=order_key)
-    page.head("The best candidate", f"Candidate accuracy {best.candidate_accuracy:.4f}.")
+    words = measure(directory)
+    page.head("The best candidate", f"{words.capitalize()} {best.candidate_accuracy:.4f}.")
     page.code(str(best.architecture))
     drawing = draw_cell(best.architecture)
     page.figure(
@@ -67,8 +82,8 @@ def winner(page: Page, candidates: Sequence[Candidate]) -> None:
     )
 
 
-def fronts(page: Page, candidates: Sequence[Candidate]) -> None:
-    """Plots candidate accuracy against each cost, with the Pareto front."""
+def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
+    """Plots accuracy against each cost, with the Pareto front."""
     whole = measured(candidates)
     if len(whole) < 2:
         return
@@ -78,27 +93,34 @@ def fronts(page: Page, candidates: Sequence[Candidate]) -> None:
         front = [(getattr(c, cost), c.candidate_accuracy) for c in pareto_front(whole, cost)]
         page.figure(
             f"front_{cost}",
-            plots.front(points, front, f"{words} of the stand-alone model"),
+            plots.front(points, front, f"{words} of the stand-alone model", measure(directory)),
             f"The Pareto front of {len(front)} candidates by {words}.",
         )
 
 
 def searches(page: Page, directory: RunDirectory) -> None:
-    """Plots the best candidate accuracy so far of every search of the run."""
-    curves = {}
+    """Plots the best accuracy so far of every search of the run."""
+    curves, measures = {}, set()
     for name in directory.searches():
-        found = CandidateFile(RunDirectory(directory.path, name)).read()
+        searched = RunDirectory(directory.path, name)
+        found = CandidateFile(searched).read()
         known = sorted((c for c in measured(found) if c.order), key=lambda c: c.order)
         # In a race, and in a search by divergence, the order is not that of the evaluations.
         if 1 < len(known) == len(found):
             best = np.maximum.accumulate([c.candidate_accuracy or 0.0 for c in known])
             images = np.cumsum([c.num_images for c in known])
             curves[name or "without a name"] = (images, best)
+            measures.add(measure(searched))
     if not curves:
         return
-    page.head("Searches", "Each step scores one more candidate with the shared weights.")
+    spent = "image evaluations"
+    if measures != {MEASURES["shared"]}:  # other evaluators spend other things than images
+        spent = "candidates"
+        curves = {name: (np.arange(1, len(best) + 1), best) for name, (_, best) in curves.items()}
+    words = " or ".join(sorted(measures))
+    page.head("Searches", f"Each step scores one more candidate by its {words}.")
     page.figure(
         "searches",
-        plots.steps(curves, "image evaluations", "best candidate accuracy so far"),
-        "The best candidate accuracy against the image evaluations spent.",
+        plots.steps(curves, spent, "best accuracy so far"),
+        f"The best accuracy so far against the {spent} spent.",
     )

@@ -170,13 +170,14 @@ def bands(curves: Any, x_label: str, y_label: str) -> str:
     return _svg(figure)
 
 
-def front(points: Any, front: Any, x_label: str) -> str:
+def front(points: Any, front: Any, x_label: str, y_label: str = "candidate accuracy") -> str:
     """Plots accuracy against cost, and the Pareto front as a line.
 
     Args:
         points: Pairs (cost, accuracy) of all candidates.
         front: The pairs on the front, with rising cost.
         x_label: Label of the cost.
+        y_label: Label of the accuracy.
     """
     figure, axes = _axes()
     x, y = zip(*points)
@@ -184,7 +185,7 @@ def front(points: Any, front: Any, x_label: str) -> str:
     x, y = zip(*front)
     axes.plot(x, y, "o-", color=COLOURS[0], markersize=5, linewidth=1.5, label="Pareto front")
     axes.set_xlabel(x_label)
-    axes.set_ylabel("candidate accuracy")
+    axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
     return _svg(figure)

@@ -13,6 +13,7 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
+from oneshot_tf.runs.search_record import MEASURES, measure
 from oneshot_tf.settings import DataSettings, OneShotSettings, Settings
 from oneshot_tf.system.printable import command
 
@@ -53,12 +54,12 @@ class Report:
         self._ranking()
         self._selections()
         candidate_sections.distribution(self.page, self.directory, self.candidates, self.resamples)
-        candidate_sections.fronts(self.page, self.candidates)
+        candidate_sections.fronts(self.page, self.directory, self.candidates)
         candidate_sections.searches(self.page, self.directory)
         self._other_runs()
         run_sections.training(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)
-        candidate_sections.winner(self.page, self.candidates)
+        candidate_sections.winner(self.page, self.directory, self.candidates)
         run_sections.commands(self.page, self.directory)
         title = f"{self.dataset}: {self.directory.path.name}"
         return self.page.write(self.directory.path / "report", title, self.words)
@@ -78,6 +79,9 @@ class Report:
             part.write(protocol, nets, f"ranking{number or ''}")
             if number == 0:
                 self.words += part.conclusions(protocol, nets)
+        name = measure(self.directory)
+        if self.nets and name != MEASURES["shared"]:
+            self.words.append(f"In this search, candidate accuracy is the {name}.")
         for protocol, nets in self.left_out.items():
             self.words.append(
                 f"{len(nets)} nets are left out of the ranking ({protocol}). Their candidate "

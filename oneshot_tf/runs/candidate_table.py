@@ -93,7 +93,8 @@ class Run:
         space, stack: Search space and stack of the one-shot model.
         num_classes, image_size: Number of classes, and height and width of the images.
         num_images: Number of validation images.
-        search: "full", "kl" or "race". None if search.json is lost or of an early version.
+        search: "full", "kl", "race" or "table". None if search.json is lost or of an early
+            version.
     """
 
     space: CellSpace
@@ -122,8 +123,9 @@ class Run:
                 )
             kind = search.get("budget")
             kind = "kl" if kind == "full" and search.get("rank_by") == "kl" else kind
+            kind = "table" if search.get("evaluator") == "table" else kind
         classes, size = len(facts["class_names"]), facts["image_size"]
-        kind = kind if kind in ("full", "kl", "race") else None
+        kind = kind if kind in ("full", "kl", "race", "table") else None
         return cls(directory.space(), directory.stack(), classes, size, num_images, kind)
 
 
@@ -140,6 +142,7 @@ def check_all(table: Table, candidates: list[Candidate], run: Run) -> None:
     """
     check_measured(table)
     _check_once(table)
+    _check_empty(table, run)
     _check_images(table, run)
     _check_shares(table)
     _check_costs(table, run)
@@ -159,10 +162,7 @@ def check_measured(table: Table) -> None:
             "`{}` must be a finite number of at least 0, because `num_images` is {:.0f}; got {}.",
             name, images, values,
         )  # fmt: skip
-        table.refuse(
-            (images == 0) & ~np.isnan(values),
-            "`{}` must be empty, because `num_images` is 0; got {}.", name, values,
-        )  # fmt: skip
+        table.refuse(values < 0, "`{}` must be at least 0; got {}.", name, values)
     table.refuse(accuracy > 1, "`candidate_accuracy` must be at most 1; got {}.", accuracy)
     infinite = np.isinf(table.divergence)
     table.refuse(infinite, "`divergence` must be finite; got {}.", table.divergence)
@@ -178,6 +178,20 @@ def _check_once(table: Table):
     table.refuse(np.array(again), words, table.architecture, fix=fix)
 
 
+def _check_empty(table: Table, run: Run):
+    """Raises InputError for a value that no images can give."""
+    images = table.num_images
+    known = table.candidate_accuracy
+    if run.search == "table":
+        table.refuse(np.isnan(known), "`candidate_accuracy` is missing, but the table has it.")
+        known = np.full(len(images), np.nan)
+    for name, values in (("candidate_accuracy", known), ("cross_entropy", table.cross_entropy)):
+        table.refuse(
+            (images == 0) & ~np.isnan(values),
+            "`{}` must be empty, because `num_images` is 0; got {}.", name, values,
+        )  # fmt: skip
+
+
 def _check_images(table: Table, run: Run):
     """Raises InputError for a number of images that the run's kind of search cannot give.
 
@@ -187,6 +201,7 @@ def _check_images(table: Table, run: Run):
     wrong, right = {
         "full": (images != whole, f"{whole}"),
         "kl": ((images != whole) & (images != 0), f"0 or {whole}"),
+        "table": (images != 0, "0"),
         "race": ((images < 1) | (images > whole), f"from 1 to {whole}"),
         None: (images > whole, f"at most {whole}"),
     }[run.search]
@@ -199,7 +214,7 @@ def _check_shares(table: Table):
     accuracy, images = table.candidate_accuracy, table.num_images
     share = np.rint(accuracy * images) / np.maximum(images, 1)
     table.refuse(
-        np.abs(share - accuracy) > _ROUNDING,  # False where there is no accuracy
+        (images > 0) & (np.abs(share - accuracy) > _ROUNDING),
         "`candidate_accuracy` must be a multiple of 1/{}, because `num_images` is {}; got {:.6f}.",
         images, images, accuracy,
     )  # fmt: skip

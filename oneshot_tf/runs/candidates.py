@@ -66,7 +66,7 @@ def order_key(candidate: Candidate) -> tuple:
     c = candidate
     if c.candidate_accuracy is None:
         return (0, c.divergence or 0.0, 0.0, str(c.architecture))
-    return (-c.num_images, -c.candidate_accuracy, c.cross_entropy, str(c.architecture))
+    return (-c.num_images, -c.candidate_accuracy, c.cross_entropy or 0.0, str(c.architecture))
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -106,12 +106,14 @@ def pareto_front(candidates: Iterable[Candidate], cost: str = "parameters") -> l
     return front
 
 
-def print_top(best: Sequence[Candidate], directory: Any) -> None:
+def print_top(
+    best: Sequence[Candidate], directory: Any, measure: str = "candidate accuracy"
+) -> None:
     """Prints the first ten ranked candidates of a `RunDirectory`, and the Pareto fronts."""
-    print("rank  candidate accuracy  parameters  architecture")
+    print(f"rank  {measure}  parameters  architecture")
     for c in best[:10]:
         accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
-        print(f"{c.rank:4d}  {accuracy:>18}  {c.parameters:10,}  {c.architecture}")
+        print(f"{c.rank:4d}  {accuracy:>{len(measure)}}  {c.parameters:10,}  {c.architecture}")
     for cost, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds")):
         front = pareto_front(best, cost)
         if front:

@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import zlib
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ def mean_std(values: Any) -> dict:
 def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
     """Returns the training steps of a stand-alone net on `num_images` training images."""
     return max(1, math.ceil(epochs * num_images / batch_size))
+
+
+def net_seed(seed: int, architecture: Architecture, repeat: int = 0) -> int:
+    """Returns the seed of a stand-alone net. It is the same in every selection and search."""
+    entropy = [seed, zlib.crc32(str(architecture).encode()), repeat]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
 
 def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):

@@ -4,16 +4,27 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.same_settings import affecting
 from oneshot_tf.settings import Settings, StrategySettings
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import make_folder
+from oneshot_tf.system.files import checksum, make_folder, user_path
 from oneshot_tf.system.json_files import check_run, read_json, write_json
 
 # The behaviour of earlier versions, whose search.json lacks these settings.
-_BEFORE = {"skip_twins": False, "strategy": "random", "max_parameters": 0, "max_multiply_adds": 0}
+_BEFORE = {
+    "skip_twins": False, "strategy": "random", "max_parameters": 0, "max_multiply_adds": 0,
+    "evaluator": "shared", "epochs": 0.0,
+}  # fmt: skip
+_TABLE = "table_checksum"
+# What a search measures, by its evaluator.
+MEASURES = {
+    "shared": "candidate accuracy",
+    "stand_alone": "stand-alone accuracy",
+    "table": "accuracy in the table",
+}
 
 
 def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
@@ -23,11 +34,19 @@ def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
         search: The `SearchSettings`.
         strategy: The settings of the proposer.
         step: The training step of the one-shot model's checkpoint.
+
+    Raises:
+        InputError: The file of `--table` cannot be read.
     """
-    names = ["seed", "rank_by", "budget", "trained_in", "max_parameters", "max_multiply_adds"]
+    names = ["seed", "rank_by", "budget", "trained_in", "max_parameters", "max_multiply_adds",
+             "evaluator"]  # fmt: skip
     if search.budget == "race":
         names += ["finalists", "race_confidence"]
-    return {"step": step, **affecting(strategy), **{name: getattr(search, name) for name in names}}
+    if search.evaluator == "stand_alone":
+        names += ["epochs"]
+    table = {_TABLE: checksum(user_path(search.table))} if search.evaluator == "table" else {}
+    values = {name: getattr(search, name) for name in names}
+    return {"step": step, **affecting(strategy), **values, **table}
 
 
 def with_schedule(
@@ -54,11 +73,33 @@ def with_schedule(
     return dataclasses.replace(planned, **kept)
 
 
-def begin_search(directory: RunDirectory, settings: dict[str, Any]) -> None:
-    """Writes search.json with the `made_with` settings of a new search."""
-    write_json(
-        make_folder(directory.searched) / "search.json", {**settings, "run_id": directory.run_id()}
-    )
+class SearchRecord:
+    """What search.json holds.
+
+    Args:
+        directory: The run.
+        settings: The `made_with` settings of the search.
+        new: Whether the search begins. Otherwise the record continues that of the file.
+
+    Attributes:
+        values: The contents.
+    """
+
+    def __init__(self, directory: RunDirectory, settings: dict[str, Any], new: bool):
+        self.path = directory.searched / "search.json"
+        self.values = {**settings, "run_id": directory.run_id()}
+        self._written = not new and self.path.exists()
+        if self._written:
+            self.values = read_json(self.path)
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts, and writes the file if it changes. Only the chief writes."""
+        known = self._written and all(self.values.get(n) == v for n, v in facts.items())
+        self.values.update(facts)
+        self._written = True
+        if is_chief() and not known:
+            make_folder(self.path.parent)
+            write_json(self.path, self.values)
 
 
 def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None:
@@ -81,6 +122,11 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
     check_run(path, before, directory.run_id())
     for name, value in settings.items():
         old = before.get(name, _BEFORE.get(name, ""))
+        if old != value and name == _TABLE:
+            raise InputError(
+                f"The search in {directory.searched} began with another table: its checksum was "
+                f"{old}, now it is {value}. Restore the file, or give this search another --name."
+            )
         if old != value:
             raise InputError(
                 f"The search in {directory.searched} began with --{name}={old}; now "
@@ -89,11 +135,27 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
             )
 
 
-def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
-    """Adds to search.json what the search spent: images scored, and multiply-adds for them."""
+def measure(directory: RunDirectory) -> str:
+    """Returns the name of what the search measures: the column `candidate_accuracy`."""
     path = directory.searched / "search.json"
+    found = read_json(path).get("evaluator") if path.exists() else None
+    return MEASURES.get(found if isinstance(found, str) else "shared", MEASURES["shared"])
+
+
+def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
+    """Adds to search.json what the search spent: images, and multiply-adds for them.
+
+    Training a stand-alone model spends three times the multiply-adds of its forward passes,
+    because a backward pass costs about two of them.
+    """
+    path = directory.searched / "search.json"
+    before = read_json(path)
+    trained = before.get("training_images_per_candidate", 0)
     spent = {
         "image_evaluations": sum(c.num_images for c in candidates),
-        "multiply_adds_spent": sum(c.num_images * c.multiply_adds for c in candidates),
+        "training_images": trained * len(candidates),
+        "multiply_adds_spent": sum(
+            (c.num_images + 3 * trained) * c.multiply_adds for c in candidates
+        ),
     }
-    write_json(path, {**read_json(path), **spent})
+    write_json(path, {**before, **spent})

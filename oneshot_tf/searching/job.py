@@ -1,6 +1,7 @@
 """The parts that all searches share: proposals, the file of candidates, evaluators."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.settings import TrainSettings
+from oneshot_tf.runs.search_record import SearchRecord
+from oneshot_tf.searching.restored import restore_supernet
+from oneshot_tf.settings import LocationSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Proposer
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.json_files import read_json, write_json
 
 _TOGETHER = 4  # candidates per call and replica, if there are several workers
 _PROPOSALS = 64  # architectures that a proposer is asked for at a time
@@ -29,11 +31,13 @@ _MOST_REPEATS = 10_000  # proposals in a row without a new one
 class SearchJob:
     """A search that adds candidates until there are enough.
 
+    The one-shot model and the data set are loaded when an evaluator first asks for them.
+
     Args:
         directory: The run.
-        supernet: The trained one-shot model.
-        dataset: The data set of the run.
+        location: Where the data set is now.
         settings: `SearchSettings`.
+        record: What search.json holds.
         file: The file of candidates.
         done: The candidates that the file has, by architecture. The job adds to it.
         wanted: The number of candidates to reach.
@@ -44,17 +48,19 @@ class SearchJob:
         self,
         *,
         directory: RunDirectory,
-        supernet: Supernet,
-        dataset: Dataset,
+        location: LocationSettings,
         settings: Any,
+        record: SearchRecord,
         file: CandidateFile,
         done: dict[Architecture, Candidate | None],
         wanted: int,
         proposer: Proposer,
     ):
-        self.directory, self.supernet, self.dataset = directory, supernet, dataset
+        self.directory, self._location, self.record = directory, location, record
         self.settings, self.file, self.done, self.wanted = settings, file, done, wanted
-        self.space = supernet.space
+        self.space, self.stack = directory.space(), directory.stack()
+        self.num_classes = len(directory.facts()["class_names"])
+        self.image_size = directory.facts()["image_size"]
         self.ghost_batch_size = directory.group(TrainSettings, "train").ghost_batch_size
         self.proposer = proposer
         known = {a: c.order for a, c in done.items() if c is not None and c.order}
@@ -66,8 +72,19 @@ class SearchJob:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.together = _TOGETHER * replicas if num_workers() > 1 else None
 
+    @functools.cached_property
+    def supernet(self) -> Supernet:
+        """The trained one-shot model."""
+        return restore_supernet(self.directory)[0]
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data set of the run."""
+        return self.directory.load_data(self._location)
+
     def begin(self) -> None:
         """Marks the start on disk. Call it when all checks have passed."""
+        self.record.note()
         if is_chief():
             self.directory.note_provenance("search")
         unranked = [dataclasses.replace(c, rank=0) if c.rank else c for c in self.candidates()]
@@ -153,8 +170,8 @@ class SearchJob:
             images: How many validation images scored each candidate.
             divergences: Divergences from the references. None if they were not measured.
         """
-        size, classes = self.dataset.image_size, self.supernet.num_classes
-        costs = counts.costs(self.space, architectures, self.supernet.stack, classes, size)
+        net = (self.stack, self.num_classes, self.image_size)
+        costs = counts.costs(self.space, architectures, *net)
         columns = zip(
             architectures,
             accuracies,
@@ -192,13 +209,12 @@ class SearchJob:
             InputError: Memory does not allow the chunks that the search began with, or those of
                 the other workers.
         """
-        path = self.directory.searched / "search.json"
-        # Another worker may not have written it yet.
-        before = read_json(path) if is_chief() or path.exists() else {}
+        before = self.record.values
         # Chunks of another size may round differently, and a race could not resume.
         chunk_size = before.get("chunk_size", before.get("part_size"))  # its name in old runs
+        supernet = self.supernet  # loaded before the data set, which may take minutes
         evaluator = CandidateEvaluator(
-            self.supernet,
+            supernet,
             self.dataset.validation,
             self.dataset.normalize,
             self.ghost_batch_size,
@@ -208,8 +224,7 @@ class SearchJob:
         self._check_sizes(evaluator, chunk_size)
         all_on = evaluator([self.space.all_on()])[0]
         facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
-        if is_chief():
-            write_json(path, {**before, **facts, "chunk_size": evaluator.chunk_size})
+        self.record.note(**facts, chunk_size=evaluator.chunk_size)
         print(
             f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
             "validation images.",

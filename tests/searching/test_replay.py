@@ -11,7 +11,10 @@ from oneshot_tf.searching import BUDGETS, RANKINGS, SearchJob
 from oneshot_tf.strategies import PROPOSERS, Listed, Proposer
 
 SPACE = ost.bender2018(num_blocks=2)
-DIRECTORY = SimpleNamespace(group=lambda *_: SimpleNamespace(ghost_batch_size=32))
+DIRECTORY = SimpleNamespace(
+    group=lambda *_: SimpleNamespace(ghost_batch_size=32), space=lambda: SPACE,
+    stack=lambda: None, facts=lambda: {"class_names": [], "image_size": 8},
+)  # fmt: skip
 
 
 class Climber(Proposer):
@@ -41,7 +44,7 @@ def search(done, wanted, stop_after=None, proposer=None):
     """Runs a job's loop on made-up accuracies; returns its proposer."""
     proposer = proposer or Climber()
     job = SearchJob(
-        directory=DIRECTORY, supernet=SimpleNamespace(space=SPACE), dataset=None, settings=None,
+        directory=DIRECTORY, location=None, settings=None, record=None,
         file=SimpleNamespace(path="candidates.csv"), done=done, wanted=wanted, proposer=proposer,
     )  # fmt: skip
     for new in job.proposed():
