@@ -1,17 +1,20 @@
-"""Compares search strategies where the truth is known, always next to random search.
+"""Compares search strategies, always next to random search.
 
     python run_scripts/strategies.py --landscape=table       # the 84 cells of docs/results, minutes
     python run_scripts/strategies.py --landscape=additive --noise=0.05
     python run_scripts/strategies.py --landscape=pairs --noise=0.05 --csv=pairs.csv --svg=pairs.svg
+    python run_scripts/strategies.py --landscape=run --run_dir=DIR --images=1000 --seeds=3
 
 Landscapes:
 
 table      stand-alone accuracies of all 84 cells of one block, the mean of three runs each
 additive   the paper's space; each option of each decision adds an independent uniform value
 pairs      additive, and each pair of options of neighbouring decisions adds a uniform value
+run        candidate accuracies with the shared weights of --run_dir, on its first --images
+           validation images; the others judge the best architecture found
 
 A strategy observes the truth plus normal noise of standard deviation --noise, which is fixed for
-each architecture and seed. Values of the last two landscapes have a mean of 0 and a standard
+each architecture and seed. Values of `additive` and `pairs` have a mean of 0 and a standard
 deviation of 1 over random architectures, and are observed as 0.5 + 0.1 times the value. After each
 evaluation, the script notes the true value of the architecture that was observed to be the best so
 far. It prints the median and the quartiles over seeds, and in how many seeds a strategy ends above
@@ -27,8 +30,13 @@ import numpy as np
 from scipy import stats
 
 from oneshot_tf.analysis import plots
+from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.searching.restored import restore_supernet
+from oneshot_tf.settings import LocationSettings, TrainSettings
 from oneshot_tf.space.cell_space import bender2018
 from oneshot_tf.strategies import PROPOSERS
+from oneshot_tf.system.errors import InputError
 
 TABLE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "results" / "cells84.csv"
 # A population must be small for 84 cells. Otherwise each strategy has its default settings.
@@ -53,6 +61,9 @@ class Table:
             )
             for row in csv.DictReader(lines)
         }
+
+    def prepare(self, architectures) -> None:
+        """Does nothing: all values are known."""
 
     def truth(self, architecture) -> float:
         """Returns the mean accuracy of a cell."""
@@ -81,6 +92,9 @@ class Additive:
         total = sum(values[gene] for values, gene in zip(self.values, genes))
         return total + sum(v[pair] for v, pair in zip(self.pairs, zip(genes[:-1], genes[1:])))
 
+    def prepare(self, architectures) -> None:
+        """Does nothing: values are computed at once."""
+
     def truth(self, architecture) -> float:
         """Returns the value in standard deviations above the mean of random architectures."""
         return float((self._raw(architecture) - self.mean) / self.deviation)
@@ -90,6 +104,50 @@ class Additive:
         return float(np.clip(0.5 + 0.1 * observed, 0.0, 1.0))
 
 
+class OfRun:
+    """Candidate accuracies with the shared weights of a trained run, on its first images.
+
+    Its remaining validation images judge what a strategy found, because a search also selects luck.
+    """
+
+    def __init__(self, run_dir: str, data_dir: str, images: int):
+        directory = RunDirectory(run_dir)
+        supernet, _ = restore_supernet(directory)
+        data = directory.load_data(LocationSettings(data_dir=data_dir))
+        split, ghost = data.validation.in_memory(), directory.group(TrainSettings, "train")
+        if not 0 < images < len(split):
+            raise InputError(
+                f"--images must be from 1 to {len(split) - 1}, because the other validation images "
+                f"judge the result; got {images}."
+            )
+        parts = split.take(slice(None, images)), split.take(slice(images, None))
+        self.space = directory.space()
+        self.searched, self.judging = (
+            CandidateEvaluator(supernet, part, data.normalize, ghost.ghost_batch_size)
+            for part in parts
+        )
+        self.known: dict = {}
+
+    def prepare(self, architectures) -> None:
+        """Scores architectures together, which is faster than one by one."""
+        new = [a for a in dict.fromkeys(architectures) if a not in self.known]
+        if new:
+            self.known.update(zip(new, (score.accuracy for score in self.searched(new))))
+
+    def truth(self, architecture) -> float:
+        """Returns the accuracy on the images of the search."""
+        self.prepare([architecture])
+        return self.known[architecture]
+
+    def accuracy(self, observed: float) -> float:
+        """Returns what a strategy is told."""
+        return observed
+
+    def judged(self, architecture) -> float:
+        """Returns the accuracy on the images that no strategy saw."""
+        return self.judging([architecture])[0].accuracy
+
+
 LANDSCAPES = {
     "table": Table,
     "additive": Additive,
@@ -97,8 +155,11 @@ LANDSCAPES = {
 }
 
 
-def curve(name: str, landscape, seed: int, evaluations: int, noise: float) -> list[float]:
-    """Returns the true value of the best observed architecture after each evaluation."""
+def curve(name: str, landscape, seed: int, evaluations: int, noise: float) -> tuple[list, object]:
+    """Returns the true value of the best observed architecture after each evaluation.
+
+    The second result is the best observed architecture of all.
+    """
     small = SMALL.get(name, {}) if isinstance(landscape, Table) else {}
     entry = PROPOSERS[name]
     proposer = entry.make(landscape.space, entry.settings(**small).for_budget(evaluations), seed)
@@ -109,6 +170,8 @@ def curve(name: str, landscape, seed: int, evaluations: int, noise: float) -> li
         if not proposed:
             break
         repeats += len(proposed)
+        new = [a for a in dict.fromkeys(proposed) if a not in observed]
+        landscape.prepare(new[: evaluations - len(found)])
         for architecture in proposed:
             if architecture in observed or len(found) == evaluations:
                 continue
@@ -121,7 +184,7 @@ def curve(name: str, landscape, seed: int, evaluations: int, noise: float) -> li
             found.append(landscape.truth(best))
         seen = [a for a in proposed if a in observed]
         proposer.observe(seen, [landscape.accuracy(observed[a]) for a in seen])
-    return found + found[-1:] * (evaluations - len(found))
+    return found + found[-1:] * (evaluations - len(found)), best
 
 
 def report(curves: dict[str, np.ndarray], points: list[int]) -> None:
@@ -141,6 +204,29 @@ def report(curves: dict[str, np.ndarray], points: list[int]) -> None:
         print(f"| {name} | " + " | ".join(cells) + f" | {against} |", flush=True)
 
 
+def compare(arguments, names: list[str], evaluations: int) -> dict[str, np.ndarray]:
+    """Returns the curves of all strategies: `[seeds, evaluations]` each."""
+    run = arguments.landscape == "run"
+    if run:
+        of_run = OfRun(arguments.run_dir, arguments.data_dir, arguments.images)
+    curves = {}
+    for name in names:
+        found, judged = [], []
+        for seed in range(arguments.seeds):
+            landscape = of_run if run else LANDSCAPES[arguments.landscape](seed)
+            values, best = curve(name, landscape, seed, evaluations, arguments.noise)
+            found.append(values)
+            if run:
+                judged.append(of_run.judged(best))
+                accuracies = f"{values[-1]:.4f}; {judged[-1]:.4f} on other images"
+                print(f"{name}, seed {seed}: {accuracies}: {best}", flush=True)
+        curves[name] = np.array(found)
+        if run:
+            spread = np.std(judged, ddof=1) if len(judged) > 1 else float("nan")
+            print(f"{name}: {np.mean(judged):.4f} ± {spread:.4f} on other images", flush=True)
+    return curves
+
+
 def write_csv(path: str, curves: dict[str, np.ndarray]) -> None:
     """Writes all curves: strategy, seed, evaluation, value."""
     with open(path, "w", newline="") as file:
@@ -156,7 +242,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--landscape", choices=LANDSCAPES, default="table", help="The truth.")
+    choices = [*LANDSCAPES, "run"]
+    parser.add_argument("--landscape", choices=choices, default="table", help="The truth.")
+    parser.add_argument("--run_dir", help="For --landscape=run: a trained run.")
+    parser.add_argument("--data_dir", default="", help="For --landscape=run: where its data is.")
+    parser.add_argument(
+        "--images", type=int, default=1000, help="For --landscape=run: images of the search."
+    )
     parser.add_argument("--strategies", default=",".join(PROPOSERS), help="Names, with commas.")
     parser.add_argument("--evaluations", type=int, default=0, help="0: 30 for table, else 300.")
     parser.add_argument("--seeds", type=int, default=20, help="Number of repeats.")
@@ -173,18 +265,22 @@ def main() -> None:
     for path in filter(None, (arguments.csv, arguments.svg)):
         if not pathlib.Path(path).resolve().parent.is_dir():
             parser.error(f"{path} is not in a folder that exists.")
-    curves = {}
-    for name in names:
-        curves[name] = np.array([
-            curve(name, LANDSCAPES[arguments.landscape](seed), seed, evaluations, arguments.noise)
-            for seed in range(arguments.seeds)
-        ])  # fmt: skip
+    if (arguments.landscape == "run") != bool(arguments.run_dir):
+        parser.error("--landscape=run needs --run_dir, and --run_dir needs --landscape=run.")
+    try:
+        curves = compare(arguments, names, evaluations)
+    except InputError as error:
+        parser.error(str(error))
     points = sorted({max(1, evaluations // 6), evaluations // 2, evaluations})
     report(curves, points)
     if arguments.csv:
         write_csv(arguments.csv, curves)
     if arguments.svg:
-        words = "accuracy" if arguments.landscape == "table" else "standard deviations above random"
+        words = (
+            "accuracy"
+            if arguments.landscape in ("table", "run")
+            else "standard deviations above random"
+        )
         text = plots.bands(curves, "evaluations", f"best so far\n({words})")
         pathlib.Path(arguments.svg).write_text(text)
 
