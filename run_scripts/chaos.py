@@ -47,6 +47,7 @@ RACE = ["search", "--num_candidates=300", "--budget=race", "--finalists=5"]
 EVOLUTION = [*SEARCH, "--strategy=evolution", "--population=50", "--sample_size=10"]
 Q_LEARNING = [*SEARCH, "--strategy=q_learning"]
 PREDICTOR = [*SEARCH, "--strategy=predictor", "--first_random=100", "--pool=200"]
+STAND_ALONE = ["search", "--num_candidates=4", "--evaluator=stand_alone", "--epochs=2"]
 RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--batch_size=64",
            "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
 EXPORT = ["export", "--net=top/net_01/run_1"]
@@ -56,10 +57,10 @@ TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=ran
 ANALYZE = ["analyze", "--resamples=100"]
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
             "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
-            "predictor": PREDICTOR}  # fmt: skip
+            "predictor": PREDICTOR, "stand_alone": STAND_ALONE}  # fmt: skip
 # The last three are KerasTuner's: starts of a trial, times of day, and a set, which has no order.
 _NOT_COMPARED = ("run_id", "checksum", "seconds", "run_times", "display", "tried_so_far")
-STRATEGIES = ("evolution", "q_learning", "predictor")
+STRATEGIES = ("evolution", "q_learning", "predictor", "stand_alone")
 KILLED = ("train", "search", "race", "retrain", "export", "tune", *STRATEGIES)
 MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
 
