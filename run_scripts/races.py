@@ -6,7 +6,10 @@
 Draws true accuracies and image outcomes and lets `Race` decide. For each distribution, it prints
 the share of the true best that the race measured on all images (mean, standard deviation and least
 over races), and the share of all image evaluations that the race cost. Images differ in difficulty,
-with a standard deviation of 1 on the scale of log odds.
+with a standard deviation of 1 on the scale of log odds. The probability that a candidate gives the
+right class follows the same log odds, plus noise of standard deviation 1.5 on each image, plus a
+value of standard deviation 0.5 that all images of the candidate share, since some models are more
+confident than others.
 """
 
 import argparse
@@ -39,24 +42,30 @@ class Recorded:
 
     chunk_size = PART
 
-    def __init__(self, hits):
-        self.hits, self.num_images = hits, hits.shape[1]
+    def __init__(self, hits, losses):
+        self.hits, self.losses, self.num_images = hits, losses, hits.shape[1]
 
     def outcomes(self, names, parts):
-        """Returns outcomes as `CandidateEvaluator.outcomes` does, with artificial losses."""
+        """Returns outcomes as `CandidateEvaluator.outcomes` does."""
         columns = slice(parts[0] * PART, (parts[-1] + 1) * PART)
-        hits = self.hits[[int(name) for name in names], columns]
-        return hits, hits.astype(np.float32)
+        rows = [int(name) for name in names]
+        return self.hits[rows, columns], self.losses[rows, columns]
 
 
-def outcomes(kind: str, count: int, images: int, seed: int) -> np.ndarray:
-    """Draws whether each candidate classifies each image correctly: bool `[count, images]`."""
+def outcomes(kind: str, count: int, images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws whether each candidate classifies each image correctly, and its cross-entropies.
+
+    Returns:
+        Bool and float32, `[count, images]` each.
+    """
     rng = np.random.default_rng(1000 + seed)
     accuracy = np.clip(POPULATIONS[kind](rng, rng.normal(size=count)), 0.01, 0.99)
     # The factor makes a candidate's mean over images about equal to its accuracy.
     skill = np.log(accuracy / (1.0 - accuracy)) * (1.0 + 1.0 / 2.9) ** 0.5
-    difficulty = rng.normal(size=images)
-    return rng.random([count, images]) < 1.0 / (1.0 + np.exp(-(skill[:, None] + difficulty)))
+    odds = skill[:, None] + rng.normal(size=images)
+    hits = rng.random([count, images]) < 1.0 / (1.0 + np.exp(-odds))
+    odds += 1.5 * rng.normal(size=odds.shape) + 0.5 * rng.normal(size=[count, 1])
+    return hits, np.logaddexp(0.0, -odds).astype(np.float32)
 
 
 def share_kept(race, hits, keep: int) -> float:
@@ -83,11 +92,11 @@ def main():
     for kind in POPULATIONS:
         kept, cost = [], []
         for seed in range(flags.races):
-            hits = outcomes(kind, flags.candidates, IMAGES, seed)
+            hits, losses = outcomes(kind, flags.candidates, IMAGES, seed)
             names = [str(i) for i in range(flags.candidates)]
             with tempfile.TemporaryDirectory() as folder:
                 path = pathlib.Path(folder) / "race.npz"
-                race = Race(path, Recorded(hits), names, flags.keep, flags.confidence)
+                race = Race(path, Recorded(hits, losses), names, flags.keep, flags.confidence)
                 race.run(lambda *_: None)
             kept.append(share_kept(race, hits, flags.keep))
             cost.append(race.cost)

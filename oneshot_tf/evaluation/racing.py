@@ -3,6 +3,9 @@
 All candidates are scored on the same images in the same order. So two candidates are compared
 image by image, and it does not matter how easy or hard an image is. The result is exact once
 all images have been seen.
+
+The probability of the right class tells more than a hit or a miss. So the first round also predicts
+the accuracy of each candidate from its probabilities, and a bad one stops after fewer images.
 """
 
 import math
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.evaluation.chances import chances, noise_ratio
+from oneshot_tf.evaluation.chances import chances, evidence, noise_of, predicted
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.array_files import read_arrays, write_arrays
 from oneshot_tf.system.errors import InputError
@@ -26,6 +29,7 @@ from oneshot_tf.system.progress import pieces
 _FIRST_IMAGES = 128
 _GROWTH = 1.25
 _SAVE_SECONDS = 20.0
+_HIT = np.uint8(128)
 
 
 class Race:
@@ -72,13 +76,16 @@ class Race:
         self.evaluator, self.architectures = evaluator, list(architectures)
         self.keep, self.confidence = keep, confidence
         count, images = len(self.architectures), evaluator.num_images
-        self._bits = np.zeros([count, -(-images // 8)], np.uint8)
+        # Per image: 128 for a hit, plus the probability of the right class in steps of 1/127.
+        self._outcomes = np.zeros([count, images], np.uint8)
         self.seen, self.entropy = np.zeros(count, np.int64), np.zeros(count)
         self.running = np.ones(count, bool)
+        self._lost = np.zeros(count)  # chances of candidates when they stopped
         self._finished_rounds = np.zeros((), np.int64)
         # One value per round; see `_stop_some`.
         rounds = len(self._rounds())
         self._noise, self._shift, self._expected = np.zeros([3, rounds])
+        self._predicted: np.ndarray | None = None
         if self.path.exists():
             self._restore()
         self._saved = time.monotonic()
@@ -86,7 +93,7 @@ class Race:
     @property
     def num_right(self) -> np.ndarray:
         """The number of images that each candidate classifies correctly, int64 `[A]`."""
-        return np.unpackbits(self._bits, axis=1).sum(axis=1, dtype=np.int64)
+        return (self._outcomes >= _HIT).sum(axis=1, dtype=np.int64)
 
     @property
     def cost(self) -> float:
@@ -147,10 +154,9 @@ class Race:
             some = rows[self.seen[rows] == seen]
             chunks = range(seen // chunk, -(-images // chunk))
             hits, losses = self.evaluator.outcomes([self.architectures[i] for i in some], chunks)
-            known = np.unpackbits(self._bits[some], axis=1)
-            known[:, seen:images] = hits
+            new = _HIT * hits + np.rint(np.exp(-losses) * (_HIT - 1)).astype(np.uint8)
             with uninterrupted():
-                self._bits[some] = np.packbits(known, axis=1)
+                self._outcomes[some, seen:images] = new
                 self.entropy[some] += losses.sum(axis=1, dtype=np.float64)
                 self.seen[some] = images
 
@@ -166,18 +172,20 @@ class Race:
         if images >= self.evaluator.num_images or len(self.running) <= self.keep:
             return
         running = np.flatnonzero(self.running)
-        hits = np.unpackbits(self._bits[running], axis=1, count=images).astype(bool)
         if not self._noise[number]:  # else it is known from a race with fewer candidates
-            self._noise[number] = noise_ratio(hits, self.keep)
+            hits, probabilities = _decoded(self._outcomes[running, :images])
+            self._noise[number] = noise_of(hits, probabilities, self.keep).ratio
             if number:
                 found = hits[:, ends[number - 1] :].mean()
                 self._shift[number] = self._expected[number - 1] - found
         chance, unseen = self._chances()
         order = running[np.argsort(chance[running], kind="stable")]
-        lost = chance.sum() - chance[running].sum()
-        allowance = (1.0 - self.confidence) * self.keep * (number + 1) / len(ends) - lost
+        allowed = (1.0 - self.confidence) * self.keep * (number + 1) / len(ends)
+        allowance = allowed - self._lost[~self.running].sum()
         count = int(np.searchsorted(np.cumsum(chance[order]), allowance))
-        self.running[order[: max(0, min(count, len(running) - self.keep))]] = False
+        stopped = order[: max(0, min(count, len(running) - self.keep))]
+        self._lost[stopped] = chance[stopped]
+        self.running[stopped] = False
         self._expected[number] = unseen[self.running].mean()
 
     def _chances(self):
@@ -193,15 +201,30 @@ class Race:
         seen = np.minimum(self.seen, ends[np.count_nonzero(self._noise) - 1])
         rounds = np.searchsorted(ends, seen)
         right = np.zeros(len(seen))
-        for number in np.unique(rounds):
-            rows = rounds == number
-            bits = np.unpackbits(self._bits[rows], axis=1, count=int(ends[number]))
-            right[rows] = bits.sum(axis=1, dtype=np.int64)
+        for images in np.unique(seen):
+            rows = seen == images
+            right[rows] = (self._outcomes[rows, :images] >= _HIT).sum(axis=1)
         shifts = np.cumsum(self._shift * np.diff(ends, prepend=0))[rounds]
         rates = (right + shifts) / seen
         rest = np.maximum(1.0 - seen / self.evaluator.num_images, 1e-3)
-        chance, accuracy = chances(rates, seen / (self._noise[rounds] * rest), self.keep)
+        if self._predicted is None:
+            self._predicted = self._predict(ends[0])
+        images = seen / (self._noise[rounds] * rest)
+        chance, accuracy = chances(rates, images, self.keep, self._predicted)
         return chance, np.where(rest > 1e-3, rates + (accuracy - rates) / rest, accuracy)
+
+    def _predict(self, images: int) -> np.ndarray:
+        """Returns the accuracies that are expected given the first round, which all have seen.
+
+        They are all the same if predictions mislead: if they make the hits less likely.
+        """
+        hits, probabilities = _decoded(self._outcomes[:, :images])
+        found = predicted(hits, probabilities, self.keep)
+        rates = hits.mean(axis=1)
+        unseen = max(1.0 - images / self.evaluator.num_images, 1e-3)
+        worth = np.full(len(rates), images / (self._noise[0] * unseen))
+        likely = [evidence(rates, worth, self.keep, each) for each in (found, None)]
+        return found if likely[0] > likely[1] else np.full(len(rates), rates.mean())
 
     def _save(self):
         self._saved = time.monotonic()
@@ -210,15 +233,19 @@ class Race:
         names = np.array([str(a) for a in self.architectures])
         write_arrays(
             self.path,
-            {"architectures": names, "bits": self._bits, "seen": self.seen,
+            {"architectures": names, "seen": self.seen, "outcomes": self._seen_outcomes(),
              "entropy": self.entropy, "running": self.running, "noise": self._noise,
-             "shift": self._shift, "expected": self._expected,
+             "shift": self._shift, "expected": self._expected, "lost": self._lost,
              "finished_rounds": self._finished_rounds, "run_id": np.array(self._run_id or "")},
         )  # fmt: skip
 
+    def _seen_outcomes(self) -> np.ndarray:
+        """Returns the outcomes of seen images, one candidate after the other, uint8 `[n]`."""
+        return self._outcomes[np.arange(self._outcomes.shape[1]) < self.seen[:, None]]
+
     def _restore(self):
         state = read_arrays(self.path)
-        if "lost" in state:
+        if "outcomes" not in state and ("lost" in state or "bits" in state):
             raise InputError(
                 f"{self.path} was written by an older version, whose races had other rules. Move "
                 "it and candidates.csv away to start the race anew."
@@ -233,7 +260,7 @@ class Race:
             )
         count = len(names)
         for name, own in (
-            ("bits", self._bits[:count]), ("seen", self.seen[:count]),
+            ("seen", self.seen[:count]), ("lost", self._lost[:count]),
             ("entropy", self.entropy[:count]), ("running", self.running[:count]),
             ("noise", self._noise), ("shift", self._shift), ("expected", self._expected),
             ("finished_rounds", self._finished_rounds),
@@ -246,6 +273,7 @@ class Race:
                     f"('{name}'). Remove it to start the race anew."
                 )
             np.copyto(own, found)
+        self._restore_outcomes(state.get("outcomes"))
         ends = [0, *self._rounds()]
         if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):
             raise InputError(
@@ -256,3 +284,19 @@ class Race:
                 f"{self.path} is damaged: a candidate cannot have more images right than it has "
                 "seen, and its cross-entropy cannot be negative. Remove it to start the race anew."
             )
+
+    def _restore_outcomes(self, found: np.ndarray | None) -> None:
+        images = self._outcomes.shape[1]
+        fits = ((self.seen >= 0) & (self.seen <= images)).all()
+        seen = np.arange(images) < self.seen[:, None]
+        if not fits or found is None or found.dtype != np.uint8 or found.shape != (seen.sum(),):
+            raise InputError(
+                f"{self.path} is damaged: it must have an outcome for each image that was seen. "
+                "Remove it to start the race anew."
+            )
+        self._outcomes[seen] = found
+
+
+def _decoded(outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns hits, bool, and probabilities of the right class, float32."""
+    return outcomes >= _HIT, (outcomes % _HIT).astype(np.float32) / (_HIT - 1)
