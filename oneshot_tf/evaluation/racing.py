@@ -279,10 +279,10 @@ class Race:
             raise InputError(
                 f"{self.path} holds a race with other rounds. Remove it to start the race anew."
             )
-        if (self.num_right > self.seen).any() or (self.entropy < 0).any():
+        if (self.entropy < 0).any() or (self._lost < 0).any() or (self._lost > 1).any():
             raise InputError(
-                f"{self.path} is damaged: a candidate cannot have more images right than it has "
-                "seen, and its cross-entropy cannot be negative. Remove it to start the race anew."
+                f"{self.path} is damaged: a cross-entropy cannot be negative, and a chance is from "
+                "0 to 1. Remove it to start the race anew."
             )
 
     def _restore_outcomes(self, found: np.ndarray | None) -> None:

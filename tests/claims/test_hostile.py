@@ -211,7 +211,7 @@ def test_arrays(tmp_path_factory, data):
 
 @hostile(400)
 @given(st.dictionaries(
-    st.sampled_from(["architectures", "bits", "seen", "entropy", "running", "lost",
+    st.sampled_from(["architectures", "outcomes", "seen", "entropy", "running", "lost",
                      "finished_rounds"]),
     st.sampled_from([np.zeros(6), np.zeros([6, 25], np.uint8), np.array(["0"] * 6), np.array(5),
                      np.full(6, 77), np.array(-1), np.zeros([0, 3])]),

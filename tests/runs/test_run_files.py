@@ -22,6 +22,7 @@ from oneshot_tf.runs.results import owner_of, read_results
 from oneshot_tf.runs.sizes import check_one_shot, one_shot_parameters
 from oneshot_tf.searching import restored
 from oneshot_tf.strategies import PathDropoutSettings, RandomSearchSettings
+from oneshot_tf.system.array_files import read_arrays, write_arrays
 from oneshot_tf.system.files import checksum
 from oneshot_tf.system.json_files import read_json, read_json_lines, write_json
 
@@ -366,11 +367,18 @@ def test_a_race_of_another_run_is_refused(tmp_path):
     assert "race.npz belongs to a run without an id; this is the run 22222222" in refused(others)
 
 
-def test_a_race_with_more_right_than_seen_is_damaged(tmp_path):
+def test_a_race_with_values_that_cannot_be_is_damaged(tmp_path):
     race = Race(tmp_path / "race.npz", Evaluator, ["0", "1"], 1, 0.9)
-    race._bits[1] = 255
     race._save()
-    assert "more images right" in refused(Race, race.path, Evaluator, ["0", "1"], 1, 0.9)
+    whole = dict(read_arrays(race.path))
+    for name, value, message in (
+        ("entropy", np.array([0.0, -1.0]), "cannot be negative"),
+        ("lost", np.array([0.0, 1.5]), "from 0 to 1"),
+        ("outcomes", np.zeros(3, np.uint8), "an outcome for each image"),
+        ("seen", np.array([0, 10**6]), "an outcome for each image"),
+    ):
+        write_arrays(race.path, {**whole, name: value})
+        assert message in refused(Race, race.path, Evaluator, ["0", "1"], 1, 0.9)
 
 
 def test_rollbacks_of_another_run_or_that_cannot_be_are_refused(tmp_path):
