@@ -1,0 +1,23 @@
+"""Writes a net for OpenVINO, which runs on Intel's CPUs, GPUs and NPUs."""
+
+import pathlib
+
+from oneshot_tf.serving.source import Source, converting
+
+
+def write_openvino(source: Source, folder: pathlib.Path) -> None:
+    """Writes `model.xml` and `model.bin`. It takes uint8 images `[N, H, W, 3]` of any N.
+
+    The weights stay float32. On some CPUs OpenVINO computes in bfloat16 unless its property
+    INFERENCE_PRECISION_HINT is f32.
+    """
+    frozen, graph = source.frozen(), folder / ".graph.pb"
+    with converting("openvino"):
+        import openvino  # an optional package
+
+        try:
+            graph.write_bytes(frozen.graph.SerializeToString())
+            model = openvino.convert_model(str(graph))
+            openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
+        finally:
+            graph.unlink(missing_ok=True)
