@@ -11,12 +11,12 @@ def write_openvino(source: Source, folder: pathlib.Path) -> None:
     The weights stay float32. On some CPUs OpenVINO computes in bfloat16 unless its property
     INFERENCE_PRECISION_HINT is f32.
     """
-    frozen, graph = source.frozen(), folder / ".graph.pb"
+    graph = folder / ".graph.pb"
     with converting("openvino"):
         import openvino  # an optional package
 
         try:
-            graph.write_bytes(frozen.graph.SerializeToString())
+            graph.write_bytes(source.frozen().graph.SerializeToString())
             model = openvino.convert_model(str(graph))
             openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
         finally:

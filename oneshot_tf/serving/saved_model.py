@@ -176,14 +176,19 @@ class _Served(tf.Module):
                 )
             )
 
-        height, width = input_size or (size, size)
-
-        # Without resizing by TensorFlow's own operation and without strings, so that it converts.
-        @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8, "images")])
-        def classify_fixed(images: tf.Tensor):
-            pixels = tf.cast(images, tf.float32)
-            pixels = resize_fixed(pixels, size, fit) if input_size else pixels
-            return {"probabilities": tf.nn.softmax(net(normalize(pixels, mean, std), False))}
-
         self.classify, self.classify_files = classify, classify_files
-        self.classify_fixed = classify_fixed
+        self.classify_fixed = _classify_fixed(net, dataset, input_size)
+
+
+def _classify_fixed(net: Any, dataset: Any, input_size: tuple[int, int] | None):
+    """Returns the signature for converters. It has no strings, and resizes by matrix products."""
+    size, fit, mean, std = int(dataset.image_size), dataset.fit, dataset.mean, dataset.std
+    height, width = input_size or (size, size)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8, "images")])
+    def classify(images: tf.Tensor):
+        pixels = tf.cast(images, tf.float32)
+        pixels = resize_fixed(pixels, size, fit) if input_size else pixels
+        return {"probabilities": tf.nn.softmax(net(normalize(pixels, mean, std), training=False))}
+
+    return classify

@@ -58,6 +58,7 @@ class Source:
     saved_model: pathlib.Path
     input_size: tuple[int, int] | None = None
     calibration: np.ndarray | None = None
+    _graphs: dict[tuple[int | None, bool], Frozen] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def _fixed(self) -> Any:
@@ -75,6 +76,11 @@ class Source:
             floats: Whether the graph takes float32 images from 0 to 255 instead of uint8 images.
                 Such a graph does not round resized images, because quantisation rounds them too.
         """
+        if (batch, floats) not in self._graphs:  # freezing takes seconds
+            self._graphs[batch, floats] = self._freeze(batch, floats)
+        return self._graphs[batch, floats]
+
+    def _freeze(self, batch: int | None, floats: bool) -> Frozen:
         _, fixed = self._fixed
         shape = (batch, *fixed.structured_input_signature[1][INPUT].shape[1:])
         with tf.device("/cpu:0"):
@@ -132,7 +138,7 @@ def converting(what: str) -> Iterator[None]:
         what: Name of the format, for the message.
 
     Raises:
-        InputError: The block raised an error.
+        InputError: The block raised an error, except an OSError, for example of a full disk.
     """
     with tempfile.TemporaryFile() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,7 +149,7 @@ def converting(what: str) -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except (InputError, MemoryError):
+        except (InputError, MemoryError, OSError):
             raise
         except Exception as error:
             raise InputError(

@@ -5,18 +5,19 @@ delegates for GPUs and other accelerators can take the whole graph.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.serving.source import INPUT, OUTPUT, Frozen, Source, converting
+from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
 from oneshot_tf.system.errors import InputError
 
 
 def write_tflite(source: Source, folder: pathlib.Path) -> None:
     """Writes `model.tflite`. It takes uint8 images and computes in float32."""
-    _write(source.frozen(batch=1), folder / "model.tflite", "tflite")
+    _write(source, folder / "model.tflite", "tflite")
 
 
 def write_tflite_fp16(source: Source, folder: pathlib.Path) -> None:
@@ -26,7 +27,7 @@ def write_tflite_fp16(source: Source, folder: pathlib.Path) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
 
-    _write(source.frozen(batch=1), folder / "model_fp16.tflite", "tflite_fp16", halve)
+    _write(source, folder / "model_fp16.tflite", "tflite_fp16", halve)
 
 
 def write_tflite_int8(source: Source, folder: pathlib.Path) -> None:
@@ -50,15 +51,21 @@ def write_tflite_int8(source: Source, folder: pathlib.Path) -> None:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
 
-    frozen = source.frozen(batch=1, floats=True)
-    _write(frozen, folder / "model_int8.tflite", "tflite_int8", quantize)
+    _write(source, folder / "model_int8.tflite", "tflite_int8", quantize, floats=True)
 
 
-def _write(frozen: Frozen, path: pathlib.Path, name: str, change: Any = lambda converter: None):
+def _write(
+    source: Source,
+    path: pathlib.Path,
+    name: str,
+    change: Callable[[Any], None] = lambda converter: None,
+    floats: bool = False,
+):
     with converting(name):
+        graph = source.frozen(batch=1, floats=floats).graph
 
         def load():
-            tf.graph_util.import_graph_def(frozen.graph, name="")
+            tf.graph_util.import_graph_def(graph, name="")
 
         wrapped = tf.compat.v1.wrap_function(load, [])
         tensor = wrapped.graph.get_tensor_by_name

@@ -1,0 +1,264 @@
+"""Each format gives the answers of the net in its own runtime; what does not is never kept."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import oneshot_tf as ost
+from oneshot_tf import export
+from oneshot_tf.data import images
+from oneshot_tf.serving import formats, measuring, runtimes, write
+from oneshot_tf.serving.fixed_size import resize_fixed, resize_matrix
+from oneshot_tf.serving.formats import FORMATS, Format
+from oneshot_tf.serving.source import Source, converting
+
+WIDE = (24, 40)
+
+
+@pytest.fixture(scope="module")
+def net(digits):
+    space = ost.bender2018(num_blocks=1)
+    net = ost.Standalone(space, ost.Architecture.from_text("prev1:max3x3+sep3x3"), ost.Stack(1, 4))
+    train = ost.TrainSettings(batch_size=64, augmentation="none")
+    ost.fit_standalone(net, digits, 40, train)
+    return net
+
+
+@pytest.fixture(scope="module")
+def sources(net, digits, tmp_path_factory):
+    """The net for images of the training size, and for larger ones."""
+    folder, found = tmp_path_factory.mktemp("formats"), {}
+    for size in (None, WIDE):
+        path = ost.write_saved_model(net, digits, folder / str(size), input_size=size)
+        calibration = measuring.brought_to(digits.train.images[:50], size or (8, 8))
+        found[size] = Source(net, digits, path, size, calibration)
+    return found
+
+
+@pytest.fixture(scope="module")
+def given(net, digits):
+    some = digits.validation
+    return {size: measuring.judged(net, digits, some, size) for size in (None, WIDE)}
+
+
+def run_here(name, folder, pixels):
+    """The answers of a written file, in its runtime."""
+    kind = FORMATS[name]
+    path = folder if name == "saved_model" else folder / kind.files[0]
+    classify, runtime = runtimes.RUNTIMES[kind.runtime](str(path), 0)
+    assert runtime.strip()[-1].isdigit()
+    return np.asarray(classify(pixels))
+
+
+def write_here(name, source, folder):
+    for module in FORMATS[name].needs:
+        pytest.importorskip(module)
+    if name == "saved_model":
+        return source.saved_model
+    FORMATS[name].write(source, folder)
+    assert {path.name for path in folder.iterdir()} == set(FORMATS[name].files)
+    return folder
+
+
+@pytest.mark.parametrize("size", [None, WIDE], ids=["training size", "larger"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_gives_the_answers_of_the_net(sources, given, tmp_path, name, size):
+    if size and not FORMATS[name].any_size:
+        pytest.skip("takes images of the training size only")
+    folder = write_here(name, sources[size], tmp_path)
+    right = given[size]
+    answers = run_here(name, folder, right.images)
+    measuring.check_answers(name, answers, right, FORMATS[name].most)
+    classes = right.probabilities.argmax(axis=1)
+    same = np.mean(answers.argmax(axis=1) == classes)
+    most = {"tflite_fp16": 5e-3, "tflite_int8": 0.15}.get(name, 1e-3 if size else 2e-6)
+    assert np.abs(answers - right.probabilities).max() < most
+    assert same >= (0.9 if name == "tflite_int8" else 0.99)
+    if FORMATS[name].runtime != "tflite":  # any number of images
+        one = run_here(name, folder, right.images[:1])
+        np.testing.assert_allclose(one, answers[:1], atol=2e-6)
+    # The net is trained, so that the classes say something.
+    assert np.mean(classes == right.labels) > 0.3
+
+
+def test_an_integer_file_has_only_integers(sources, tmp_path):
+    FORMATS["tflite_int8"].write(sources[None], tmp_path)
+    with pytest.warns(UserWarning, match="deprecated"):
+        interpreter = tf.lite.Interpreter(str(tmp_path / "model_int8.tflite"))
+    interpreter.allocate_tensors()
+    types = {each["dtype"] for each in interpreter.get_tensor_details()}
+    assert types <= {np.uint8, np.int8, np.int32}
+    (images_in,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (images_in["dtype"], answer["dtype"]) == (np.uint8, np.uint8)
+    assert list(images_in["shape_signature"]) == [1, 8, 8, 3]
+    assert images_in["quantization"] == (1.0, 0)  # a pixel is its own value
+
+
+@pytest.mark.parametrize("fit", ["stretch", "center"])
+@pytest.mark.parametrize("shape", [(480, 640), (37, 53), (9, 20), (32, 32), (1, 5)])
+def test_two_matrices_resize_as_tensorflow_does(shape, fit):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), np.uint8)
+    by_matrices = resize_fixed(tf.constant(pixels, tf.float32), 16, fit).numpy()
+    right = images.resize(tf.constant(pixels), 16, fit).numpy().astype(np.float32)
+    off = np.abs(by_matrices - right)
+    assert off.max() <= 1 and np.mean(off > 0) < 0.002  # only exact halves round differently
+    if fit == "stretch":
+        unrounded = tf.image.resize(pixels, (16, 16), antialias=True).numpy()
+        rows, columns = (resize_matrix(length, 16) for length in shape)
+        product = np.einsum("ah,nhwc,bw->nabc", rows, pixels.astype(np.float32), columns)
+        assert np.abs(product - unrounded).max() < 1e-4
+
+
+def broken(source, folder):
+    """A converter that loses the weights and says nothing."""
+    other = ost.Standalone(source.net.space, source.net.architecture, source.net.stack, seed=7)
+    FORMATS["keras"].write(Source(other, source.preprocessing, folder), folder)
+
+
+def nothing(source, folder):
+    """A converter that writes no file and says nothing."""
+
+
+def half(source, folder):
+    """A converter that writes half a file and says nothing."""
+    FORMATS["tflite"].write(source, folder)
+    path = folder / "model.tflite"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("convert, kind, said", [
+    (broken, Format(broken, ("model.keras",), "keras"), "broken. Its probabilities differ by up"),
+    (nothing, Format(nothing, ("model.onnx",), "onnx"), "the converter wrote no model.onnx"),
+    (half, Format(half, ("model.tflite",), "tflite"), "model.tflite does not run in a fresh"),
+])  # fmt: skip
+def test_a_converter_that_fails_in_silence_is_found(
+    sources, given, tmp_path, monkeypatch, convert, kind, said
+):
+    monkeypatch.setitem(FORMATS, "mine", kind)
+    with pytest.raises(ost.InputError, match=said) as error:
+        formats.write_formats(sources[None], tmp_path, ["mine"], given[None])
+    assert "\n" not in str(error.value)
+
+
+def test_what_counts_as_the_same_answers(given):
+    right = given[None]
+    with pytest.raises(ost.InputError, match="differ by up to"):
+        measuring.check_answers("x", right.probabilities + 2e-3, right, 1e-3)
+    constant = np.broadcast_to(right.probabilities.mean(axis=0), right.probabilities.shape)
+    measuring.check_answers("x", right.probabilities + 1e-3, right, None)
+    for answers in (constant[:, ::-1], np.roll(right.probabilities, 1, axis=1)):
+        with pytest.raises(ost.InputError, match="differ on average by"):
+            measuring.check_answers("x", answers, right, None)
+
+
+def test_an_export_of_formats_is_measured_and_replaced_as_a_whole(
+    net, digits, tmp_path, capsys, monkeypatch
+):
+    some = {"facts": {"evaluated_on": "validation", "net": "n", "run_id": "r"}, "dataset": digits}
+    first = write.Asked(tmp_path / "out", ("saved_model",), None, some["facts"])
+    compare = lambda *_: (20, 0.0)  # noqa: E731  # tests/programs runs it
+    write.write_export(net, digits, first, compare)
+    assert not (tmp_path / "out" / "formats.json").exists()
+    asked = write.Asked(tmp_path / "out", ("tflite",), None, **some)
+    write.write_export(net, digits, asked, compare)
+    printed = capsys.readouterr().out
+    assert "The older export had saved_model too. This one replaces it." in printed
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"architecture.json", "formats.json", "model.tflite"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    table = json.loads((tmp_path / "out" / "formats.json").read_text())
+    (row,) = table["formats"]
+    assert row["bytes"] == (tmp_path / "out" / "model.tflite").stat().st_size
+    assert row["largest_difference"] < 1e-5 and row["same_classes"] == 1
+    assert 0 < row["one_ms"] < row["batch_ms"] and "100 validation images" in table["images"]
+    answers = tf.nn.softmax(net(digits.normalize(digits.validation.images), training=False))
+    right = np.mean(np.argmax(answers, axis=1) == digits.validation.labels)
+    assert row["accuracy"] == pytest.approx(right) and f"{right:.4f}" in printed
+
+    def fail(source, folder):
+        raise ost.InputError("no")
+
+    monkeypatch.setitem(FORMATS, "tflite", Format(fail, ("model.tflite",), "tflite"))
+    with pytest.raises(ost.InputError, match="^no$"):
+        write.write_export(net, digits, asked, compare)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize("name, modules, extra", [
+    ("onnx", ["tf2onnx", "onnxruntime"], "onnx"), ("openvino", ["openvino"], "openvino"),
+])  # fmt: skip
+def test_a_missing_package_is_named_first(monkeypatch, name, modules, extra):
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ost.InputError) as error:
+        formats.check_formats(["saved_model", name])
+    said = f"--format={name} needs {' and '.join(modules)}: pip install 'oneshot_tf[{extra}]'."
+    assert str(error.value) == said
+    setup = (pathlib.Path(__file__).parents[2] / "setup.py").read_text()
+    assert f'"{extra}": [' in setup
+
+
+def test_a_size_that_a_format_cannot_take():
+    formats.check_formats(["saved_model", "tflite", "keras"])
+    with pytest.raises(ost.InputError, match="--format=keras takes images of the training size"):
+        formats.check_formats(["tflite", "keras"], (480, 640))
+
+
+def test_settings_of_formats():
+    chosen = export.ExportSettings(format="tflite, saved_model,tflite", input_size="480x640")
+    assert chosen.formats == ["saved_model", "tflite"] and chosen.size == (480, 640)
+    assert export.ExportSettings().formats == ["saved_model"]
+    assert export.ExportSettings().size is None
+    for text in ("", ",", "tflite,pickle", "TFLITE"):
+        with pytest.raises(ost.InputError, match="--format must be one or more of saved_model, k"):
+            export.ExportSettings(format=text)
+    for text in ("0x5", "5", "5x", "5000x5", "-1x5", "٥x٥", "5x5x3"):
+        with pytest.raises(ost.InputError, match="--input_size must be a height and a width"):
+            export.ExportSettings(input_size=text)
+
+
+def test_an_error_of_a_converter_is_one_line(capfd):
+    with pytest.raises(ost.InputError) as error, converting("tflite"):
+        print("pages of text", flush=True)
+        raise RuntimeError("<unknown>:0: error: 'tf.X' is neither custom nor flex\nmore")
+    assert "tflite (RuntimeError: <unknown>:0: error: 'tf.X' is neither" in str(error.value)
+    assert "\n" not in str(error.value)
+    print("after")
+    assert capfd.readouterr() == ("after\n", "")
+
+
+def test_images_are_spread_over_a_large_split():
+    assert list(measuring.spread(5, 8, 8)) == [0, 1, 2, 3, 4]
+    some = measuring.spread(50_000, 224, 224)
+    assert len(some) == 2**29 // (3 * 224 * 224) and (some[0], some[-1]) == (0, 49_999)
+    assert len(np.unique(some)) == len(some)
+
+
+def test_times_are_low_quantiles():
+    times = iter([9.0] * 3 + [1.0, 5.0, 2.0, 7.0, 3.0, 8.0, 4.0, 9.0, 6.0])
+    clock = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+
+        def call():
+            clock[0] += next(times)
+
+        assert runtimes.milliseconds(call) == pytest.approx(1000 * np.quantile([1, 5, 2], 0.25))
+
+
+def test_a_signature_of_one_size_is_let_through_and_has_no_resize(sources):
+    from oneshot_tf.serving.graph import check_graph
+
+    for size, source in sources.items():
+        check_graph(source.saved_model)
+        frozen = source.frozen()
+        assert frozen.shape == (None, *(size or (8, 8)), 3)
+        operations = {node.op for node in frozen.graph.node}
+        assert not operations & {"ScaleAndTranslate", "If", "StatelessIf", "AddN", "GatherV2"}
+        module = tf.saved_model.load(str(source.saved_model))
+        assert set(module.signatures) == {"serving_default", "bytes", "fixed"}
