@@ -19,16 +19,16 @@ from oneshot_tf.system.errors import InputError, short
 _MOST_BYTES = 2**28
 # These operations compute, read variables, or call functions that are checked in the same way.
 _COMPUTE = """
-    AddN AddV2 All Any ArgMax Assert AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const
-    Conv2D DecodeJpeg DecodePng DecodeRaw DepthwiseConv2dNative EnsureShape Equal ExpandDims
+    AddN AddV2 All Any ArgMax Assert AvgPool BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
+    DecodeJpeg DecodePng DecodeRaw DepthwiseConv2dNative EnsureShape Equal ExpandDims
     ExtractJpegShape Fill FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater GreaterEqual Identity
     IdentityN If Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean Min
     Minimum Mul Neg NoOp NotEqual Pack Pad PadV2 PartitionedCall Placeholder Prod Range Rank
     ReadVariableOp RealDiv Relu Reshape ReverseV2 Round Rsqrt ScaleAndTranslate Select SelectV2
-    Shape Size Slice Softmax Split SplitV Squeeze StatefulPartitionedCall StatelessIf StatelessWhile
-    StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum TensorListFromTensor
-    TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile Transpose Unpack
-    VarHandleOp Where While ZerosLike
+    Shape Size Slice Softmax Split SplitV Squeeze StatefulPartitionedCall StatelessIf
+    StatelessWhile StaticRegexFullMatch StridedSlice StringJoin StringLength Sub Substr Sum
+    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
+    Tile Transpose Unpack VarHandleOp Where While ZerosLike
 """
 # TensorFlow's own functions for saving and restoring use these. Loading calls neither function: it
 # reads variables/ itself.

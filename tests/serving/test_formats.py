@@ -1,6 +1,7 @@
 """Each format gives the answers of the net in its own runtime; what does not is never kept."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -12,9 +13,9 @@ import oneshot_tf as ost
 from oneshot_tf import export
 from oneshot_tf.data import images
 from oneshot_tf.serving import formats, measuring, runtimes, write
-from oneshot_tf.serving.fixed_size import resize_fixed, resize_matrix
+from oneshot_tf.serving.fixed_size import multiplied, resize_fixed
 from oneshot_tf.serving.formats import FORMATS, Format
-from oneshot_tf.serving.source import Source, converting
+from oneshot_tf.serving.source import Frozen, Source, converting
 
 WIDE = (24, 40)
 
@@ -24,7 +25,7 @@ def net(digits):
     space = ost.bender2018(num_blocks=1)
     net = ost.Standalone(space, ost.Architecture.from_text("prev1:max3x3+sep3x3"), ost.Stack(1, 4))
     train = ost.TrainSettings(batch_size=64, augmentation="none")
-    ost.fit_standalone(net, digits, 40, train)
+    ost.fit_standalone(net, digits, 200, train)
     return net
 
 
@@ -72,17 +73,18 @@ def test_a_format_gives_the_answers_of_the_net(sources, given, tmp_path, name, s
     folder = write_here(name, sources[size], tmp_path)
     right = given[size]
     answers = run_here(name, folder, right.images)
-    measuring.check_answers(name, answers, right, FORMATS[name].most)
     classes = right.probabilities.argmax(axis=1)
     same = np.mean(answers.argmax(axis=1) == classes)
-    most = {"tflite_fp16": 5e-3, "tflite_int8": 0.15}.get(name, 1e-3 if size else 2e-6)
+    most = {"tflite_fp16": 5e-3, "tflite_int8": 0.15}.get(name, 2e-6)
+    if size:  # pixels halfway between two numbers may be rounded the other way
+        most = max(most, 5e-3)
     assert np.abs(answers - right.probabilities).max() < most
     assert same >= (0.9 if name == "tflite_int8" else 0.99)
     if FORMATS[name].runtime != "tflite":  # any number of images
         one = run_here(name, folder, right.images[:1])
         np.testing.assert_allclose(one, answers[:1], atol=2e-6)
     # The net is trained, so that the classes say something.
-    assert np.mean(classes == right.labels) > 0.3
+    assert size or np.mean(classes == right.labels) > 0.4
 
 
 def test_an_integer_file_has_only_integers(sources, tmp_path):
@@ -108,15 +110,21 @@ def test_two_matrices_resize_as_tensorflow_does(shape, fit):
     assert off.max() <= 1 and np.mean(off > 0) < 0.002  # only exact halves round differently
     if fit == "stretch":
         unrounded = tf.image.resize(pixels, (16, 16), antialias=True).numpy()
-        rows, columns = (resize_matrix(length, 16) for length in shape)
-        product = np.einsum("ah,nhwc,bw->nabc", rows, pixels.astype(np.float32), columns)
+        product = multiplied(tf.constant(pixels, tf.float32), 16).numpy()
         assert np.abs(product - unrounded).max() < 1e-4
 
 
 def broken(source, folder):
     """A converter that loses the weights and says nothing."""
-    other = ost.Standalone(source.net.space, source.net.architecture, source.net.stack, seed=7)
-    FORMATS["keras"].write(Source(other, source.preprocessing, folder), folder)
+    images, graph = source.calibration, source.frozen(batch=1).graph
+    other = tf.compat.v1.GraphDef.FromString(graph.SerializeToString())
+    for node in other.node:
+        if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
+            value = tf.make_ndarray(node.attr["value"].tensor)
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value * np.float32(0.5)))
+    lost = Source(None, None, folder, None, images)
+    lost._graphs[1, False] = Frozen(other, (1, 8, 8, 3), tf.uint8)
+    FORMATS["tflite"].write(lost, folder)
 
 
 def nothing(source, folder):
@@ -131,7 +139,7 @@ def half(source, folder):
 
 
 @pytest.mark.parametrize("convert, kind, said", [
-    (broken, Format(broken, ("model.keras",), "keras"), "broken. Its probabilities differ by up"),
+    (broken, Format(broken, ("model.tflite",), "tflite"), "broken. Its probabilities differ by up"),
     (nothing, Format(nothing, ("model.onnx",), "onnx"), "the converter wrote no model.onnx"),
     (half, Format(half, ("model.tflite",), "tflite"), "model.tflite does not run in a fresh"),
 ])  # fmt: skip
@@ -224,12 +232,14 @@ def test_settings_of_formats():
 
 def test_an_error_of_a_converter_is_one_line(capfd):
     with pytest.raises(ost.InputError) as error, converting("tflite"):
-        print("pages of text", flush=True)
+        os.write(1, b"a library writes to standard output")
+        os.write(2, b"and to standard error")
         raise RuntimeError("<unknown>:0: error: 'tf.X' is neither custom nor flex\nmore")
     assert "tflite (RuntimeError: <unknown>:0: error: 'tf.X' is neither" in str(error.value)
     assert "\n" not in str(error.value)
     print("after")
-    assert capfd.readouterr() == ("after\n", "")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("after\n", "")
 
 
 def test_images_are_spread_over_a_large_split():
@@ -239,16 +249,15 @@ def test_images_are_spread_over_a_large_split():
     assert len(np.unique(some)) == len(some)
 
 
-def test_times_are_low_quantiles():
-    times = iter([9.0] * 3 + [1.0, 5.0, 2.0, 7.0, 3.0, 8.0, 4.0, 9.0, 6.0])
-    clock = [0.0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+def test_a_time_is_the_lower_quartile_of_nine_rounds(monkeypatch):
+    seconds, clock = iter([9.0, 9.0, 1.0, *[0.8, 0.5, 0.2, 0.7, 0.3, 0.6, 0.4, 0.9, 0.1]]), [0.0]
 
-        def call():
-            clock[0] += next(times)
+    def call():
+        clock[0] += next(seconds)
 
-        assert runtimes.milliseconds(call) == pytest.approx(1000 * np.quantile([1, 5, 2], 0.25))
+    monkeypatch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+    assert runtimes.milliseconds(call) == pytest.approx(300.0)
+    assert next(seconds, None) is None
 
 
 def test_a_signature_of_one_size_is_let_through_and_has_no_resize(sources):
