@@ -18,6 +18,7 @@ def write_onnx(source: Source, folder: pathlib.Path) -> None:
             source.frozen().graph,
             input_names=[f"{INPUT}:0"],
             output_names=[f"{OUTPUT}:0"],
+            tensors_to_rename={f"{name}:0": name for name in (INPUT, OUTPUT)},
             opset=_OPSET,
             output_path=str(folder / "model.onnx"),
         )

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from oneshot_tf.serving.source import Source, converting
+from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
 
 
 def write_openvino(source: Source, folder: pathlib.Path) -> None:
@@ -18,6 +18,8 @@ def write_openvino(source: Source, folder: pathlib.Path) -> None:
         try:
             graph.write_bytes(source.frozen().graph.SerializeToString())
             model = openvino.convert_model(str(graph))
+            model.input().set_names({INPUT})
+            model.output().set_names({OUTPUT})
             openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
         finally:
             graph.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ delegates for GPUs and other accelerators can take the whole graph.
 """
 
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ def write_tflite_int8(source: Source, folder: pathlib.Path) -> None:
 
     def given():
         for image in images:
-            yield [image[np.newaxis].astype(np.float32)]
+            yield {INPUT: image[np.newaxis].astype(np.float32)}
 
     def quantize(converter: Any):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -70,7 +71,9 @@ def _write(
         wrapped = tf.compat.v1.wrap_function(load, [])
         tensor = wrapped.graph.get_tensor_by_name
         function = wrapped.prune([tensor(f"{INPUT}:0")], {OUTPUT: tensor(f"{OUTPUT}:0")})
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
-        change(converter)
-        content = converter.convert()
+        with tempfile.TemporaryDirectory() as scratch:  # only a SavedModel keeps the names
+            tf.saved_model.save(tf.Module(), scratch, signatures=function)
+            converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
+            change(converter)
+            content = converter.convert()
     path.write_bytes(content)

@@ -60,8 +60,9 @@ def write_here(name, source, folder):
         pytest.importorskip(module)
     if name == "saved_model":
         return source.saved_model
+    before = set(folder.iterdir())
     FORMATS[name].write(source, folder)
-    assert {path.name for path in folder.iterdir()} == set(FORMATS[name].files)
+    assert {path.name for path in set(folder.iterdir()) - before} == set(FORMATS[name].files)
     return folder
 
 
@@ -85,6 +86,23 @@ def test_a_format_gives_the_answers_of_the_net(sources, given, tmp_path, name, s
         np.testing.assert_allclose(one, answers[:1], atol=2e-6)
     # The net is trained, so that the classes say something.
     assert size or np.mean(classes == right.labels) > 0.4
+
+
+def test_inputs_and_outputs_have_names(sources, tmp_path):
+    FORMATS["tflite"].write(sources[None], tmp_path)
+    with pytest.warns(UserWarning, match="deprecated"):
+        interpreter = tf.lite.Interpreter(str(tmp_path / "model.tflite"))
+    names = {"inputs": ["images"], "outputs": ["probabilities"]}
+    assert interpreter.get_signature_list() == {"serving_default": names}
+    onnxruntime = pytest.importorskip("onnxruntime")
+    write_here("onnx", sources[None], tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [each.name for each in session.get_inputs()] == ["images"]
+    assert [each.name for each in session.get_outputs()] == ["probabilities"]
+    openvino = pytest.importorskip("openvino")
+    write_here("openvino", sources[None], tmp_path)
+    model = openvino.Core().read_model(tmp_path / "model.xml")
+    assert (model.input().names, model.output().names) == ({"images"}, {"probabilities"})
 
 
 def test_an_integer_file_has_only_integers(sources, tmp_path):
