@@ -3,14 +3,17 @@
 import json
 import os
 import pathlib
+import shutil
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf import export
+from oneshot_tf import export, predict
 from oneshot_tf.data import images
 from oneshot_tf.serving import formats, measuring, runtimes, write
 from oneshot_tf.serving.fixed_size import multiplied, resize_fixed
@@ -289,3 +292,62 @@ def test_a_signature_of_one_size_is_let_through_and_has_no_resize(sources):
         assert not operations & {"ScaleAndTranslate", "If", "StatelessIf", "AddN", "GatherV2"}
         module = tf.saved_model.load(str(source.saved_model))
         assert set(module.signatures) == {"serving_default", "bytes", "fixed"}
+
+
+# ---------------------------------------------------------------------------- predict
+
+
+@pytest.fixture
+def place(sources, digits, tmp_path):
+    """An image file, and a folder like that of an export, without any model."""
+    shutil.copy(sources[None].saved_model / "architecture.json", tmp_path)
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(digits.validation.images[0]).numpy())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name, module", [
+    ("tflite", "ai_edge_litert"), ("tflite_int8", "ai_edge_litert"), ("onnx", "onnxruntime"),
+    ("openvino", "openvino"),
+])  # fmt: skip
+def test_predict_takes_the_files(sources, given, place, capsys, name, module):
+    pytest.importorskip(module)
+    write_here(name, sources[None], place)
+    path = place / FORMATS[name].files[0]
+    chosen = predict.PredictSettings(saved_model=str(path), top=10, json=True)
+    predict.main(chosen, [str(place / "a.png")])
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = {each["name"]: each["probability"] for each in answer["classes"]}
+    right = given[None].probabilities[0]
+    most = 0.15 if name == "tflite_int8" else 1e-5
+    np.testing.assert_allclose([found[str(i)] for i in range(10)], right, atol=most)
+
+
+def refused(path):
+    with pytest.raises(ost.InputError) as error:
+        predict.main(predict.PredictSettings(saved_model=str(path)), ["a.png"])
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("suffix, package", [
+    (".tflite", "ai-edge-litert"), (".onnx", "onnxruntime"), (".xml", "openvino"),
+])  # fmt: skip
+def test_predict_names_a_missing_package(place, monkeypatch, suffix, package):
+    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    (place / f"model{suffix}").write_bytes(b"")
+    assert f"needs {package}: pip install 'oneshot_tf[" in refused(place / f"model{suffix}")
+
+
+def test_predict_opens_no_keras_file_and_nothing_damaged(place, monkeypatch):
+    (place / "model.keras").write_bytes(b"")
+    assert "a file that ends with .tflite, .onnx, .xml" in refused(place / "model.keras")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", mock.Mock())
+    (place / "model.tflite").write_bytes(b"")
+    monkeypatch.setitem(predict.RUNTIMES, "tflite", mock.Mock(side_effect=ValueError("bad\nx")))
+    assert "model.tflite cannot be loaded: bad" in refused(place / "model.tflite")
+    for change in ({"image_size": 10**6}, {"input_size": [3]}, {"fit": "x"}, {"input_size": []}):
+        edit_json(place / "architecture.json", **change)
+        assert "architecture.json is damaged" in refused(place / "model.tflite")
+        edit_json(place / "architecture.json", image_size=8, input_size=None, fit="stretch")
+    (place / "architecture.json").unlink()
+    assert "architecture.json is missing" in refused(place / "model.tflite")
