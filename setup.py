@@ -61,6 +61,8 @@ setup(
         # The TPU's compiler, for a machine without TPU.
         "plan": ["jax>=0.7; python_version >= '3.11'", "libtpu>=0.0.23; sys_platform == 'linux'"],
         "test": [
+            *EXPORT["onnx"],
+            *EXPORT["lite"],
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",
             "mkdocstrings-python>=1.10",
