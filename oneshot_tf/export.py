@@ -27,7 +27,7 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.serving.check import check_in_fresh_process
-from oneshot_tf.serving.folder import check_target
+from oneshot_tf.serving.folder import check_target, version_folder
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, check_formats, more_files
 from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.serving.write import Asked, write_export
@@ -67,6 +67,12 @@ class ExportSettings(Settings):
         "resized.",
     )
     export_dir: str = setting("", "Folder to write to. Empty: RUN_DIR/export.", common=True)
+    version: int = setting(
+        0,
+        "Number of a folder below --export_dir to write to, as TensorFlow Serving expects it. "
+        "0: --export_dir itself. -1: the number after the largest one that is there.",
+        least=-1,
+    )
     class_names: str = setting(
         "",
         "UTF-8 text file that renames the classes. Each class has one line: its name in the data "
@@ -115,7 +121,9 @@ def main(
 def _export(
     directory: RunDirectory, export: ExportSettings, location: settings.LocationSettings
 ) -> None:
-    target = check_target(export.export_dir or directory.path / "export", more_files())
+    target = export.export_dir or directory.path / "export"
+    target = version_folder(target, export.version) if export.version else target
+    target = check_target(target, more_files())
     preprocessing = _preprocessing(directory, export.class_names)
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)

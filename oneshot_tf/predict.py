@@ -28,8 +28,8 @@ _LARGEST = 2**13  # pixels of the height and width of an image
 _FORM = {"class_names": [str]}
 _FILE_FORM = {**_FORM, "image_size": int, "fit": str, "input_size": ([int], None)}
 # By the ending of a file: its runtime, and the module and the extra that it needs. Keras files are
-# left out, because they name classes to build. TensorFlow's own interpreter for .tflite is left out,
-# because it may run TensorFlow's operations, and some of them write files. LiteRT refuses them.
+# left out, because they name classes to build. TensorFlow's own interpreter for .tflite is left
+# out, because it may run TensorFlow's operations, and some write files. LiteRT refuses them.
 _RUNTIMES = {
     ".tflite": ("tflite", "ai_edge_litert", "lite"),
     ".onnx": ("onnx", "onnxruntime", "onnx"),

@@ -24,6 +24,7 @@ _WRITTEN = re.compile(
     r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?|"
     r"model(_fp16|_int8)?\.(keras|tflite|onnx|xml|bin)"
 )
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def write_folder(
@@ -53,6 +54,29 @@ def write_folder(
     finally:
         remove_folder(beside)
     return directory
+
+
+def version_folder(directory: str | os.PathLike, version: int) -> pathlib.Path:
+    """Returns the folder of a version below a folder, as TensorFlow Serving expects it.
+
+    Args:
+        directory: The folder of all versions. It may be missing.
+        version: The number of the version. -1: the number after the largest one that is there.
+
+    Raises:
+        InputError: The folder is an export itself, or cannot be read.
+    """
+    directory = user_path(directory).resolve()
+    if (directory / DESCRIPTION).exists():
+        raise InputError(
+            f"{directory} is an export itself, so it cannot hold versions. Give another "
+            "--export_dir, or leave out --version."
+        )
+    if version == -1:
+        with writing(directory):
+            names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        version = 1 + max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
+    return directory / str(version)
 
 
 def check_target(directory: str | os.PathLike, more: Iterable[str] = ()) -> pathlib.Path:

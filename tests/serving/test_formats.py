@@ -17,6 +17,7 @@ from oneshot_tf import export, predict
 from oneshot_tf.data import images
 from oneshot_tf.serving import formats, measuring, runtimes, write
 from oneshot_tf.serving.fixed_size import multiplied, resize_fixed
+from oneshot_tf.serving.folder import check_target, version_folder
 from oneshot_tf.serving.formats import FORMATS, Format
 from oneshot_tf.serving.source import Frozen, Source, converting
 
@@ -249,6 +250,27 @@ def test_settings_of_formats():
     for text in ("0x5", "5", "5x", "5000x5", "-1x5", "٥x٥", "5x5x3"):
         with pytest.raises(ost.InputError, match="--input_size must be a height and a width"):
             export.ExportSettings(input_size=text)
+
+
+def test_folders_of_versions(tmp_path):
+    root = tmp_path / "served"
+    assert version_folder(root, -1) == root / "1" and version_folder(root, 7) == root / "7"
+    for name in ("2", "10", ".11.5.writing", "x12", "٣٤"):
+        (root / name).mkdir(parents=True)
+    assert version_folder(root, -1) == root / "11" and version_folder(root, 2) == root / "2"
+    (root / "architecture.json").write_text("{}")
+    with pytest.raises(ost.InputError, match="is an export itself"):
+        version_folder(root, -1)
+    with pytest.raises(ost.InputError, match="--version must be at least -1; got -2"):
+        export.ExportSettings(version=-2)
+
+
+def test_a_folder_that_cannot_be_written_is_found_first(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ost.InputError, match="Cannot write"):
+        check_target(tmp_path / "file" / "export")
+    assert check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not list((tmp_path / "a").iterdir())
 
 
 def test_an_error_of_a_converter_is_one_line(capfd):
