@@ -127,7 +127,6 @@ def _export(
     preprocessing = _preprocessing(directory, export.class_names)
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
-
     facts["run_id"] = directory.run_id()
     needs_images = export.formats != [SAVED_MODEL]
     test = facts["evaluated_on"] == "test"

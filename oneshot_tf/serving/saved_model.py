@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ def write_saved_model(
     facts: dict[str, Any] | None = None,
     check: Callable[[pathlib.Path], None] | None = None,
     input_size: tuple[int, int] | None = None,
+    *,
+    more: Iterable[str] = (),
 ) -> pathlib.Path:
     """Writes a SavedModel and `architecture.json`. It replaces an older export at the end.
 
@@ -81,6 +83,7 @@ def write_saved_model(
             replaces `directory`. It may raise an error to keep the older export.
         input_size: Height and width of the images that the signature `fixed` takes. It crops and
             resizes them with constant matrices. None: images of the size of the training.
+        more: Names of files of other formats that an older export may hold.
 
     Returns:
         The directory.
@@ -95,7 +98,7 @@ def write_saved_model(
         if check:
             check(folder)
 
-    return write_folder(directory, fill)
+    return write_folder(directory, fill, more)
 
 
 def _write(

@@ -144,9 +144,11 @@ def converting(what: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        terminals = os.dup(1), os.dup(2)
-        os.dup2(kept.fileno(), 1)
-        os.dup2(kept.fileno(), 2)
+        terminals = {}
+        for number in (1, 2):
+            with contextlib.suppress(OSError):  # the program was started with it closed
+                terminals[number] = os.dup(number)
+                os.dup2(kept.fileno(), number)
         try:
             yield
         except (InputError, MemoryError, OSError):
@@ -158,6 +160,6 @@ def converting(what: str) -> Iterator[None]:
             ) from None
         finally:
             sys.stdout.flush()
-            for number, terminal in enumerate(terminals, start=1):
+            for number, terminal in terminals.items():
                 os.dup2(terminal, number)
                 os.close(terminal)

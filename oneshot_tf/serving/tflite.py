@@ -15,6 +15,9 @@ import tensorflow as tf
 from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
 from oneshot_tf.system.errors import InputError
 
+# The gradients that are ours capture tensors of the net's own graph, and cannot be saved.
+_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+
 
 def write_tflite(source: Source, folder: pathlib.Path) -> None:
     """Writes `model.tflite`. It takes uint8 images and computes in float32."""
@@ -72,7 +75,7 @@ def _write(
         tensor = wrapped.graph.get_tensor_by_name
         function = wrapped.prune([tensor(f"{INPUT}:0")], {OUTPUT: tensor(f"{OUTPUT}:0")})
         with tempfile.TemporaryDirectory() as scratch:  # only a SavedModel keeps the names
-            tf.saved_model.save(tf.Module(), scratch, signatures=function)
+            tf.saved_model.save(tf.Module(), scratch, function, _OPTIONS)
             converter = tf.lite.TFLiteConverter.from_saved_model(scratch)
             change(converter)
             content = converter.convert()

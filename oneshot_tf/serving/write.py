@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from oneshot_tf.serving.folder import TABLE
-from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, write_formats
+from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, more_files, write_formats
 from oneshot_tf.serving.measuring import HOW, Judged, Measured, brought_to, judged
 from oneshot_tf.serving.saved_model import write_saved_model
 from oneshot_tf.serving.source import Source
@@ -66,7 +66,9 @@ def write_export(net: Any, preprocessing: Any, asked: Asked, compare: Callable[.
 
     before = _found(asked.target)
     facts = {**asked.facts, "formats": list(asked.formats)}
-    write_saved_model(net, preprocessing, asked.target, facts, check, asked.input_size)
+    write_saved_model(
+        net, preprocessing, asked.target, facts, check, asked.input_size, more=more_files()
+    )
     gone = sorted(before - _found(asked.target))
     if gone:
         print(f"The older export had {', '.join(gone)} too. This one replaces it.", flush=True)

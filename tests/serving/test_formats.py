@@ -26,8 +26,9 @@ WIDE = (24, 40)
 
 @pytest.fixture(scope="module")
 def net(digits):
-    space = ost.bender2018(num_blocks=1)
-    net = ost.Standalone(space, ost.Architecture.from_text("prev1:max3x3+sep3x3"), ost.Stack(1, 4))
+    """A net with sums, a pool, and a wide convolution, whose gradient is ours."""
+    cell = ost.Architecture.from_text("prev1:max3x3+sep5x5")
+    net = ost.Standalone(ost.bender2018(num_blocks=1), cell, ost.Stack(1, 4))
     train = ost.TrainSettings(batch_size=64, augmentation="none")
     ost.fit_standalone(net, digits, 200, train)
     return net
@@ -271,6 +272,12 @@ def test_a_folder_that_cannot_be_written_is_found_first(tmp_path):
         check_target(tmp_path / "file" / "export")
     assert check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert not list((tmp_path / "a").iterdir())
+    (tmp_path / "own").mkdir()
+    for name in ("architecture.json", "net.weights.h5"):  # the second is of an added format
+        (tmp_path / "own" / name).write_text("")
+    check_target(tmp_path / "own", {"net.weights.h5"})
+    with pytest.raises(ost.InputError, match="holds 'net.weights.h5', which no export writes"):
+        check_target(tmp_path / "own")
 
 
 def test_an_error_of_a_converter_is_one_line(capfd):
