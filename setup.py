@@ -15,6 +15,13 @@ TENSORFLOW = {
     "tpu": ["tensorflow-tpu==2.20.0", "libtpu>=0.0.14,<0.0.30"],
 }  # fmt: skip
 
+# The formats of `export` that need more than TensorFlow, which has the converter for its Lite.
+EXPORT = {
+    "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.23"],
+    "lite": ["ai-edge-litert>=2.3"],
+    "openvino": ["openvino>=2025.4"],
+}
+
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "oneshot_tf" / "__init__.py").read_text())[1]
 
@@ -49,9 +56,13 @@ setup(
     ],
     extras_require={
         **TENSORFLOW,
+        **EXPORT,
+        "export": EXPORT["onnx"] + EXPORT["lite"],
         # The TPU's compiler, for a machine without TPU.
         "plan": ["jax>=0.7; python_version >= '3.11'", "libtpu>=0.0.23; sys_platform == 'linux'"],
         "test": [
+            *EXPORT["onnx"],
+            *EXPORT["lite"],
             "hypothesis>=6.100",
             "mkdocs-material>=9.5",
             "mkdocstrings-python>=1.10",

@@ -4,6 +4,10 @@ The SavedModel takes uint8 images, or the bytes of JPEG and PNG files. It prepro
 and returns probabilities, class index and class name. Loading it needs only TensorFlow. Writing it
 needs no images of the data set. At the end a fresh process loads the SavedModel and compares its
 answers with those of the model on test patterns.
+
+--format also writes files for Keras, TensorFlow Lite, ONNX and OpenVINO. They take uint8 images of
+one size. Each file is run in a fresh process, on the images on which retrain measured the accuracy
+of the model. A table compares the formats.
 """
 
 import dataclasses
@@ -23,8 +27,10 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.serving.check import check_in_fresh_process
-from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.serving.folder import check_target, version_folder
+from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, check_formats, more_files
 from oneshot_tf.serving.saved_model import Preprocessing
+from oneshot_tf.serving.write import Asked, write_export
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, plain
@@ -32,6 +38,8 @@ from oneshot_tf.system.files import user_path
 from oneshot_tf.system.json_files import check_form
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command
+
+_LARGEST = 4096  # pixels of --input_size; a matrix of this width takes 64 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +54,25 @@ class ExportSettings(Settings):
         common=True,
     )
     format: str = setting(
-        "saved_model", "Format of the export.", choices=tuple(FORMATS), common=True
+        SAVED_MODEL,
+        f"Formats of the export, separated by commas: {', '.join(FORMATS)}. All formats except "
+        "saved_model need the images of the data set.",
+        common=True,
+    )
+    input_size: str = setting(
+        "",
+        "Height and width of the images that the files take, for example 480x640. They crop and "
+        "resize such images themselves. This applies to all formats except keras, and to the "
+        "signature `fixed` of the SavedModel. Empty: images of the training size, which are not "
+        "resized.",
     )
     export_dir: str = setting("", "Folder to write to. Empty: RUN_DIR/export.", common=True)
+    version: int = setting(
+        0,
+        "Number of a folder below --export_dir to write to, as TensorFlow Serving expects it. "
+        "0: --export_dir itself. -1: the number after the largest one that is there.",
+        least=-1,
+    )
     class_names: str = setting(
         "",
         "UTF-8 text file that renames the classes. Each class has one line: its name in the data "
@@ -56,33 +80,59 @@ class ExportSettings(Settings):
         "in the data set.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.formats or not set(self.formats) <= set(FORMATS):
+            raise InputError(
+                f"--format must be one or more of {', '.join(FORMATS)}, separated by commas; got "
+                f"{self.format}."
+            )
+        if self.input_size and self.size is None:
+            raise InputError(
+                "--input_size must be a height and a width from 1 to "
+                f"{_LARGEST}, for example 480x640; got {self.input_size}."
+            )
+
+    @property
+    def formats(self) -> list[str]:
+        """The names of the formats, each once, with the SavedModel first."""
+        names = dict.fromkeys(name.strip() for name in self.format.split(","))
+        return sorted(filter(None, names), key=lambda name: name != SAVED_MODEL)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the files take. None: the size of the training."""
+        match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", self.input_size, re.ASCII)
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
+        return size if min(size) >= 1 and max(size) <= _LARGEST else None
+
 
 def main(
     run: settings.RunSettings, export: ExportSettings, location: settings.LocationSettings
 ) -> None:
-    """Exports a model. `location` only accepts the flags of other programs; no image is read."""
+    """Exports a model. A SavedModel alone needs no images, so `location` does not matter then."""
     directory = RunDirectory(run.run_dir)
     check_one_shot(directory)  # refuses a folder without a run
+    check_formats(export.formats, export.size)
     with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
-        _export(directory, export)
+        _export(directory, export, location)
 
 
-def _export(directory: RunDirectory, export: ExportSettings) -> None:
+def _export(
+    directory: RunDirectory, export: ExportSettings, location: settings.LocationSettings
+) -> None:
+    target = export.export_dir or directory.path / "export"
+    target = version_folder(target, export.version) if export.version else target
+    target = check_target(target, more_files())
     preprocessing = _preprocessing(directory, export.class_names)
     folder = _chosen_folder(directory, export.net)
     net, facts = _restore(directory, folder)
-
-    def check(saved_model: pathlib.Path) -> None:
-        count, worst = check_in_fresh_process(saved_model, net, preprocessing)
-        print(
-            f"A fresh process loads the SavedModel. On {count} test patterns of several sizes, as "
-            "pixels, JPEG and PNG, one by one and as a batch, its probabilities differ from the "
-            f"model's by at most {worst:.1e}.",
-            flush=True,
-        )
-
-    target = export.export_dir or directory.path / "export"
-    target = FORMATS[export.format](net, preprocessing, target, facts, check)
+    facts["run_id"] = directory.run_id()
+    needs_images = export.formats != [SAVED_MODEL]
+    test = facts["evaluated_on"] == "test"
+    dataset = directory.load_data(location, test=test) if needs_images else None
+    asked = Asked(target, tuple(export.formats), export.size, facts, dataset)
+    write_export(net, preprocessing, asked, check_in_fresh_process)
     print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
 
 

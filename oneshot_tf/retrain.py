@@ -230,7 +230,7 @@ class _Jobs:
         gc.collect()
 
     def evaluate(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Scores every trained model. No other code decodes and scores test images."""
+        """Scores every trained model. Only `export` scores test images too, afterwards."""
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]

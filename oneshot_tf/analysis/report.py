@@ -60,6 +60,7 @@ class Report:
         run_sections.training(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)
         candidate_sections.winner(self.page, self.directory, self.candidates)
+        run_sections.exported(self.page, self.directory)
         run_sections.commands(self.page, self.directory)
         title = f"{self.dataset}: {self.directory.path.name}"
         return self.page.write(self.directory.path / "report", title, self.words)

@@ -1,9 +1,9 @@
-"""Sections of the report about the run: its training, its commands and versions."""
+"""Sections of the report about the run: its training, export, commands and versions."""
 
 from oneshot_tf.analysis import plots
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.system.json_files import read_json_lines
+from oneshot_tf.system.json_files import check_form, check_run, read_json, read_json_lines
 from oneshot_tf.system.printable import command
 
 
@@ -41,6 +41,33 @@ def tracked(page: Page, directory: RunDirectory) -> None:
         for i, name in enumerate(names)
     ]
     page.table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
+
+
+_EXPORTED = {
+    "format": str, "bytes": int, "accuracy": float, "largest_difference": float,
+    "same_classes": float, "one_ms": float, "batch_ms": float, "runtime": str,
+}  # fmt: skip
+
+
+def exported(page: Page, directory: RunDirectory) -> None:
+    """Compares the formats of the export, as `export` measured them."""
+    path = directory.path / "export" / "formats.json"
+    if not path.exists():
+        return
+    table = read_json(path)
+    check_form(path, table, {"images": str, "how": str, "net": str, "formats": [_EXPORTED]})
+    check_run(path, table, directory.run_id())
+    page.head("Exported formats", f"The model {table['net']} in each format. {table['images']}")
+    rows = [
+        [row["format"], f"{row['bytes']:,}", f"{row['accuracy']:.4f}",
+         f"{row['largest_difference']:.1e}", f"{row['same_classes']:.4f}", f"{row['one_ms']:.3f}",
+         f"{row['batch_ms']:.3f}", row["runtime"]]
+        for row in table["formats"]
+    ]  # fmt: skip
+    titles = ["format", "bytes", "accuracy", "largest difference in probability", "same class",
+              "ms for 1 image", "ms for 32 images", "runtime"]  # fmt: skip
+    compared = "Differences and classes are compared with the model in TensorFlow."
+    page.table("formats", titles, rows, f"{compared} {table['how']}")
 
 
 def commands(page: Page, directory: RunDirectory) -> None:

@@ -24,6 +24,7 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import writing
 
 _TOLERANCE = 1e-5
+_RESIZED_TOLERANCE = 1e-2  # where a pixel may be rounded the other way; see `fixed_size`
 _SIZES = ((37, 53), (64, 48), (9, 20))  # image sizes, besides the net's own
 
 # As a user's server does, it loads the model and calls the signatures: with single images, with a
@@ -32,9 +33,11 @@ _LOADER = """
 import sys, numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 pixels, files = model.signatures["serving_default"], model.signatures["bytes"]
+fixed = model.signatures["fixed"]
 with np.load(sys.argv[2]) as given:
     groups = [given[name] for name in given.files if name.startswith("pixels")]
     encoded = [given[name].tobytes() for name in given.files if name.startswith("file")]
+    of_one_size = fixed(images=tf.constant(given["fixed"]))
 answers = [(pixels(images=tf.constant(group)),
             [pixels(images=tf.constant(image[None])) for image in group]) for group in groups]
 answers.append((files(encoded=tf.constant(encoded)),
@@ -43,20 +46,26 @@ join = lambda key, parts: np.concatenate([part[key].numpy() for part in parts])
 batch, single = [each[0] for each in answers], [one for each in answers for one in each[1]]
 none = pixels(images=tf.zeros([0, 7, 5, 3], tf.uint8)), files(encoded=tf.zeros([0], tf.string))
 np.savez(sys.argv[3], batch=join("probabilities", batch), single=join("probabilities", single),
-         index=join("class_index", batch), none=[part["probabilities"].shape for part in none],
+         fixed=of_one_size["probabilities"].numpy(), index=join("class_index", batch),
+         none=[part["probabilities"].shape for part in none],
          name=np.array([name.decode("utf-8") for name in join("class_name", batch)]))
 """
 
 
 def check_in_fresh_process(
-    saved_model: str | os.PathLike, net: Any, preprocessing: Any
+    saved_model: str | os.PathLike,
+    net: Any,
+    preprocessing: Any,
+    input_size: tuple[int, int] | None = None,
 ) -> tuple[int, float]:
-    """Compares both signatures of a SavedModel with its net.
+    """Compares all signatures of a SavedModel with its net.
 
     Args:
         saved_model: Folder of the SavedModel.
         net: The exported `Standalone`.
         preprocessing: The exported `Preprocessing`.
+        input_size: Height and width of the images that the signature `fixed` takes, as in
+            `write_saved_model`.
 
     Returns:
         The number of compared images, and the largest difference in probability.
@@ -64,32 +73,38 @@ def check_in_fresh_process(
     Raises:
         InputError: The SavedModel does not load, or gives other answers than the net.
     """
-    groups, files = _made_pixels(preprocessing.image_size), _made_files()
+    size, fit = preprocessing.image_size, preprocessing.fit
+    groups, files = _made_pixels(size), _made_files()
+    of_one_size = _pair(np.random.default_rng(2), (*(input_size or (size, size)), 3))
     as_pixels = [images.three_channels(tf.constant(group)) for group in groups]
     as_pixels += [tf.constant(images.decode(file).pixels[None]) for file in files]
     with tf.device("/cpu:0"):  # as in the fresh process: a GPU may be full, and rounds differently
-        live = np.concatenate([_probabilities(net, preprocessing, each) for each in as_pixels])
-    answers = _ask_fresh_process(pathlib.Path(saved_model), groups, files)
+        resized = [images.resize(each, size, fit) for each in as_pixels]
+        live = np.concatenate([_probabilities(net, preprocessing, each) for each in resized])
+        pixels = images.resize(of_one_size, size, fit) if input_size else of_one_size
+        fixed = _probabilities(net, preprocessing, pixels)
+    answers = _ask_fresh_process(pathlib.Path(saved_model), groups, files, of_one_size)
     worst = max(float(np.abs(answers[how] - live).max()) for how in ("batch", "single"))
+    off = float(np.abs(answers["fixed"] - fixed).max())
     names = [preprocessing.class_names[i] for i in answers["index"]]
     none = (answers["none"] == [0, live.shape[1]]).all()
-    if not (worst <= _TOLERANCE and names == list(answers["name"]) and none):
+    close = worst <= _TOLERANCE and off <= (_RESIZED_TOLERANCE if input_size else _TOLERANCE)
+    if not (close and names == list(answers["name"]) and none):
         raise InputError(
             f"{saved_model} gives other answers than its net (largest difference in probability: "
-            f"{worst:.1e})."
+            f"{max(worst, off):.1e})."
         )
     return len(live), worst
 
 
 def _probabilities(net: Any, preprocessing: Any, pixels: np.ndarray):
-    pixels = images.resize(pixels, preprocessing.image_size, preprocessing.fit)
     normalized = normalize(pixels, preprocessing.mean, preprocessing.std)
     return tf.nn.softmax(net(normalized, training=False)).numpy()
 
 
-def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any):
+def _ask_fresh_process(saved_model: pathlib.Path, groups: Any, files: Any, fixed: np.ndarray):
     check_graph(saved_model)  # `predict` makes the same check
-    given = {f"pixels_{i:02d}": group for i, group in enumerate(groups)}
+    given = {"fixed": fixed, **{f"pixels_{i:02d}": group for i, group in enumerate(groups)}}
     given |= {f"file_{i:02d}": np.frombuffer(file, np.uint8) for i, file in enumerate(files)}
     with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
         images_file, answers_file = f"{scratch}/images.npz", f"{scratch}/answers.npz"
@@ -113,7 +128,11 @@ def _made_pixels(image_size: int):
     rng = np.random.default_rng(0)
     shapes = [(image_size, image_size, 3), *((*size, 3) for size in _SIZES), (21, 34, 1),
               (30, 30, 4)]  # fmt: skip
-    return [np.stack([_pattern(rng, shape), _noise(rng, shape)]) for shape in shapes]
+    return [_pair(rng, shape) for shape in shapes]
+
+
+def _pair(rng: np.random.Generator, shape: tuple[int, ...]):
+    return np.stack([_pattern(rng, shape), _noise(rng, shape)])
 
 
 def _made_files():

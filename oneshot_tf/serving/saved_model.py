@@ -4,8 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,12 @@ import tensorflow as tf
 from oneshot_tf.data import graph_decoder
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
-from oneshot_tf.system.errors import InputError, plain, short
-from oneshot_tf.system.files import (
-    beside_of,
-    make_folder,
-    remove_folder,
-    remove_leftovers,
-    replace_folder,
-    user_path,
-    writing,
-)
+from oneshot_tf.serving.fixed_size import resize_fixed
+from oneshot_tf.serving.folder import DESCRIPTION, write_folder
+from oneshot_tf.system.errors import plain
+from oneshot_tf.system.files import writing
 from oneshot_tf.system.json_files import write_json
 
-# The files of an export that this module and TensorFlow write.
-_WRITTEN = re.compile(
-    r"architecture\.json|saved_model\.pb|fingerprint\.pb|assets|"
-    r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?"
-)
 _FILES_AT_ONCE = 2  # decoded in parallel: a photograph of 12 megapixels takes 36 MB
 # Serving needs no gradients, and saving them would add operations that `graph.check_graph` refuses.
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -62,6 +50,9 @@ def write_saved_model(
     directory: str | os.PathLike,
     facts: dict[str, Any] | None = None,
     check: Callable[[pathlib.Path], None] | None = None,
+    input_size: tuple[int, int] | None = None,
+    *,
+    more: Iterable[str] = (),
 ) -> pathlib.Path:
     """Writes a SavedModel and `architecture.json`. It replaces an older export at the end.
 
@@ -71,6 +62,10 @@ def write_saved_model(
     `data.images.decode` gives. Both return `probabilities` float32 `[N, K]`, `class_index` int32
     `[N]` and `class_name` string `[N]`, in UTF-8. The SavedModel includes the preprocessing: it
     resizes images to the net's size as `data.images.resize` does. Batch norms use moving averages.
+
+    The signature `fixed` is for converters. It takes `images`, uint8 `[N, H, W, 3]`, where N is at
+    least 1, and H and W are fixed, and returns `probabilities`. H and W are those of the training,
+    and the images are not resized, unless `input_size` is given.
 
     Example:
 
@@ -86,6 +81,9 @@ def write_saved_model(
         facts: More entries for architecture.json.
         check: Function that is called with the folder of the finished SavedModel before it
             replaces `directory`. It may raise an error to keep the older export.
+        input_size: Height and width of the images that the signature `fixed` takes. It crops and
+            resizes them with constant matrices. None: images of the size of the training.
+        more: Names of files of other formats that an older export may hold.
 
     Returns:
         The directory.
@@ -94,46 +92,30 @@ def write_saved_model(
         InputError: The export cannot be written, or the directory holds a file that this function
             does not write. A user's files are never removed.
     """
-    directory = user_path(directory).resolve()
-    _check_replaceable(directory)
-    beside = beside_of(directory)
-    make_folder(directory.parent)
-    remove_leftovers(directory.parent, directory.name)
-    try:
-        _write(net, dataset, beside, facts)
+
+    def fill(folder: pathlib.Path):
+        _write(net, dataset, folder, facts, input_size)
         if check:
-            check(beside)
-        _check_replaceable(directory)  # again, because writing takes about a minute
-        replace_folder(beside, directory)
-    finally:
-        remove_folder(beside)
-    return directory
+            check(folder)
+
+    return write_folder(directory, fill, more)
 
 
-def _check_replaceable(directory: pathlib.Path):
-    """Raises InputError unless the directory holds only the files of an older export."""
+def _write(
+    net: Any,
+    dataset: Any,
+    directory: pathlib.Path,
+    facts: dict[str, Any] | None,
+    input_size: tuple[int, int] | None,
+):
     with writing(directory):
-        if not directory.exists():
-            return
-        if not directory.is_dir():
-            raise InputError(f"{directory} is a file. Give a folder for the SavedModel.")
-        found = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*"))
-    if found and "architecture.json" not in found:
-        raise InputError(f"{directory} is not an export. Give an empty or a new folder.")
-    others = [name for name in found if not _WRITTEN.fullmatch(name)]
-    if others:
-        more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
-        raise InputError(
-            f"{directory} holds {', '.join(map(short, others[:3]))}{more}, which no export writes "
-            "and a new export would remove. Move them elsewhere, or give another --export_dir."
-        )
-
-
-def _write(net: Any, dataset: Any, directory: pathlib.Path, facts: dict[str, Any] | None):
-    with writing(directory):
-        module = _Served(net, dataset)
+        module = _Served(net, dataset, input_size)
         try:
-            signatures = {"serving_default": module.classify, "bytes": module.classify_files}
+            signatures = {
+                "serving_default": module.classify,
+                "bytes": module.classify_files,
+                "fixed": module.classify_fixed,
+            }
             tf.saved_model.save(module, str(directory), signatures, _OPTIONS)
         except tf.errors.OpError as error:
             raise OSError(plain(error)) from None
@@ -145,16 +127,17 @@ def _write(net: Any, dataset: Any, directory: pathlib.Path, facts: dict[str, Any
             "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
             "image_size": dataset.image_size,
             "fit": dataset.fit,
+            "input_size": input_size and list(input_size),
             "class_names": list(dataset.class_names),
             **(facts or {}),
         }
-        write_json(directory / "architecture.json", description)
+        write_json(directory / DESCRIPTION, description)
 
 
 class _Served(tf.Module):
     """The module to save: a net with its preprocessing and its signatures."""
 
-    def __init__(self, net: Any, dataset: Any):
+    def __init__(self, net: Any, dataset: Any, input_size: tuple[int, int] | None = None):
         super().__init__()
         self._variables = [v.value for v in net.variables]  # tracked, so that they are saved
         size, fit = int(dataset.image_size), dataset.fit
@@ -197,3 +180,18 @@ class _Served(tf.Module):
             )
 
         self.classify, self.classify_files = classify, classify_files
+        self.classify_fixed = _classify_fixed(net, dataset, input_size)
+
+
+def _classify_fixed(net: Any, dataset: Any, input_size: tuple[int, int] | None):
+    """Returns the signature for converters. It has no strings, and resizes by matrix products."""
+    size, fit, mean, std = int(dataset.image_size), dataset.fit, dataset.mean, dataset.std
+    height, width = input_size or (size, size)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8, "images")])
+    def classify(images: tf.Tensor):
+        pixels = tf.cast(images, tf.float32)
+        pixels = resize_fixed(pixels, size, fit) if input_size else pixels
+        return {"probabilities": tf.nn.softmax(net(normalize(pixels, mean, std), training=False))}
+
+    return classify

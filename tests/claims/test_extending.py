@@ -13,7 +13,9 @@ from conformance_checks import check_proposer, check_sampler
 import oneshot_tf as ost
 from oneshot_tf import search, settings
 from oneshot_tf.runs.selection import SELECTIONS, select
-from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.serving.formats import FORMATS, write_formats
+from oneshot_tf.serving.measuring import Judged
+from oneshot_tf.serving.source import Source
 from oneshot_tf.settings import RetrainSettings, command_line
 from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, SAMPLERS
 
@@ -79,8 +81,9 @@ def test_the_export_format(added, tmp_path):
         ost.bender2018(1), ost.Architecture.from_text("prev1:sep3x3"), ost.Stack(1, 4), 3
     )
     net(tf.zeros([2, 8, 8, 3]))
-    folder = FORMATS[added](net, None, tmp_path / "out")
-    assert (folder / "net.weights.h5").exists()
+    given = Judged(np.zeros([1, 8, 8, 3], np.uint8), np.zeros([1]), np.zeros([1, 3], "f"))
+    assert write_formats(Source(net, None, tmp_path), tmp_path, [added], given) == []
+    assert (tmp_path / "net.weights.h5").exists()
 
 
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))

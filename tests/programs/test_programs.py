@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -281,6 +282,32 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
         edit_json(run_dir / "config.json", facts={**config["facts"], **change})
         with pytest.raises(ost.InputError, match="config.json is damaged"):
             export.main(*groups, settings.LocationSettings())
+
+
+@pytest.mark.slow
+def test_an_export_of_several_formats(folder, tmp_path):
+    """They are of one model, measured on the images of retrain, and in the report."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(folder / "run", run_dir)
+    formats = ["keras", "tflite", "tflite_fp16", "tflite_int8"]
+    if importlib.util.find_spec("tf2onnx") and importlib.util.find_spec("onnxruntime"):
+        formats.append("onnx")
+    out, _ = run("export", "--run_dir=run", f"--format={','.join(formats)}", cwd=tmp_path)
+    assert "The older export had saved_model too. This one replaces it." in out
+    table = json.loads((run_dir / "export" / "formats.json").read_text())
+    assert [row["format"] for row in table["formats"]] == formats
+    known = json.loads((run_dir / "export" / "architecture.json").read_text())
+    for row in table["formats"][:2]:
+        assert row["accuracy"] == pytest.approx(known["stand_alone_accuracy"])
+    assert known["formats"] == formats and known["evaluated_on"] in table["images"]
+    run("analyze", "--run_dir=run", "--resamples=100", cwd=tmp_path)
+    assert "Exported formats" in (run_dir / "report" / "report.html").read_text()
+    size = ["--format=tflite", "--input_size=20x30", "--export_dir=larger"]
+    out, _ = run("export", "--run_dir=run", *size, cwd=tmp_path)
+    assert "brought from 8x8 to 20x30" in out
+    assert sorted(path.name for path in (tmp_path / "larger").iterdir()) == [
+        "architecture.json", "formats.json", "model.tflite",
+    ]  # fmt: skip
 
 
 def test_started_again_nothing_is_done_twice(folder):

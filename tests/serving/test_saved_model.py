@@ -81,14 +81,15 @@ def test_a_check_that_finds_what_is_wrong(monkeypatch, small_space):
     module = saved_model._Served(net, given)
     changes = {}
 
-    def answers(_, groups, files):
+    def answers(_, groups, files, of_one_size):
         batches = [module.classify(tf.constant(group)) for group in groups]
         batches.append(module.classify_files(tf.constant(files)))
         join = {k: np.concatenate([b[k].numpy() for b in batches]) for k in batches[0]}
         names = np.array([name.decode() for name in join["class_name"]])
         right = {"batch": join["probabilities"], "single": join["probabilities"].copy(),
                  "index": join["class_index"], "name": names,
-                 "none": np.array([[0, 3], [0, 3]])}  # fmt: skip
+                 "none": np.array([[0, 3], [0, 3]]),
+                 "fixed": module.classify_fixed(of_one_size)["probabilities"].numpy()}  # fmt: skip
         return {**right, **{key: change(right[key]) for key, change in changes.items()}}
 
     monkeypatch.setattr(check, "_ask_fresh_process", answers)
@@ -99,6 +100,7 @@ def test_a_check_that_finds_what_is_wrong(monkeypatch, small_space):
         "single": lambda x: x + 1e-3,
         "name": lambda x: np.where(x == x[0], "the", x),
         "none": lambda x: x + 1,
+        "fixed": lambda x: x + 1e-3,
     }.items():
         changes = {key: change}
         with pytest.raises(ost.InputError, match="gives other answers"):
