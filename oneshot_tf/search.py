@@ -253,7 +253,7 @@ def _finish(
     if worked and is_chief() and accuracies and accuracies[0] is not None:
         summaries = Summaries(directory.path / "tensorboard")
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
-    if worked and is_chief():
+    if is_chief():
         note_cost(directory, best)
     print_top(best, directory, measure(directory))
 

@@ -145,6 +145,9 @@ def measure(directory: RunDirectory) -> str:
 def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
     """Adds to search.json what the search spent: images, and multiply-adds for them.
 
+    It is called after every search, also after one that found nothing to do, because the last one
+    may have been killed just before. It writes only if something changes.
+
     Training a stand-alone model spends three times the multiply-adds of its forward passes,
     because a backward pass costs about two of them.
     """
@@ -158,4 +161,5 @@ def note_cost(directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
             (c.num_images + 3 * trained) * c.multiply_adds for c in candidates
         ),
     }
-    write_json(path, {**before, **spent})
+    if {**before, **spent} != before:
+        write_json(path, {**before, **spent})

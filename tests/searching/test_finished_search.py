@@ -10,8 +10,9 @@ import oneshot_tf as ost
 from oneshot_tf import search, settings
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
-from oneshot_tf.runs.search_record import made_with
+from oneshot_tf.runs.search_record import made_with, note_cost
 from oneshot_tf.strategies import RandomSearchSettings
+from oneshot_tf.system.json_files import read_json
 
 COUNT = 12
 
@@ -34,6 +35,7 @@ def finished(tmp_path, space):
     note_search(
         directory, **made_with(search.SearchSettings(), RandomSearchSettings(), 6), num_images=400
     )
+    note_cost(directory, CandidateFile(directory).read())
     return directory
 
 
@@ -71,9 +73,20 @@ def test_a_finished_race_and_a_search_by_divergence_build_nothing(finished, spac
     for options in ({"budget": "race"}, {"rank_by": "kl", "finalists": 100}):
         settings_now = search.SearchSettings(**options)
         note_search(finished, **made_with(settings_now, RandomSearchSettings(), 6), num_images=400)
+        note_cost(finished, CandidateFile(finished).read())
         before = state(finished)
         start(finished, **options)
         assert state(finished) == before
+
+
+def test_a_search_that_was_killed_at_its_very_end_notes_its_cost(finished):
+    """Its candidates are ranked, but search.json lacks what they cost."""
+    right = read_json(finished.path / "search.json")
+    assert right["image_evaluations"] == COUNT * 400
+    costs = ("image_evaluations", "training_images", "multiply_adds_spent", "checksum")
+    note_search(finished, **{k: v for k, v in right.items() if k not in (*costs, "run_id")})
+    start(finished)
+    assert read_json(finished.path / "search.json") == right
 
 
 def test_other_settings_are_refused(finished):
