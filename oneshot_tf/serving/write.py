@@ -15,7 +15,7 @@ from oneshot_tf.serving.source import Source
 from oneshot_tf.system.files import remove_folder, writing
 from oneshot_tf.system.json_files import write_json
 
-_CALIBRATION = 200  # images; more hardly change the ranges of activations
+_CALIBRATION = 200  # training images that measure the ranges of activations
 
 
 @dataclasses.dataclass(frozen=True)
