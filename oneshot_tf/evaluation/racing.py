@@ -181,7 +181,8 @@ class Race:
         chance, unseen = self._chances()
         order = running[np.argsort(chance[running], kind="stable")]
         allowed = (1.0 - self.confidence) * self.keep * (number + 1) / len(ends)
-        allowance = allowed - self._lost[~self.running].sum()
+        # Where candidates have joined, others stopped in rounds that are still to come.
+        allowance = allowed - self._lost[~self.running & (self.seen <= images)].sum()
         count = int(np.searchsorted(np.cumsum(chance[order]), allowance))
         stopped = order[: max(0, min(count, len(running) - self.keep))]
         self._lost[stopped] = chance[stopped]
@@ -273,6 +274,8 @@ class Race:
                     f"('{name}'). Remove it to start the race anew."
                 )
             np.copyto(own, found)
+        # Among more candidates, the stopped ones have a smaller chance to be among the best.
+        self._lost *= count / len(self._lost)
         self._restore_outcomes(state.get("outcomes"))
         ends = [0, *self._rounds()]
         if not np.isin(self.seen, ends).all() or not 0 <= self._finished_rounds < len(ends):

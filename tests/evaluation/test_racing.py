@@ -193,6 +193,7 @@ def test_more_candidates_join_a_finished_race(tmp_path):
     result = race(tmp_path / "race.npz", evaluator)
     assert evaluator.asked == result.seen.sum() > before
     assert (result.seen[120:] > 0).all()
+    assert result.cost < 1.3 * race(tmp_path / "whole.npz", Recorded(4)).cost
 
 
 def test_other_candidates_and_damage_are_refused(tmp_path):
