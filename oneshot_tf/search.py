@@ -11,16 +11,16 @@ import dataclasses
 from typing import Any
 
 from oneshot_tf import settings
-from oneshot_tf.cost.limits import Limits
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import Candidate, print_top, ranked
+from oneshot_tf.runs.candidates import Candidate, print_next, print_top, ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.runs.search_record import (
+    COSTS,
     SearchRecord,
     check_same_search,
     made_with,
@@ -29,13 +29,20 @@ from oneshot_tf.runs.search_record import (
     with_schedule,
 )
 from oneshot_tf.searching import BUDGETS, EVALUATORS, RANKINGS, SearchJob
-from oneshot_tf.settings import LocationSettings, Settings, command_line, setting
+from oneshot_tf.settings import (
+    LimitSettings,
+    LocationSettings,
+    Settings,
+    command_line,
+    setting,
+)
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.strategies import PROPOSERS, Listed, Proposer
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum
 from oneshot_tf.system.printable import command
+from oneshot_tf.timing.limits import RunLimits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,19 +110,19 @@ class SearchSettings(Settings):
     seed: int = setting(
         0, "Random seed for sampling architectures.", least=0, most=2**31 - 1, common=True
     )
-    max_parameters: int = setting(
+    limit_filters: int = setting(
         0,
-        "Most parameters of a candidate as a stand-alone model with the one-shot model's filters. "
-        "Larger architectures are never scored. 0: no limit.",
+        "Number of filters of the stand-alone models that limits are for, for example --filters of "
+        "retrain. 0: the same as the one-shot model.",
         least=0,
-        common=True,
+        most=4096,
     )
-    max_multiply_adds: int = setting(
+    limit_num_cells: int = setting(
         0,
-        "Most multiply-adds of a candidate for one image, as a stand-alone model with the one-shot "
-        "model's filters. 0: no limit.",
+        "Number of cells of the stand-alone models that limits are for. 0: the same as the "
+        "one-shot model.",
         least=0,
-        common=True,
+        most=64,
     )
     name: str = setting(
         "",
@@ -163,6 +170,7 @@ def main(
     strategy: Settings,
     location: LocationSettings,
     device: settings.DistributionSettings,
+    limits: LimitSettings | None = None,
 ) -> None:
     """Searches for the best candidates."""
     directory = RunDirectory(run.run_dir, search.name)
@@ -173,7 +181,7 @@ def main(
     )
     # Several searches with names may work on one model at the same time.
     with opened(directory, devices, directory.searched if search.name else None):
-        _search(directory, search, strategy, location)
+        _search(directory, search, strategy, location, limits or LimitSettings())
 
 
 def _ghosts(directory: RunDirectory, search: SearchSettings) -> int:
@@ -183,7 +191,11 @@ def _ghosts(directory: RunDirectory, search: SearchSettings) -> int:
 
 
 def _search(
-    directory: RunDirectory, search: SearchSettings, strategy: Any, location: LocationSettings
+    directory: RunDirectory,
+    search: SearchSettings,
+    strategy: Any,
+    location: LocationSettings,
+    asked: LimitSettings,
 ) -> None:
     file = CandidateFile(directory, writes=is_chief())
     race = directory.searched / "race.npz"
@@ -196,10 +208,15 @@ def _search(
     new = not done and not race.exists()
     budget = min(search.num_candidates, directory.space().num_architectures)
     strategy = with_schedule(directory, strategy, budget, new)
-    record = made_with(search, strategy, steps)
+    record = made_with(search, strategy, steps, asked)
     if not new:
-        check_same_search(directory, record)
-    proposer = _proposer(directory, search, strategy)
+        check_same_search(directory, record)  # before minutes are spent on measuring
+    limits = _limits(directory, search, strategy, asked)
+    if limits.checksum:
+        record[COSTS] = limits.checksum
+        if not new:
+            check_same_search(directory, record)
+    proposer = _proposer(directory, search, strategy, limits)
     wanted = proposer.limit if search.trained_in else min(search.num_candidates, proposer.limit)
     if not search.trained_in and wanted < search.num_candidates:
         print(f"--strategy={strategy.strategy} proposes at most {wanted:,} architectures here.")
@@ -210,22 +227,29 @@ def _search(
             record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
         EVALUATORS[search.evaluator](job)
-    _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
+    best = _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
+    if is_chief():
+        limits.print_fronts(best)
+    print_next(best, directory)
 
 
-def _proposer(directory: RunDirectory, search: SearchSettings, strategy: Any) -> Proposer:
+def _limits(
+    directory: RunDirectory, search: SearchSettings, strategy: Any, asked: LimitSettings
+) -> RunLimits:
+    if search.trained_in and (asked.any() or strategy.strategy != "random"):
+        raise InputError(
+            "--trained_in evaluates given architectures, so --strategy and limits, for example "
+            "--max_parameters, do not apply. Leave them out."
+        )
+    stack = directory.stack(search.limit_num_cells, search.limit_filters)
+    return RunLimits(directory, asked, stack, use_measured=False)
+
+
+def _proposer(
+    directory: RunDirectory, search: SearchSettings, strategy: Any, limits: RunLimits
+) -> Proposer:
     if search.trained_in:
-        if search.max_parameters or search.max_multiply_adds or strategy.strategy != "random":
-            raise InputError(
-                "--trained_in evaluates given architectures, so --strategy, --max_parameters and "
-                "--max_multiply_adds do not apply. Leave them out."
-            )
         return Listed(_trained_in(search.trained_in, directory.space()))
-    facts = directory.facts()
-    limits = Limits(
-        directory.stack(), len(facts["class_names"]), facts["image_size"],
-        search.max_parameters, search.max_multiply_adds,
-    )  # fmt: skip
     space = limits.apply(directory.space())
     proposer = PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
     if proposer.learns and (search.budget != "full" or search.rank_by != "accuracy"):
@@ -244,8 +268,8 @@ def _lacks_finalists(search: SearchSettings, done: dict) -> bool:
 
 def _finish(
     directory: RunDirectory, file: CandidateFile, candidates: list[Candidate], worked: bool
-) -> None:
-    """Ranks the candidates, writes them to the file, and prints the best."""
+) -> list[Candidate]:
+    """Ranks the candidates, writes them to the file, prints the best, and returns all of them."""
     best = ranked(candidates)
     if not file.holds(best):
         file.write(best)
@@ -255,7 +279,8 @@ def _finish(
         summaries.histogram(len(best), "candidate_accuracy", accuracies)
     if is_chief():
         note_cost(directory, best)
-    print_top(best, directory, measure(directory))
+    print_top(best, measure(directory))
+    return best
 
 
 def _trained_in(path: str, space: CellSpace) -> list[Architecture]:
@@ -281,4 +306,5 @@ if __name__ == "__main__":
         command_line.strategy(PROPOSERS, "random"),
         settings.LocationSettings,
         settings.DistributionSettings,
+        LimitSettings,
     )

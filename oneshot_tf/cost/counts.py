@@ -87,7 +87,7 @@ def _costs_of_masks(
     space: CellSpace, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ):
     """Returns parameters and multiply-adds for rows of `used`, float32 `[A, P]` of 0 and 1."""
-    units = _units(space, stack, num_classes, image_size)
+    units = unit_costs(space, stack, num_classes, image_size)
     totals = np.zeros([len(used), 2], np.int64)
     for start in range(0, len(used), _ROWS):
         # `unit_usage` works column by column, so contiguous columns are faster.
@@ -98,10 +98,10 @@ def _costs_of_masks(
 
 
 @functools.lru_cache(maxsize=64)
-def _units(space: CellSpace, stack: Stack, num_classes: int, image_size: int) -> np.ndarray:
-    """Returns each unit's parameters and multiply-adds per image: int64 `[U, 2]`.
+def unit_costs(space: CellSpace, stack: Stack, num_classes: int, image_size: int) -> np.ndarray:
+    """Returns each unit's parameters and multiply-adds for one image: int64 `[U, 2]`.
 
-    The units are in the order of `unit_usage`.
+    The units are in the order of `space.stacking.unit_usage`.
     """
     units = []
     cells = stack.plans(space)

@@ -94,7 +94,7 @@ class Cell(keras.layers.Layer):
                 joins[i].build((None, None, None, outer.source_width))
             norms[i] = factory.batch_norm(f"{name}_bn")
             norms[i].build((None, None, None, widths[i]))
-        self._read_widths = widths
+        self.read_widths = widths  # channels of each tensor that blocks read
         self.joins, self.norms = joins, norms  # Keras tracks layers at assignment: no appends
 
     def _build_blocks(self, factory: Any, present: Any):
@@ -106,7 +106,7 @@ class Cell(keras.layers.Layer):
                 if present[path]:
                     name = f"{self.name}_block{block}_{names[i]}"
                     layer = Conv(factory, self.plan.width, name=name)
-                    layer.build((None, None, None, self._read_widths[i]))
+                    layer.build((None, None, None, self.read_widths[i]))
                     layers[path] = layer
             for operation, path in zip(self.space.operations, self.space.operation_paths(block)):
                 if present[path]:

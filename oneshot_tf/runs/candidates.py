@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.printable import command
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Candidate:
         divergence: Symmetrised KL divergence from the references, in nats; None if not measured.
         order: Its place among the proposals of the search, from 1; 0 if unknown.
         parent: The order of the candidate that it was made from; 0 if there is none.
+        latency_ms, file_bytes: Its latency in milliseconds and the length of its file, if a limit
+            or a front needs them; otherwise None. candidates.csv does not have them.
     """
 
     architecture: Architecture
@@ -36,6 +40,8 @@ class Candidate:
     divergence: float | None = None
     order: int = 0
     parent: int = 0
+    latency_ms: float | None = None
+    file_bytes: float | None = None
 
     def __post_init__(self) -> None:
         # Round as the file does, so that a ranking is the same before and after reading it.
@@ -89,7 +95,8 @@ def pareto_front(candidates: Iterable[Candidate], cost: str = "parameters") -> l
 
     Args:
         candidates: The candidates of a search.
-        cost: "parameters" or "multiply_adds".
+        cost: "parameters", "multiply_adds", "latency_ms" or "file_bytes". Candidates whose cost
+            is unknown do not count.
 
     Returns:
         The front. Costs and accuracies rise along it.
@@ -99,28 +106,27 @@ def pareto_front(candidates: Iterable[Candidate], cost: str = "parameters") -> l
     def key(candidate: Candidate) -> tuple:
         return getattr(candidate, cost), -(candidate.candidate_accuracy or 0.0), candidate.rank
 
-    for candidate in sorted(measured(candidates), key=key):
+    known = [c for c in measured(candidates) if getattr(c, cost) is not None]
+    for candidate in sorted(known, key=key):
         accuracy = candidate.candidate_accuracy or 0.0
         if not front or accuracy > (front[-1].candidate_accuracy or 0.0):
             front.append(candidate)
     return front
 
 
-def print_top(
-    best: Sequence[Candidate], directory: Any, measure: str = "candidate accuracy"
-) -> None:
-    """Prints the first ten ranked candidates of a `RunDirectory`, and the Pareto fronts."""
+def print_top(best: Sequence[Candidate], measure: str = "candidate accuracy") -> None:
+    """Prints the first ten ranked candidates, and the Pareto fronts by counted costs."""
     print(f"rank  {measure}  parameters  architecture")
     for c in best[:10]:
         accuracy = "-" if c.candidate_accuracy is None else f"{c.candidate_accuracy:.4f}"
         print(f"{c.rank:4d}  {accuracy:>{len(measure)}}  {c.parameters:10,}  {c.architecture}")
     for cost, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds")):
         front = pareto_front(best, cost)
-        if front:
-            points = "  ".join(
-                f"{getattr(c, cost):,}: {c.candidate_accuracy:.4f}" for c in _spread(front, 5)
-            )
-            print(f"Pareto front of {len(front)} by {words}: {points}")
+        print_front(front, words, [f"{getattr(c, cost):,}" for c in front])
+
+
+def print_next(best: Sequence[Candidate], directory: Any) -> None:
+    """Prints where the candidates of a `RunDirectory` are, and the next command."""
     path, searched = directory.path, directory.searched
     flags = [f"--run_dir={path}", *([f"--search={searched.name}"] if searched != path else [])]
     print(
@@ -130,7 +136,15 @@ def print_top(
     )
 
 
-def _spread(items: Sequence[Candidate], count: int) -> list[Candidate]:
+def print_front(front: Sequence[Candidate], words: str, costs: Sequence[str]) -> None:
+    """Prints up to five points of a Pareto front: costs, given as texts, and accuracies."""
+    if front:
+        pairs = spread(list(zip(costs, front)), 5)
+        points = "  ".join(f"{cost}: {c.candidate_accuracy:.4f}" for cost, c in pairs)
+        print(f"Pareto front of {len(front)} by {words}: {points}", flush=True)
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
     """Returns up to `count` items, evenly spread, the first and the last included."""
     if len(items) <= count:
         return list(items)

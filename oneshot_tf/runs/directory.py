@@ -15,6 +15,7 @@ search.json       the settings that candidates.csv was made with
 search/NAME/      the same files of a search with --name
 stand_alone/      the candidate that --evaluator=stand_alone is training
 retrain/          stand-alone models and their results
+costs/            measured latencies and lengths of files
 export/           the SavedModel
 """
 
@@ -49,8 +50,8 @@ from oneshot_tf.system.printable import command
 
 # Folders in a run directory or a tuning directory. A new folder must be added here, so that
 # `RunDirectory` checks it.
-FOLDERS = ("checkpoints", "export", "keras_tuner", "report", "retrain", "search", "stand_alone",
-           "tensorboard", "trials")  # fmt: skip
+FOLDERS = ("checkpoints", "costs", "export", "keras_tuner", "report", "retrain", "search",
+           "stand_alone", "tensorboard", "trials")  # fmt: skip
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,100}")
 

@@ -8,7 +8,7 @@ from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.same_settings import affecting
-from oneshot_tf.settings import Settings, StrategySettings
+from oneshot_tf.settings import LimitSettings, Settings, StrategySettings
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum, make_folder, user_path
 from oneshot_tf.system.json_files import check_run, read_json, write_json
@@ -16,9 +16,11 @@ from oneshot_tf.system.json_files import check_run, read_json, write_json
 # The behaviour of earlier versions, whose search.json lacks these settings.
 _BEFORE = {
     "skip_twins": False, "strategy": "random", "max_parameters": 0, "max_multiply_adds": 0,
-    "evaluator": "shared", "epochs": 0.0,
+    "evaluator": "shared", "epochs": 0.0, "max_file_kb": 0.0, "max_latency_ms": 0.0,
+    "limit_filters": 0, "limit_num_cells": 0,
 }  # fmt: skip
 _TABLE = "table_checksum"
+COSTS = "costs_checksum"
 # What a search measures, by its evaluator.
 MEASURES = {
     "shared": "candidate accuracy",
@@ -27,26 +29,44 @@ MEASURES = {
 }
 
 
-def made_with(search: Any, strategy: Settings, step: int) -> dict[str, Any]:
+def made_with(
+    search: Any, strategy: Settings, step: int, limits: LimitSettings | None = None
+) -> dict[str, Any]:
     """Returns the settings that decide which candidates a search has and how it scores them.
 
     Args:
         search: The `SearchSettings`.
         strategy: The settings of the proposer.
         step: The training step of the one-shot model's checkpoint.
+        limits: The limits on candidates.
 
     Raises:
         InputError: The file of `--table` cannot be read.
     """
-    names = ["seed", "rank_by", "budget", "trained_in", "max_parameters", "max_multiply_adds",
-             "evaluator"]  # fmt: skip
+    names = ["seed", "rank_by", "budget", "trained_in", "evaluator"]
     if search.budget == "race":
         names += ["finalists", "race_confidence"]
     if search.evaluator == "stand_alone":
         names += ["epochs"]
     table = {_TABLE: checksum(user_path(search.table))} if search.evaluator == "table" else {}
     values = {name: getattr(search, name) for name in names}
-    return {"step": step, **affecting(strategy), **values, **table}
+    return {
+        "step": step,
+        **affecting(strategy),
+        **values,
+        **_limits(search, limits or LimitSettings()),
+        **table,
+    }
+
+
+def _limits(search: Any, limits: LimitSettings) -> dict[str, Any]:
+    names = ["max_parameters", "max_multiply_adds", "max_file_kb", "max_latency_ms"]
+    if limits.max_file_kb:
+        names += ["file_format"]
+    if limits.max_latency_ms:
+        names += ["latency_of", "latency_batch", "latency_threads"]
+    sizes = {name: getattr(search, name) for name in ("limit_filters", "limit_num_cells")}
+    return {**{name: getattr(limits, name) for name in names}, **sizes}
 
 
 def with_schedule(
@@ -126,6 +146,11 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
             raise InputError(
                 f"The search in {directory.searched} began with another table: its checksum was "
                 f"{old}, now it is {value}. Restore the file, or give this search another --name."
+            )
+        if old != value and name == COSTS:
+            raise InputError(
+                f"The search in {directory.searched} began with other measured costs. Restore the "
+                f"files in {directory.path / 'costs'}, or give this search another --name."
             )
         if old != value:
             raise InputError(

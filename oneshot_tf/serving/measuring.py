@@ -19,9 +19,9 @@ from oneshot_tf.system.errors import InputError, plain
 _MOST_IMAGES, _MOST_BYTES = 10_000, 2**29
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOW = (
-    "Each file ran in a fresh process, with one thread on the CPU. A time is the lower quartile of "
-    f"nine short rounds. The batch has {runtimes.BATCH} images; TensorFlow Lite runs them one by "
-    "one. OpenVINO computes in float32."
+    "Each file ran in a fresh process, with one thread on the CPU. A time is the tenth percentile "
+    f"of many short rounds. The batch has {runtimes.BATCH} images; TensorFlow Lite runs them one "
+    "by one. OpenVINO computes in float32."
 )
 
 

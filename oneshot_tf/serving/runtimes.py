@@ -12,13 +12,16 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 BATCH = 32
-_ROUNDS, _ROUND_SECONDS, _MOST_SECONDS = 9, 0.05, 10.0
+_ROUNDS, _FEWEST_ROUNDS, _ATTEMPTS = 20, 4, 3
+_ROUND_SECONDS, _MOST_SECONDS = 0.01, 5.0  # of one call: in a round, and in all rounds
+_QUANTILE = 0.1  # of the rounds; the result
+APART = 0.1  # relative disagreement of two halves of the rounds
 
 # Maps uint8 images `[n, h, w, 3]` to probabilities, float32 `[n, K]`.
 Classify = Callable[[np.ndarray], np.ndarray]
@@ -26,7 +29,7 @@ Classify = Callable[[np.ndarray], np.ndarray]
 
 def open_saved_model(path: str, threads: int) -> tuple[Classify, str]:
     """Opens the signature `fixed` of a SavedModel with TensorFlow."""
-    tf = _tensorflow(threads)
+    tf = tensorflow_with(threads)
     model = tf.saved_model.load(path)
     fixed = model.signatures["fixed"]
 
@@ -38,7 +41,7 @@ def open_saved_model(path: str, threads: int) -> tuple[Classify, str]:
 
 def open_keras(path: str, threads: int) -> tuple[Classify, str]:
     """Opens a Keras file. This is the only one that needs this package."""
-    tf = _tensorflow(threads)
+    tf = tensorflow_with(threads)
     import keras
 
     importlib.import_module("oneshot_tf")  # registers the classes
@@ -112,7 +115,8 @@ RUNTIMES: dict[str, Callable[[str, int], tuple[Classify, str]]] = {
 }
 
 
-def _tensorflow(threads: int):
+def tensorflow_with(threads: int) -> Any:
+    """Returns TensorFlow, started with a number of threads; 0 leaves the choice to TensorFlow."""
     import tensorflow as tf
 
     if threads:
@@ -128,26 +132,43 @@ def _version(package: str, module: Any):
         return getattr(module, "__version__", "of an unknown version")
 
 
-def milliseconds(call: Callable[[], Any]) -> float:
-    """Returns how long a call takes: the lower quartile of nine short rounds.
+def in_turn(calls: Sequence[Callable[[], Any]]) -> tuple[list[float], float]:
+    """Times calls in turn, in many short rounds, so that a slow moment hits all of them alike.
 
-    Other programs make a call slower, never faster, so low values are closer to the truth.
+    The result is a low quantile of the rounds. Other programs make a call slower, never faster, so
+    low values are closer to the truth. If the first half of the rounds and the second disagree, it
+    runs more rounds, up to three times as many.
+
+    Args:
+        calls: The functions to time.
+
+    Returns:
+        The milliseconds of each call, and the largest relative disagreement of the two halves.
     """
-    for _ in range(3):
-        began = time.perf_counter()
-        call()
-    once = time.perf_counter() - began
-    calls = max(1, round(_ROUND_SECONDS / max(once, 1e-7)))
-    rounds: list[float] = []
-    first = time.perf_counter()
-    while len(rounds) < _ROUNDS and (
-        len(rounds) < 3 or time.perf_counter() - first < _MOST_SECONDS
-    ):
-        began = time.perf_counter()
-        for _ in range(calls):
+    numbers, first = [], []
+    for call in calls:
+        for _ in range(3):
+            began = time.perf_counter()
             call()
-        rounds.append((time.perf_counter() - began) / calls)
-    return 1000 * float(np.quantile(rounds, 0.25))
+        first.append(time.perf_counter() - began)
+        numbers.append(max(1, round(_ROUND_SECONDS / max(first[-1], 1e-7))))
+    expected = sum(n * once for n, once in zip(numbers, first))
+    count = int(np.clip(_MOST_SECONDS * len(calls) / expected, _FEWEST_ROUNDS, _ROUNDS))
+    rounds: list[list[float]] = []
+    for _ in range(_ATTEMPTS):
+        rounds += [[_once(*each) for each in zip(calls, numbers)] for _ in range(count)]
+        halves = [np.quantile(half, _QUANTILE, axis=0) for half in np.array_split(rounds, 2)]
+        apart = float(np.abs(halves[0] / halves[1] - 1).max())
+        if apart <= APART:
+            break
+    return (1000 * np.quantile(rounds, _QUANTILE, axis=0)).tolist(), apart
+
+
+def _once(call: Callable[[], Any], number: int) -> float:
+    began = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - began) / number
 
 
 def main(kind: str, path: str, images_file: str, answers_file: str) -> None:
@@ -157,7 +178,7 @@ def main(kind: str, path: str, images_file: str, answers_file: str) -> None:
     parts = range(0, len(images), BATCH)
     answers = [np.asarray(classify(np.array(images[i : i + BATCH]))) for i in parts]
     batch = np.resize(images[:BATCH], (BATCH, *images.shape[1:]))  # repeats them if they are few
-    times = [milliseconds(functools.partial(classify, part)) for part in (batch[:1], batch)]
+    times, _ = in_turn([functools.partial(classify, part) for part in (batch[:1], batch)])
     np.savez(
         answers_file, probabilities=np.concatenate(answers), milliseconds=times, runtime=runtime
     )

@@ -180,10 +180,10 @@ class _Served(tf.Module):
             )
 
         self.classify, self.classify_files = classify, classify_files
-        self.classify_fixed = _classify_fixed(net, dataset, input_size)
+        self.classify_fixed = classify_fixed(net, dataset, input_size)
 
 
-def _classify_fixed(net: Any, dataset: Any, input_size: tuple[int, int] | None):
+def classify_fixed(net: Any, dataset: Any, input_size: tuple[int, int] | None = None) -> Any:
     """Returns the signature for converters. It has no strings, and resizes by matrix products."""
     size, fit, mean, std = int(dataset.image_size), dataset.fit, dataset.mean, dataset.std
     height, width = input_size or (size, size)

@@ -10,6 +10,7 @@ from oneshot_tf.settings.groups import (
     RunSettings,
     TrainSettings,
 )
+from oneshot_tf.settings.limits import LimitSettings
 from oneshot_tf.settings.retrain import RetrainSettings
 from oneshot_tf.settings.setting import Settings, StrategySettings, setting
 
@@ -17,6 +18,7 @@ __all__ = [
     "DataSettings",
     "DeviceSettings",
     "DistributionSettings",
+    "LimitSettings",
     "LocationSettings",
     "ModelSettings",
     "OneShotSettings",

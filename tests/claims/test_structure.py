@@ -59,6 +59,7 @@ ALLOWED = {
         "system",
     },  # fmt: skip
     "serving": {"data", "system"},
+    "timing": {"cost", "devices", "nn", "runs", "serving", "settings", "space", "system"},
     "analysis": {"runs", "settings", "space", "system"},
     "tuning": {
         "analysis",
@@ -84,6 +85,7 @@ PROGRAMS = {
     "predict",
     "plan",
     "reproduce",
+    "measure",
 }
 
 

@@ -55,7 +55,7 @@ def test_programs_take_the_flags_that_they_are_given(name):
                        settings.DeviceSettings),
              "search": (settings.RunSettings, search.SearchSettings,
                         command_line.strategy(PROPOSERS, "random"), settings.LocationSettings,
-                        settings.DistributionSettings),
+                        settings.DistributionSettings, settings.LimitSettings),
              "retrain": (settings.RunSettings, settings.RetrainSettings, settings.TrainSettings,
                          settings.DeviceSettings, settings.LocationSettings),
              "analyze": (settings.RunSettings, analyze.AnalyzeSettings)}  # fmt: skip

@@ -13,7 +13,7 @@ import oneshot_tf as ost
 from oneshot_tf import search as program
 from oneshot_tf import settings
 from oneshot_tf.cost import counts
-from oneshot_tf.cost.limits import Limits
+from oneshot_tf.cost.limits import Limits, counted_limits
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.search_record import with_schedule
 from oneshot_tf.strategies import PROPOSERS
@@ -84,6 +84,11 @@ def test_limits_and_records(folder):
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
+        (
+            "random",
+            {"max_parameters": 99, "max_multiply_adds": 9},
+            "=99 and --max_multiply_adds=9",
+        ),
         ("random", {"max_parameters": 100}, "No architecture is within --max_parameters=100. The "),
         ("random", {"max_multiply_adds": 9}, "No architecture is within --max_multiply_adds=9."),
         ("evolution", {"budget": "race"}, "learns from accuracies on all validation images"),
@@ -96,6 +101,7 @@ def test_limits_and_records(folder):
 )
 def test_mistakes_are_named_before_anything_is_written(folder, name, values, words):
     before = sorted(folder.rglob("*"))
+    limits = {n: values.pop(n) for n in list(values) if n.startswith("max_")}
     with pytest.raises(ost.InputError, match=re.escape(words)):
         program.main(
             settings.RunSettings(run_dir=str(folder / "run")),
@@ -103,6 +109,7 @@ def test_mistakes_are_named_before_anything_is_written(folder, name, values, wor
             PROPOSERS[name].settings(),
             settings.LocationSettings(),
             settings.DistributionSettings(),
+            settings.LimitSettings(**limits),
         )
     assert sorted(folder.rglob("*")) == before
 
@@ -126,11 +133,11 @@ def test_the_smallest_architecture_is_found():
     """Against all 84 cells of one block, and all 16,464 of two blocks."""
     for blocks in (1, 2):
         space = ost.bender2018(num_blocks=blocks)
-        limits = Limits(STACK, 10, 8, max_parameters=1, max_multiply_adds=10)
+        limits = Limits(counted_limits(space, STACK, 10, 8, 1, 10), STACK.filters)
         options = itertools.product(*(range(d.num_options) for d in space.decisions))
         every = [space.architecture(genes) for genes in options]
-        ratios = limits.ratios(space, every)
-        assert limits.ratios(space, [limits.smallest(space)])[0] == ratios.min()
+        ratios = limits.ratios(every)
+        assert limits.ratios([limits.smallest(space)])[0] == ratios.min()
     sizes, adds = counts.costs(SPACE, every[:5], STACK, 10, 8)
     expected = np.maximum(sizes / 1, adds / 10)
-    np.testing.assert_allclose(limits.ratios(SPACE, every[:5]), expected)
+    np.testing.assert_allclose(limits.ratios(every[:5]), expected)

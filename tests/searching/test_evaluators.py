@@ -27,12 +27,14 @@ TRAIN = settings.TrainSettings(batch_size=64, augmentation="none")
 
 def start(path, strategy="random", values=None, **options):
     """Starts the program in this process."""
+    limits = settings.LimitSettings(max_parameters=options.pop("max_parameters", 0))
     search.main(
         settings.RunSettings(str(path)),
         search.SearchSettings(**options),
         PROPOSERS[strategy].settings(**values or {}),
         settings.LocationSettings(),
         settings.DistributionSettings(),
+        limits,
     )
     return CandidateFile(RunDirectory(path, options.get("name", ""))).read()
 

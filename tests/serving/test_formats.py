@@ -1,5 +1,6 @@
 """Each format gives the answers of the net in its own runtime; what does not is never kept."""
 
+import functools
 import json
 import os
 import pathlib
@@ -301,15 +302,31 @@ def test_images_are_spread_over_a_large_split():
     assert len(np.unique(some)) == len(some)
 
 
-def test_a_time_is_the_lower_quartile_of_nine_rounds(monkeypatch):
-    seconds, clock = iter([9.0, 9.0, 1.0, *[0.8, 0.5, 0.2, 0.7, 0.3, 0.6, 0.4, 0.9, 0.1]]), [0.0]
+def test_times_are_low_quantiles_of_rounds_in_turn(monkeypatch):
+    clock, order, slow = [0.0], [], {}
 
-    def call():
-        clock[0] += next(seconds)
+    def call(name, seconds):
+        order.append(name)
+        clock[0] += seconds + slow.get(len(order), 0.0)
 
     monkeypatch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
-    assert runtimes.milliseconds(call) == pytest.approx(300.0)
-    assert next(seconds, None) is None
+    calls = [functools.partial(call, "a", 0.3), functools.partial(call, "b", 0.7)]
+    slow.update({place: 5.0 for place in range(8, 14)})
+    (first, second), apart = runtimes.in_turn(calls)
+    assert (first, second) == pytest.approx((300.0, 700.0)) and apart == pytest.approx(0.0)
+    assert order[:6] == ["a"] * 3 + ["b"] * 3 and order[6:10] == ["a", "b", "a", "b"]
+
+
+def test_times_that_disagree_are_taken_again(monkeypatch):
+    clock, number = [0.0], [0]
+
+    def drifting():
+        number[0] += 1
+        clock[0] += 0.3 + 0.1 * number[0]
+
+    monkeypatch.setattr(runtimes.time, "perf_counter", lambda: clock[0])
+    _, apart = runtimes.in_turn([drifting])
+    assert apart > 0.1 and number[0] == 3 + 3 * 8  # three attempts of 5 seconds / 0.6 seconds
 
 
 def test_a_signature_of_one_size_is_let_through_and_has_no_resize(sources):

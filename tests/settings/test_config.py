@@ -36,6 +36,7 @@ SEARCH = (
     command_line.strategy(PROPOSERS, "random"),
     settings.LocationSettings,
     settings.DistributionSettings,
+    settings.LimitSettings,
 )
 FLAG_FILES = sorted(command_line.FLAG_FILE_FOLDERS[1].glob("*.flags"))
 
