@@ -16,7 +16,7 @@ from oneshot_tf.serving.formats import check_formats
 from oneshot_tf.settings import LimitSettings, Settings, command_line, setting
 from oneshot_tf.settings.limits import RUNTIMES
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.system.errors import InputError, plain
+from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import read_text, user_path
 from oneshot_tf.system.locks import locked
 from oneshot_tf.timing.measuring import Workshop
@@ -85,12 +85,9 @@ def _given(path: str, place: Place) -> list[Architecture]:
     """Reads the architectures of a text file."""
     if not path:
         return []
-    try:
-        lines = read_text(user_path(path)).splitlines()
-    except OSError as error:
-        raise InputError(f"--architectures={path} cannot be read: {plain(error)}.") from None
+    lines = map(str.strip, read_text(user_path(path)).splitlines())
     space = place.directory.space()
-    nets = [space.parse(line.strip()) for line in lines if line.strip()]
+    nets = [space.parse(line) for line in lines if line]
     if not nets:
         raise InputError(f"--architectures={path} has no architecture. Write one on each line.")
     return list(dict.fromkeys(nets))

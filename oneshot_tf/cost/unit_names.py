@@ -1,5 +1,9 @@
 """Names of units by what decides how long they take. Units of one name take the same time."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import CellPlan, Stack
 
@@ -29,6 +33,18 @@ def unit_names(space: CellSpace, stack: Stack, image_size: int) -> list[str]:
         f"stem {_size(image_size, 3)} to {stack.filters}",
         f"classifier {_size(side, features)}",
     ]
+
+
+# Convolutions, batch norms and poolings in a unit, by the first word of its name.
+_STEPS = {
+    "input": 1, "identity": 0, "max3x3": 1, "avg3x3": 1, "sep3x3": 6, "sep5x5": 6, "sep7x7": 6,
+    "conv1x7_7x1": 4, "read": 1, "pooled": 2, "join": 3, "stem": 1, "classifier": 3,
+}  # fmt: skip
+
+
+def num_steps(names: Sequence[str]) -> np.ndarray:
+    """Returns the number of steps of units with these names, float `[U]`."""
+    return np.array([_STEPS[name.partition(" ")[0]] for name in names], float)
 
 
 def _of_cell(space: CellSpace, plan: CellPlan, image_size: int) -> list[str]:

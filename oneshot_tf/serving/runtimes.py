@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 BATCH = 32
-_ROUNDS, _FEWEST_ROUNDS, _ATTEMPTS = 20, 4, 3
-_ROUND_SECONDS, _MOST_SECONDS = 0.01, 5.0  # of one call: in a round, and in all rounds
+_ROUNDS, _FEWEST_ROUNDS = 20, 4
+_ROUND_SECONDS, _MOST_SECONDS = 0.005, 5.0  # of one call: in a round, and in all rounds
 _QUANTILE = 0.1  # of the rounds; the result
 APART = 0.1  # relative disagreement of two halves of the rounds
 
@@ -132,15 +132,16 @@ def _version(package: str, module: Any):
         return getattr(module, "__version__", "of an unknown version")
 
 
-def in_turn(calls: Sequence[Callable[[], Any]]) -> tuple[list[float], float]:
+def in_turn(calls: Sequence[Callable[[], Any]], attempts: int = 3) -> tuple[list[float], float]:
     """Times calls in turn, in many short rounds, so that a slow moment hits all of them alike.
 
     The result is a low quantile of the rounds. Other programs make a call slower, never faster, so
     low values are closer to the truth. If the first half of the rounds and the second disagree, it
-    runs more rounds, up to three times as many.
+    runs more rounds.
 
     Args:
         calls: The functions to time.
+        attempts: How often it runs all rounds at most.
 
     Returns:
         The milliseconds of each call, and the largest relative disagreement of the two halves.
@@ -155,7 +156,7 @@ def in_turn(calls: Sequence[Callable[[], Any]]) -> tuple[list[float], float]:
     expected = sum(n * once for n, once in zip(numbers, first))
     count = int(np.clip(_MOST_SECONDS * len(calls) / expected, _FEWEST_ROUNDS, _ROUNDS))
     rounds: list[list[float]] = []
-    for _ in range(_ATTEMPTS):
+    for _ in range(attempts):
         rounds += [[_once(*each) for each in zip(calls, numbers)] for _ in range(count)]
         halves = [np.quantile(half, _QUANTILE, axis=0) for half in np.array_split(rounds, 2)]
         apart = float(np.abs(halves[0] / halves[1] - 1).max())

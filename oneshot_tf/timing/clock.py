@@ -1,4 +1,4 @@
-"""Times files in a fresh process, where no GPU is seen and the number of threads can be set.
+"""Times nets and units in a fresh process, without a GPU and with a given number of threads.
 
     python -m oneshot_tf.timing.clock ORDER.json ANSWER.json
 
@@ -12,13 +12,17 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.runtimes import RUNTIMES, in_turn, tensorflow_with
+from oneshot_tf.serving.saved_model import Preprocessing, classify_fixed
 from oneshot_tf.system.errors import InputError, plain
+from oneshot_tf.timing.units import Unit, units_of
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -30,20 +34,21 @@ class Order:
     Args:
         threads: Number of threads of the runtime.
         batch: Number of images.
-        shape: Height, width and channels of the images.
+        size: Height and width of the images.
         files: For each file its runtime, a name in `runtimes.RUNTIMES`, and its path.
-        units: Folder of the SavedModel that `write_units` wrote. Empty: no units.
-        copies: Number of copies in its longer signatures.
-        num_units: Number of units in it.
+        nets: Configurations of stand-alone models, as `get_config` returns them. TensorFlow runs
+            them as it runs the signature `fixed` of a SavedModel, which takes much longer to write.
+        units: Configuration of the model of All On whose units are timed. None: no units.
+        copies: Number of copies of a unit in the longer of its two functions.
     """
 
     threads: int
     batch: int
-    shape: tuple[int, int, int]
+    size: int
     files: Sequence[tuple[str, str]] = ()
-    units: str = ""
-    copies: int = 0
-    num_units: int = 0
+    nets: Sequence[Mapping[str, Any]] = ()
+    units: Mapping[str, Any] | None = None
+    copies: int = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +56,20 @@ class Times:
     """What was timed.
 
     Args:
-        files: Milliseconds for a batch, for each file.
-        units: Milliseconds for a batch, for each unit.
-        apart: Largest relative disagreement of two halves of the measurements of the files.
-        runtime: Name and version of the runtime of the first file.
+        nets: Milliseconds for a batch, for each file, then for each net.
+        units: Milliseconds for a batch, for each name of a unit.
+        apart: Largest relative disagreement of two halves of the measurements of the nets.
+        runtime: Name and version of the runtime.
     """
 
-    files: Sequence[float]
-    units: Sequence[float]
+    nets: Sequence[float]
+    units: Mapping[str, float]
     apart: float
     runtime: str
 
 
 def timed(order: Order, scratch: pathlib.Path) -> Times:
-    """Times files and units in a fresh process.
+    """Times nets and units in a fresh process.
 
     Args:
         order: What to time.
@@ -92,33 +97,59 @@ def timed(order: Order, scratch: pathlib.Path) -> Times:
 def main(order_file: str, answer_file: str) -> None:
     """Times what an order names, and writes the answer."""
     order = Order(**json.loads(pathlib.Path(order_file).read_text()))
+    tensorflow_with(order.threads)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, [order.batch, *order.shape], np.uint8)
+    images = rng.integers(0, 256, [order.batch, order.size, order.size, 3], np.uint8)
     opened = [RUNTIMES[runtime](path, order.threads) for runtime, path in order.files]
-    calls = [functools.partial(classify, images) for classify, _ in opened]
-    files, apart = in_turn(calls) if calls else ([], 0.0)
-    units = _units(order, rng) if order.units else []
-    times = Times(files, units, apart, opened[0][1] if opened else "")
+    calls: list[Callable[[], Any]] = [functools.partial(each, images) for each, _ in opened]
+    calls += [_net(config, images) for config in order.nets]
+    nets, apart = in_turn(calls) if calls else ([], 0.0)
+    units = _units(order, rng) if order.units else {}
+    runtime = opened[0][1] if opened else f"TensorFlow {tf.__version__}"
+    times = Times(nets, units, apart, runtime)
     pathlib.Path(answer_file).write_text(json.dumps(dataclasses.asdict(times)))
 
 
-def _units(order: Order, rng: np.random.Generator) -> list[float]:
+def _net(config: Mapping[str, Any], images: np.ndarray) -> Callable[[], Any]:
+    """Returns a function that runs a net as `runtimes.open_saved_model` does."""
+    net, size = Standalone.from_config(dict(config)), images.shape[1]
+    ones = np.ones(3, np.float32)
+    given = Preprocessing(size, 0 * ones, ones, "stretch", ("",) * net.num_classes)
+    fixed = classify_fixed(net, given).get_concrete_function()
+
+    def run() -> Any:
+        return fixed(images=tf.constant(images))["probabilities"].numpy()
+
+    return run
+
+
+def _units(order: Order, rng: np.random.Generator) -> dict[str, float]:
     """Returns the milliseconds of each unit, without what a call costs.
 
-    A signature with one unit and one with several copies of it differ by the copies.
+    A function with one unit and one with several copies of it differ by the copies.
     """
-    tf = tensorflow_with(order.threads)
-    model = tf.saved_model.load(order.units)
+    units = units_of(Standalone.from_config(dict(order.units or {})), order.size)
     calls: list[Callable[[], Any]] = []
-    for index in range(order.num_units):
+    for unit in units:
         for copies in (1, order.copies):
-            signature = model.signatures[f"unit_{index}_{copies}"]
-            (spec,) = signature.structured_input_signature[1].values()
-            x = tf.constant(rng.normal(size=spec.shape).astype(np.float32))
-            calls.append(functools.partial(signature, x=x))
-    times, _ = in_turn(calls)
-    pairs = zip(times[::2], times[1::2])
-    return [max(0.0, (many - one) / (order.copies - 1)) for one, many in pairs]
+            x = rng.normal(size=[copies * order.batch, *unit.shape]).astype(np.float32)
+            calls.append(functools.partial(_repeated(unit, x.shape, copies), tf.constant(x)))
+    times, _ = in_turn(calls, attempts=1)  # their sum matters, not each one
+    pairs = zip(units, times[::2], times[1::2])
+    return {u.name: max(0.0, (many - one) / (order.copies - 1)) for u, one, many in pairs}
+
+
+def _repeated(unit: Unit, shape: Sequence[int], copies: int) -> Callable[[tf.Tensor], Any]:
+    """Returns a function that runs copies of a unit.
+
+    Each copy has its own input, so that TensorFlow cannot merge them.
+    """
+
+    def run(x: tf.Tensor) -> tf.Tensor:
+        parts = tf.split(x, copies) if copies > 1 else [x]
+        return tf.add_n([unit.function(part) for part in parts])
+
+    return tf.function(run, autograph=False).get_concrete_function(tf.TensorSpec(shape))
 
 
 if __name__ == "__main__":

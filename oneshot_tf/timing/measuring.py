@@ -1,6 +1,7 @@
 """Measures costs of nets: writes them as files, and times the files in turn."""
 
 import contextlib
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
-from oneshot_tf.serving.runtimes import APART, RUNTIMES
+from oneshot_tf.serving.runtimes import APART
 from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.settings.limits import RUNTIMES as FORMAT_OF
 from oneshot_tf.space.architecture import Architecture
@@ -19,9 +20,8 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.system.files import writing
 from oneshot_tf.system.progress import Progress
 from oneshot_tf.timing.clock import Order, Times, timed
-from oneshot_tf.timing.nets import write_net, write_units
+from oneshot_tf.timing.nets import write_net
 from oneshot_tf.timing.tables import Place, new_table
-from oneshot_tf.timing.units import units_of
 
 # Nets that give the weights, and nets that give the error. Units are timed in TensorFlow, so other
 # runtimes need more.
@@ -67,10 +67,28 @@ class Workshop:
         nets = sampled(self.space, fitted + checked)
         fitted = min(fitted, -(-2 * len(nets) // 3))  # a small space
         with self.scratch() as folder:
-            units = {} if self.place.of_files else self._time_units(folder)
-            values, runtime = self._measure(nets, folder)
-        times = None if self.place.of_files else units
-        return new_table(nets, values, fitted, times, runtime)
+            if self.place.of_files:
+                values, runtime, units = *self._measure(nets, folder), None
+            else:
+                values, runtime, units = self._with_units(nets, folder)
+        return new_table(nets, values, fitted, units, runtime)
+
+    def _with_units(
+        self, nets: Sequence[Architecture], folder: pathlib.Path
+    ) -> tuple[list[float], str, dict[str, float]]:
+        """Returns the latencies of nets, the runtime, and the time of each unit."""
+        batch = self.place.limits.latency_batch
+        what: dict[str, Any] = {
+            "units": self._config(self.space.all_on()),
+            "copies": _COPIES.get(batch, _COPIES_OTHERS),
+        }
+        if self.format == SAVED_MODEL:  # all in one process
+            print(f"Timing units and {len(nets)} nets in TensorFlow, in turn.", flush=True)
+            times = self._timed(folder, nets=[self._config(a) for a in nets], **what)
+            return list(times.nets), times.runtime, dict(times.units)
+        print("Timing units in TensorFlow.", flush=True)
+        units = dict(self._timed(folder, **what).units)
+        return *self._measure(nets, folder), units
 
     def measured(self, architectures: Sequence[Architecture]) -> list[float]:
         """Measures nets: milliseconds for a batch, or bytes."""
@@ -80,57 +98,60 @@ class Workshop:
     def _measure(
         self, architectures: Sequence[Architecture], folder: pathlib.Path
     ) -> tuple[list[float], str]:
-        files, lengths = [], []
+        """Returns the costs of nets, and the runtime."""
+        if self.place.of_files:
+            return [float(length) for _, length in self._written(architectures, folder)], ""
+        if self.format == SAVED_MODEL:
+            print(f"Timing {len(architectures)} nets in TensorFlow, in turn.", flush=True)
+            nets = [self._config(a) for a in architectures]
+            times = self._timed(folder, nets=nets)
+        else:
+            runtime = FORMATS[self.format].runtime
+            files = [
+                (runtime, str(path.resolve())) for path, _ in self._written(architectures, folder)
+            ]
+            print(f"Timing {len(files)} nets in turn.", flush=True)
+            times = self._timed(folder, files=files)
+        return list(times.nets), times.runtime
+
+    def _written(
+        self, architectures: Sequence[Architecture], folder: pathlib.Path
+    ) -> list[tuple[pathlib.Path, int]]:
+        """Writes nets. Returns what the runtime opens, and the length in bytes."""
+        written = []
         progress = Progress(f"Writing {self.format} files", len(architectures), "nets")
         for index, architecture in enumerate(architectures):
             (folder / f"net_{index}").mkdir()
-            opened, length = write_net(
-                self.net(architecture), self.preprocessing, self.format,
-                folder / f"net_{index}", whole=self.place.of_files,
+            written.append(
+                write_net(
+                    self.net(architecture), self.preprocessing, self.format,
+                    folder / f"net_{index}", whole=self.place.of_files,
+                )
             )  # fmt: skip
-            files.append(opened)
-            lengths.append(length)
             progress.update(index + 1)
-        if self.place.of_files:
-            return [float(n) for n in lengths], ""
-        times = self._timed(folder, files)
+        return written
+
+    def _timed(self, folder: pathlib.Path, **what: Any) -> Times:
+        limits = self.place.limits
+        order = Order(limits.latency_threads, limits.latency_batch, self.size, **what)
+        times = timed(order, folder)
         if times.apart > APART:
             print(
                 f"Warning: two halves of the measurements differ by up to {times.apart:.0%}, "
                 "because other programs use the machine.",
                 flush=True,
             )
-        return list(times.files), times.runtime
+        return times
 
-    def _timed(self, folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Times:
-        runtime, limits = FORMATS[self.format].runtime, self.place.limits
-        assert runtime in RUNTIMES
-        print(f"Timing {len(files)} nets in turn.", flush=True)
-        order = Order(
-            threads=limits.latency_threads,
-            batch=limits.latency_batch,
-            shape=(self.size, self.size, 3),
-            files=[(runtime, str(path.resolve())) for path in files],
-        )
-        return timed(order, folder)
-
-    def _time_units(self, folder: pathlib.Path) -> dict[str, float]:
-        limits = self.place.limits
-        net = self.net(self.space.all_on())
-        units = units_of(net, self.size)
-        print(f"Timing {len(units)} kinds of units with TensorFlow.", flush=True)
-        copies = _COPIES.get(limits.latency_batch, _COPIES_OTHERS)
-        write_units(net, units, limits.latency_batch, copies, folder / "units")
-        order = Order(
-            threads=limits.latency_threads,
-            batch=limits.latency_batch,
-            shape=(self.size, self.size, 3),
-            units=str(folder / "units"),
-            copies=copies,
-            num_units=len(units),
-        )
-        times = timed(order, folder).units
-        return {unit.name: value for unit, value in zip(units, times)}
+    def _config(self, architecture: Architecture) -> dict[str, Any]:
+        """Returns the configuration of a net without building it; see `Standalone.from_config`."""
+        return {
+            "space": self.space.to_dict(),
+            "stack": dataclasses.asdict(self.place.stack),
+            "architecture": str(architecture),
+            "num_classes": self.classes,
+            "dtype": "float32",
+        }
 
     def net(self, architecture: Architecture) -> Standalone:
         """Returns the untrained net of an architecture."""

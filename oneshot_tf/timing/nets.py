@@ -1,7 +1,6 @@
-"""Writes untrained nets and units as files, to be timed. Weights do not change the time."""
+"""Writes untrained nets as files, to be timed. Weights do not change the time."""
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +9,6 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
 from oneshot_tf.serving.saved_model import classify_fixed, write_saved_model
 from oneshot_tf.serving.source import Source
-from oneshot_tf.timing.units import Unit
 
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 _CALIBRATION = 8  # images of noise; they change the numbers in a file, not their count
@@ -53,38 +51,6 @@ def write_net(
 
 def _length(path: pathlib.Path) -> int:
     return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
-
-
-def write_units(
-    net: Standalone, units: Sequence[Unit], batch: int, copies: int, folder: pathlib.Path
-) -> None:
-    """Writes a SavedModel with two signatures for each unit: alone, and several copies of it.
-
-    Args:
-        net: The net that the units are of.
-        units: The units.
-        batch: Number of images.
-        copies: Number of copies in the longer signature. Each copy has its own input, so that
-            TensorFlow cannot merge them.
-        folder: The folder to write.
-    """
-    signatures = {}
-    for index, unit in enumerate(units):
-        for count in (1, copies):
-            signatures[f"unit_{index}_{count}"] = _repeated(unit, batch, count)
-    _save(net, signatures, folder)
-
-
-def _repeated(unit: Unit, batch: int, copies: int) -> Any:
-    @tf.function(
-        input_signature=[tf.TensorSpec([copies * batch, *unit.shape], tf.float32, "x")],
-        autograph=False,
-    )
-    def run(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        parts = tf.split(x, copies) if copies > 1 else [x]
-        return {"y": tf.add_n([unit.function(part) for part in parts])}
-
-    return run
 
 
 def _save(net: Standalone, signatures: dict[str, Any], folder: pathlib.Path) -> None:

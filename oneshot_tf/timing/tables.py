@@ -16,7 +16,7 @@ import numpy as np
 
 from oneshot_tf.cost.counts import unit_costs, usage
 from oneshot_tf.cost.estimates import Estimate, fit
-from oneshot_tf.cost.unit_names import unit_names
+from oneshot_tf.cost.unit_names import num_steps, unit_names
 from oneshot_tf.devices.threads import surroundings
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings.limits import LimitSettings
@@ -76,17 +76,17 @@ class Place:
         return self.directory.path / "costs" / name
 
     def columns(self, unit_milliseconds: dict[str, float] | None) -> np.ndarray:
-        """Returns the values of each unit that the cost depends on, float `[2, U]`.
+        """Returns the values of each unit that the cost depends on, float `[C, U]`.
 
         A latency depends on the times of the units and on their multiply-adds. The length of a
-        file depends on parameters and on the number of units.
+        file depends on parameters, on the steps of the computation, and on the number of units.
         """
         space, facts = self.directory.space(), self.directory.facts()
         size, classes = facts["image_size"], len(facts["class_names"])
         parameters, adds = unit_costs(space, self.stack, classes, size).T.astype(float)
-        if unit_milliseconds is None:
-            return np.stack([parameters, np.ones(len(parameters))])
         names = unit_names(space, self.stack, size)
+        if unit_milliseconds is None:
+            return np.stack([parameters, num_steps(names), np.ones(len(names))])
         missing = [name for name in names if name not in unit_milliseconds]
         if missing:
             raise InputError(
