@@ -235,7 +235,7 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
         directory.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
         num_classes=len(directory.facts()["class_names"]),
     )
-    checkpoints.restore_step(result["num_steps"], net.variables)
+    checkpoints.restore_step(result["num_steps"], net.variables, averaged=True)
     accuracy = entry["accuracies"][entry["folder"].index(place)]
     facts = {
         "stand_alone_accuracy": accuracy,

@@ -42,11 +42,14 @@ class Score:
         accuracy: The share of images classified correctly, in [0, 1].
         cross_entropy: The mean cross-entropy over the images, in nats.
         num_images: The number of images.
+        balanced_accuracy: The mean over the classes of the share of their images classified
+            correctly (classes without images left out). None if not measured.
     """
 
     accuracy: float
     cross_entropy: float
     num_images: int
+    balanced_accuracy: float | None = None
 
 
 class CandidateEvaluator:
@@ -255,18 +258,20 @@ def evaluate_standalone(
     forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32)
     )
-    hits = entropy = 0.0
+    entropy, hits = 0.0, np.zeros(len(split), bool)
     for start in range(0, len(split), _STANDALONE_BATCH):
         part = split.take(slice(start, start + _STANDALONE_BATCH))
         logits = forward(normalize(part.images))
-        hits += int(np.sum(np.argmax(logits.numpy(), axis=1) == part.labels))
+        hits[start : start + _STANDALONE_BATCH] = np.argmax(logits.numpy(), axis=1) == part.labels
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
     if not np.isfinite(entropy):
         raise NotFinite(
             f"The stand-alone model {net.architecture} has a cross-entropy of {entropy}: its "
             "weights are too large. Train it again with a lower --learning_rate."
         )
-    return Score(hits / len(split), entropy / len(split), len(split))
+    counts, right = np.bincount(split.labels), np.bincount(split.labels, weights=hits)
+    balanced = float(np.mean(right[counts > 0] / counts[counts > 0]))
+    return Score(int(hits.sum()) / len(split), entropy / len(split), len(split), balanced)
 
 
 def _in_float32(net: Standalone):

@@ -10,7 +10,7 @@ import numpy as np
 
 from oneshot_tf.cost import counts
 from oneshot_tf.runs.config_file import stored_settings
-from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
+from oneshot_tf.settings import DataSettings, FinalSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import write_atomically
@@ -71,7 +71,11 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
             raise InputError(f"{path} is damaged: a net must have a folder for each accuracy.")
         if (net["rank"] or 1) < 1 or (net.get("candidate_num_images") or 0) < 0:
             raise InputError(f"{path} is damaged: a rank or a number of images is negative.")
-        shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
+        balanced = net.get("balanced_accuracies", net["accuracies"])  # earlier versions had none
+        check_form(path, {"balanced_accuracies": balanced}, {"balanced_accuracies": [float]})
+        if len(balanced) != len(net["accuracies"]):
+            raise InputError(f"{path} is damaged: a net has too few balanced accuracies.")
+        shares = [*net["accuracies"], *balanced, net["mean"], net["candidate_accuracy"] or 0.0]
         if not all(math.isfinite(share) and 0.0 <= share <= 1.0 for share in shares):
             raise InputError(f"{path} is damaged: accuracies must be from 0 to 1; got {shares}.")
         for folder in net["folder"]:
@@ -150,6 +154,8 @@ def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     """Raises InputError unless all values exist, and counts follow from settings and data."""
     for name, kind in _SETTINGS.items():
         stored_settings(path, result.get(name), name, kind, complete=True)
+    if "final" in result:  # earlier versions had no tools of final training
+        stored_settings(path, result["final"], "final", FinalSettings, complete=True)
     check_form(path, result, _COMPLETE)
     retrain, fingerprint = result["retrain"], directory.facts()["fingerprint"]
     training = fingerprint["train"][0]
@@ -192,6 +198,12 @@ def read_results(directory: Any) -> list[dict]:
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 
 
+def _balanced(nets: list[dict]) -> str:
+    """Returns the mean balanced accuracy of nets as words; none for results without it."""
+    values = [value for net in nets for value in net.get("balanced_accuracies", [])]
+    return f"; balanced accuracy {np.mean(values):.4f}" if values else ""
+
+
 def print_results(directory: Any) -> None:
     """Prints a table of the stand-alone nets, and writes it to retrain/table.txt."""
     lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
@@ -211,7 +223,7 @@ def print_results(directory: Any) -> None:
         lines.append(
             f"{result['name']}: {result['mean']:.4f} (std {spread} over {len(result['nets'])} "
             f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
-            f"{result['num_steps']:,} steps each"
+            f"{result['num_steps']:,} steps each{_balanced(result['nets'])}"
         )
     text = "\n".join(map(printable, lines))
     print(text, flush=True)
