@@ -1,6 +1,7 @@
 """Trains chosen architectures from scratch, as stand-alone models.
 
---select chooses architectures from RUN_DIR/candidates.csv. Each one is trained --repeats times.
+--select chooses architectures from RUN_DIR/candidates.csv, or a baseline to compare them with. Each
+one is trained --repeats times.
 After all training, the models are scored once on the test images (--evaluate_on). The results are
 in RUN_DIR/retrain/NAME/result.json. If training stops, repeat the command to resume.
 Next step: python -m oneshot_tf.export --run_dir=DIR
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oneshot_tf import settings
-from oneshot_tf.cost import counts
+from oneshot_tf.cost.baselines import BASELINES, Baseline
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
@@ -24,7 +25,9 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.final_training import check_final
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_micro_batches
+from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.runs.baselines import chosen_baseline, costs_of
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
@@ -140,6 +143,8 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
         check_form(search, accuracy, (float, None))
         return [_unranked(space.all_on(), accuracy)]
+    elif retrain.select in BASELINES:
+        return [_unranked(chosen_baseline(directory, retrain, candidates))]
     else:
         known = select(candidates, retrain)
     if not known:
@@ -153,7 +158,9 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
     ]  # fmt: skip
 
 
-def _unranked(architecture: Architecture, accuracy: float | None = None) -> dict[str, Any]:
+def _unranked(
+    architecture: Architecture | Baseline, accuracy: float | None = None
+) -> dict[str, Any]:
     return {"architecture": architecture, "rank": None, "candidate_num_images": None,
             "candidate_accuracy": accuracy}  # fmt: skip
 
@@ -219,7 +226,7 @@ class _Jobs:
                 self.train(candidate["architecture"], index, repeat)
         return self.evaluate(chosen)
 
-    def train(self, architecture: Architecture, index: int, repeat: int) -> None:
+    def train(self, architecture: Architecture | Baseline, index: int, repeat: int) -> None:
         """Trains one model, or resumes its training."""
         checkpoints = self._checkpoints(index, repeat)
         checkpoints.check_newest_size(self._costs(architecture)["parameters"])
@@ -270,17 +277,16 @@ class _Jobs:
             **mean_std(accuracies),
         }
 
-    def _net(self, architecture: Architecture, repeat: int) -> tuple[Standalone, int]:
+    def _net(self, architecture: Architecture | Baseline, repeat: int) -> tuple[Any, int]:
         seed = net_seed(self.retrain.seed, architecture, repeat)
         classes, dtype = self.dataset.num_classes, self.device.dtype
+        if isinstance(architecture, Baseline):
+            return baseline_model(architecture, self.stack, classes, seed, dtype), seed
         return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 
-    def _costs(self, architecture: Architecture) -> dict[str, int]:
-        counted = (self.space, [architecture], self.stack, self.dataset.num_classes)
-        return {
-            "parameters": int(counts.parameters(*counted)[0]),
-            "multiply_adds": int(counts.multiply_adds(*counted, self.dataset.image_size)[0]),
-        }
+    def _costs(self, architecture: Architecture | Baseline) -> dict[str, int]:
+        sizes = (self.stack, self.dataset.num_classes, self.dataset.image_size)
+        return costs_of(self.space, architecture, *sizes)
 
     def _checkpoints(self, index: int, repeat: int) -> Checkpoints:
         return Checkpoints(

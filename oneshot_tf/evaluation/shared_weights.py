@@ -19,7 +19,6 @@ from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
-from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
@@ -231,10 +230,8 @@ def evaluate(
     return evaluator(list(architectures))
 
 
-def evaluate_standalone(
-    net: Standalone, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]
-) -> Score:
-    """Scores a stand-alone model with its moving averages, in float32.
+def evaluate_standalone(net: Any, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]) -> Score:
+    """Scores a stand-alone model or a baseline with its moving averages, in float32.
 
     The exported model computes in float32, too, whatever precision was used in training.
 
@@ -246,7 +243,7 @@ def evaluate_standalone(
         100
 
     Args:
-        net: A trained `Standalone`.
+        net: A trained `Standalone` or `BaselineModel`.
         split: The images, a `Split`.
         normalize: Converts uint8 images to float images, for example `dataset.normalize`.
 
@@ -274,11 +271,11 @@ def evaluate_standalone(
     return Score(int(hits.sum()) / len(split), entropy / len(split), len(split), balanced)
 
 
-def _in_float32(net: Standalone):
+def _in_float32(net: Any) -> Any:
     """Returns the net, or a copy of it that computes in float32."""
     if net.compute_dtype == "float32":
         return net
-    twin = Standalone(net.space, net.architecture, net.stack, net.num_classes, dtype="float32")
+    twin = type(net).from_config({**net.get_config(), "dtype": "float32"})
     for variable, trained in zip(twin.variables, net.variables):
         variable.assign(trained.value)
     return twin

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.cost import counts
+from oneshot_tf.cost.baselines import BASELINES, Baseline, of_text
+from oneshot_tf.runs.baselines import costs_of, is_baseline
 from oneshot_tf.runs.config_file import stored_settings
 from oneshot_tf.settings import DataSettings, FinalSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
@@ -23,7 +24,7 @@ _OF_AN_IMAGE = 0.01  # tolerance in images: early versions stored accuracies in 
 _SETTINGS = {"retrain": RetrainSettings, "train": TrainSettings}
 _COMPLETE = {"device": {"mixed_precision": bool}, "chosen": {"architectures": [str]},
              "num_training_images": int, "evaluated_in": str}  # fmt: skip
-_ORDER = ("top", "small", "random", "stratified", "pareto", "all_on")
+_ORDER = ("top", "small", "random", "stratified", "pareto", "all_on", *BASELINES)
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
         "mean": float, "std": (float, None)}  # fmt: skip
@@ -98,7 +99,7 @@ def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
     return max(1, math.ceil(epochs * num_images / batch_size))
 
 
-def net_seed(seed: int, architecture: Architecture, repeat: int = 0) -> int:
+def net_seed(seed: int, architecture: Architecture | Baseline, repeat: int = 0) -> int:
     """Returns the seed of a stand-alone net. It is the same in every selection and search."""
     entropy = [seed, zlib.crc32(str(architecture).encode()), repeat]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
@@ -123,17 +124,18 @@ def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     _check_spread(path, result, [net["mean"] for net in nets])
     space, facts = directory.space(), directory.facts()
     try:
-        architectures = [Architecture.from_text(net["architecture"]) for net in nets]
+        texts = [net["architecture"] for net in nets]
+        architectures = [of_text(text) or Architecture.from_text(text) for text in texts]
         for architecture in architectures:
-            if architecture != space.all_on():  # All On is trained, but is not in the space
+            # All On and baselines are trained, but are not in the space.
+            if isinstance(architecture, Architecture) and architecture != space.all_on():
                 space.check(architecture)
         stack = directory.stack(retrain["num_cells"], retrain["filters"])
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from None
-    counted = (space, architectures, stack, len(facts["class_names"]))
-    costs = zip(counts.parameters(*counted), counts.multiply_adds(*counted, facts["image_size"]))
-    for net, found in zip(nets, costs):
-        for name, right in zip(("parameters", "multiply_adds"), map(int, found)):
+    sizes = (stack, len(facts["class_names"]), facts["image_size"])
+    for net, architecture in zip(nets, architectures):
+        for name, right in costs_of(space, architecture, *sizes).items():
             if net[name] != right:
                 raise InputError(
                     f"{path} is damaged: {net['architecture']} has {right:,} {name}; the file says "
@@ -191,10 +193,16 @@ def judged_in(result: dict) -> str:
     return str(result.get("evaluated_in", "bfloat16" if mixed else "float32"))
 
 
-def read_results(directory: Any) -> list[dict]:
-    """Reads each retrain/NAME/result.json, and returns them in the order of `--select`."""
+def read_results(directory: Any, baselines: bool = False) -> list[dict]:
+    """Reads each retrain/NAME/result.json, and returns them in the order of `--select`.
+
+    Args:
+        directory: `RunDirectory` of the run.
+        baselines: Whether to return results of baselines too.
+    """
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
     results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
+    results = [r for r in results if baselines or not is_baseline(r["nets"][0])]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
 
 
@@ -206,8 +214,12 @@ def _balanced(nets: list[dict]) -> str:
 
 def print_results(directory: Any) -> None:
     """Prints a table of the stand-alone nets, and writes it to retrain/table.txt."""
-    lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
-    for result in read_results(directory):
+    lines = [
+        "selection     rank  candidate  stand-alone (std, runs)  parameters  multiply-adds  "
+        "architecture"
+    ]
+    results = read_results(directory, baselines=True)
+    for result in results:
         for net in result["nets"]:
             rank = net["rank"] or "-"
             candidate = net["candidate_accuracy"]
@@ -216,9 +228,10 @@ def print_results(directory: Any) -> None:
             alone = f"{net['mean']:.4f} ({spread}, {len(net['accuracies'])})"
             lines.append(
                 f"{result['name']:12s}  {rank:>4}  {shared:>9}  {alone:>23}  "
-                f"{net['parameters']:10,}  {net['architecture']}"
+                f"{net['parameters']:10,}  {net['multiply_adds']:13,}  {net['architecture']}"
+                f"{' (baseline)' if is_baseline(net) else ''}"
             )
-    for result in read_results(directory):
+    for result in results:
         spread = "-" if result["std"] is None else f"{result['std']:.4f}"
         lines.append(
             f"{result['name']}: {result['mean']:.4f} (std {spread} over {len(result['nets'])} "

@@ -1,4 +1,4 @@
-"""retrain with the tools of final training: what it keeps, scores and exports."""
+"""retrain with the tools of final training, and baselines: what it keeps, scores and exports."""
 
 import json
 import shutil
@@ -8,9 +8,14 @@ import pytest
 from conftest import edit_json
 
 import oneshot_tf as ost
-from oneshot_tf import export, retrain, settings
+from oneshot_tf import analyze, export, retrain, settings
 from oneshot_tf.analysis.nets import collect
+from oneshot_tf.cost import counts
+from oneshot_tf.cost.baselines import BASELINES, of_size, of_text
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.nn.baselines import BaselineModel
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import owner_of, read_results
@@ -192,3 +197,97 @@ def test_a_warm_up_that_is_too_long_leaves_no_folder_behind(run):
 )
 def test_tools_out_of_range(values, part):
     assert part in refused(FinalSettings, **values)
+
+
+# ---------------------------------------------------------------------------- baselines
+
+
+@pytest.fixture(scope="module")
+def with_baselines(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("baselines") / "run"
+    shutil.copytree(trained.path, path)
+    directory = RunDirectory(path)
+    for kind in BASELINES:
+        start(directory, TOOLS, architecture="", select=kind, parameters=3_000)
+    return directory
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_a_baseline_is_trained_and_scored_like_a_net(with_baselines, digits, kind):
+    results = {r["name"]: r for r in read_results(with_baselines, baselines=True)}
+    net, (other,) = results[kind]["nets"][0], results["tools"]["nets"]
+    baseline = of_text(net["architecture"])
+    assert baseline == of_size(kind, 3_000, STACK, 10)
+    model = BaselineModel(kind, baseline.width, STACK.num_reductions)
+    assert net["parameters"] == sum(np.prod(v.shape) for v in model.trainable_variables)
+    same = ("num_steps", "num_images", "num_training_images", "evaluated_on", "train", "final")
+    assert all(results[kind][name] == results["tools"][name] for name in same)
+    place = net["folder"][0]
+    folder = with_baselines.path / "retrain" / place / "checkpoints"
+    checkpoints = Checkpoints(folder, owner=owner_of(with_baselines.run_id(), place))
+    checkpoints.restore_step(7, model.variables, averaged=True)
+    score = ost.evaluate_standalone(model, digits.validation, digits.normalize)
+    assert net["accuracies"] == [score.accuracy]
+    table = (with_baselines.path / "retrain" / "table.txt").read_text()
+    assert f"{net['parameters']:10,}  {net['multiply_adds']:13,}  {baseline} (baseline)\n" in table
+    assert f"{other['architecture']}\n" in table
+
+
+def test_baselines_are_shown_and_are_no_nets(with_baselines):
+    """In no ranking, and in no choice of a net to export."""
+    assert [r["name"] for r in read_results(with_baselines)] == ["tools"]
+    (nets,) = collect(with_baselines).values()
+    assert [net.selections for net in nets] == [("tools",)]
+    analyze.main(settings.RunSettings(run_dir=str(with_baselines.path)), analyze.AnalyzeSettings())
+    text = (with_baselines.path / "report" / "selections.csv").read_text()
+    assert "tools," in text and "plain_cnn (baseline)," in text and "10^6 multiply-adds" in text
+    arguments = settings.RunSettings(run_dir=str(with_baselines.path)), settings.LocationSettings()
+    chosen = export.ExportSettings(net="mobile_net/net_00/run_0")
+    line = refused(export.main, arguments[0], chosen, arguments[1])
+    assert "is the baseline mobile_net:" in line and "not exported" in line
+
+
+def test_the_default_size_is_that_of_the_best_candidate(run):
+    line = refused(start, run, architecture="", select="plain_cnn")
+    assert "--select=plain_cnn needs --parameters, because there are no candidates yet" in line
+    small, large = (ost.Architecture.from_text(t) for t in ("prev1:max3x3", "prev1:sep7x7"))
+    found = [counts.costs(SPACE, [a], STACK, 10, 8) for a in (small, large)]
+    CandidateFile(run).write(
+        Candidate(a, accuracy, 1.0, 100, int(p[0]), int(m[0]), rank)
+        for a, accuracy, (p, m), rank in zip((large, small), (0.5, 0.4), found[::-1], (1, 2))
+    )
+    start(run, architecture="", select="plain_cnn")
+    (result,) = [r for r in read_results(run, baselines=True) if r["name"] == "plain_cnn"]
+    best = of_size("plain_cnn", int(found[1][0][0]), STACK, 10)
+    assert result["nets"][0]["architecture"] == str(best)
+    # The width is that of the parameters at the --filters asked for.
+    start(run, architecture="", select="plain_cnn", filters=16, name="wide")
+    (wide,) = [r for r in read_results(run, baselines=True) if r["name"] == "wide"]
+    assert of_text(wide["nets"][0]["architecture"]).width > best.width
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [("plain_cnn:4", "parameters; the file says"), ("plain_cnn:5000", "damaged"), ("vgg:1", "vgg")],
+)
+def test_baselines_that_no_result_can_have(with_baselines, tmp_path, text, part):
+    shutil.copytree(with_baselines.path, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    path = directory.path / "retrain" / "mobile_net" / "result.json"
+    (net,) = json.loads(path.read_text())["nets"]
+    edit_json(path, nets=[{**net, "architecture": text}], chosen={"architectures": [text]})
+    assert part in refused(read_results, directory)
+
+
+def test_results_of_earlier_versions_have_no_parameters(run):
+    """The setting is a later one; its value is the default."""
+    start(run)
+    folder = run.path / "retrain" / "architecture"
+    for name in ("settings.json", "result.json"):
+        values = json.loads((folder / name).read_text())
+        values["retrain"].pop("parameters")
+        values.pop("checksum")
+        (folder / name).write_text(json.dumps(values))
+    assert len(read_results(run)) == 2
+    assert "--parameters=0; now --parameters=5" in refused(start, run, parameters=5)
+    start(run)
