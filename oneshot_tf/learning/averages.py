@@ -18,6 +18,8 @@ class Averages:
     as `num_updates` of tf.train.ExponentialMovingAverage does. In a short training the average is
     over about the last ninth of the steps, and nothing is left of the initial weights.
 
+    After the last step, `Recalibration` replaces the averages of batch statistics.
+
     A replica averages what it holds. All replicas hold the same weights, and the mean of their
     averaged batch statistics is the average of the mean.
 
@@ -52,15 +54,24 @@ class Averages:
         for average, variable in zip(self.variables, self._averaged):
             variable.assign(value_of(average))
 
+    def take_statistics(self) -> None:
+        """Replaces the averages of batch statistics by the net's present statistics."""
+        for average, variable in zip(self.variables, self._averaged):
+            if _is_statistic(variable):
+                average.assign(value_of(variable))
+
+
+def _is_statistic(variable: keras.Variable) -> bool:
+    return variable.synchronization == "on_read"
+
 
 def _average_of(variable: keras.Variable) -> keras.Variable:
     # Each replica updates its own copy. Batch statistics differ between replicas, weights do not.
-    statistic = variable.synchronization == "on_read"
     return keras.Variable(
         value_of(variable),
         name=average_name(variable.path).removeprefix(f"{AVERAGE}/"),
         trainable=False,
         autocast=False,
         synchronization="on_read",
-        aggregation="mean" if statistic else "only_first_replica",
+        aggregation="mean" if _is_statistic(variable) else "only_first_replica",
     )

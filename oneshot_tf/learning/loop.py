@@ -19,6 +19,7 @@ from oneshot_tf.learning.final_training import check_final, make_tools, warmup_s
 from oneshot_tf.learning.metrics_log import MetricsLog, Track, words
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks
 from oneshot_tf.learning.optimizers import NesterovSGD
+from oneshot_tf.learning.recalibration import Recalibration
 from oneshot_tf.learning.recovery import Recovery
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
@@ -257,6 +258,10 @@ class Loop:
                 self.step.trace(*batch, number)
                 with uninterrupted():
                     self._step(batch, number)
+                    self._whole = self._done < self.num_steps or not self.tools.averages
+                if not self._whole:
+                    self._recalibrate()
+                with uninterrupted():
                     save, log = self._due(number)
                     if save or log:
                         entry = self._report(save)
@@ -266,6 +271,12 @@ class Loop:
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
         return entry
+
+    def _recalibrate(self) -> None:
+        """Measures the batch statistics of the averaged weights. A signal ends it unsaved."""
+        if self.tools.averages:
+            Recalibration(self.step, self.tools.averages).run(self.batches, self.num_steps)
+        self._whole = True
 
     def _due(self, number: int) -> tuple[bool, bool]:
         """Returns whether to save and whether to log after step `number`."""

@@ -82,6 +82,8 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
         for folder in net["folder"]:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")
+    if "final" in result:  # earlier versions had no tools of final training
+        stored_settings(path, result["final"], "final", FinalSettings, complete=True)
     _check_numbers(directory, path, result)
     if directory.run_id() is not None:
         _check_complete(directory, path, result)
@@ -156,8 +158,6 @@ def _check_complete(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     """Raises InputError unless all values exist, and counts follow from settings and data."""
     for name, kind in _SETTINGS.items():
         stored_settings(path, result.get(name), name, kind, complete=True)
-    if "final" in result:  # earlier versions had no tools of final training
-        stored_settings(path, result["final"], "final", FinalSettings, complete=True)
     check_form(path, result, _COMPLETE)
     retrain, fingerprint = result["retrain"], directory.facts()["fingerprint"]
     training = fingerprint["train"][0]

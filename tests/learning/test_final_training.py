@@ -12,6 +12,7 @@ from oneshot_tf.learning.drop_path import DropPath
 from oneshot_tf.learning.final_training import warmup_steps
 from oneshot_tf.learning.loop import Loop
 from oneshot_tf.learning.losses import balanced_weights, cross_entropy
+from oneshot_tf.learning.recalibration import Recalibration
 from oneshot_tf.nn.paths import DroppedPaths
 from oneshot_tf.settings import DeviceSettings, FinalSettings
 
@@ -105,23 +106,54 @@ def test_a_warm_up_as_long_as_the_training_is_refused(digits):
 
 
 def test_averages_against_numpy(digits, monkeypatch):
-    """Weights and moving averages after each step, averaged with d = min(0.7, (1+t) / (10+t))."""
+    """After each step, weights and statistics are averaged with d = min(0.7, (1+t) / (10+t)).
+
+    In the end the statistics are measured anew, with the averaged weights.
+    """
     net, seen, step = new_net(), [], Loop._step
 
     def noted(loop, batch, number):
         step(loop, batch, number)
-        seen.append(weights(net))
+        seen.append([v.numpy() for v in net.variables])
 
-    average = weights(net).astype(float)
+    average = [v.numpy().astype(float) for v in net.variables]
     monkeypatch.setattr(Loop, "_step", noted)
-    settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8)
+    settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8, augmentation="none")
     ost.fit_standalone(net, digits, 30, settings, 5, final=FinalSettings(weight_average=0.7))
     assert len(seen) == 30
     for t, now in enumerate(seen):
         decay = min(0.7, (1 + t) / (10 + t))
-        average = decay * average + (1 - decay) * now
-    np.testing.assert_allclose(weights(net), average, atol=1e-5)
-    assert np.abs(seen[29] - average).max() > 1e-2
+        average = [decay * a + (1 - decay) * v for a, v in zip(average, now)]
+    by_hand = new_net()
+    for variable, value in zip(by_hand.variables, average):
+        variable.assign(value)
+    for t in range(30):
+        images, _ = digits.train.batch(t, 32, 5)
+        by_hand(digits.normalize(images), training=True, num_ghosts=4)
+    np.testing.assert_allclose(weights(net), weights(by_hand), atol=1e-4)
+    trained = [i for i, v in enumerate(net.variables) if v.trainable]
+    assert max(np.abs(seen[-1][i] - average[i]).max() for i in trained) > 1e-2
+    measured = {v.path: v.numpy() for v in net.variables if "moving_" in v.path}
+    averaged = {v.path: a for v, a in zip(net.variables, average) if "moving_" in v.path}
+    assert max(np.abs(measured[path] - averaged[path]).max() for path in measured) > 1e-2
+
+
+def test_an_interruption_while_statistics_are_measured_saves_nothing_wrong(
+    digits, tmp_path, monkeypatch
+):
+    """The training resumes from the checkpoint before, to the same end."""
+    final, device = FinalSettings(weight_average=0.9), DeviceSettings(checkpoint_steps=4)
+    whole, _ = train(digits, final)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recalibration, "run", stopped)
+    with pytest.raises(KeyboardInterrupt, match="saved up to step 4"):
+        train(digits, final, tmp_path, device=device)
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [4]
+    np.testing.assert_array_equal(train(digits, final, tmp_path, device=device)[0], whole)
 
 
 def test_without_an_average_the_last_weights_are_those_of_the_average_run(digits, tmp_path):
