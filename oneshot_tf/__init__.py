@@ -24,7 +24,7 @@ from oneshot_tf.cost.counts import multiply_adds, parameters
 # The one-shot model and its training.
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.strategies import PathDropout, Sampler
-from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
 from oneshot_tf.learning.loop import fit_standalone, fit_supernet
 
 # Search: proposers and evaluators.
@@ -65,6 +65,7 @@ __all__ = [
     "PathDropout",
     "TrainSettings",
     "DeviceSettings",
+    "FinalSettings",
     "fit_supernet",
     "Proposer",
     "RandomSearch",

@@ -21,6 +21,7 @@ import numpy as np
 from oneshot_tf import settings
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.runs.baselines import is_baseline
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
@@ -226,6 +227,11 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
         raise InputError(f"{result_file} does not list {place}. Let retrain finish first.")
+    if is_baseline(entry):
+        raise InputError(
+            f"--net={place} is the baseline {entry['architecture']}, which is not exported. Give "
+            "the folder of a searched net."
+        )
     owner = owner_of(directory.run_id(), place)
     checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
     checkpoints.check_size(result["num_steps"], entry["parameters"])
@@ -235,7 +241,7 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
         directory.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
         num_classes=len(directory.facts()["class_names"]),
     )
-    checkpoints.restore_step(result["num_steps"], net.variables)
+    checkpoints.restore_step(result["num_steps"], net.variables, averaged=True)
     accuracy = entry["accuracies"][entry["folder"].index(place)]
     facts = {
         "stand_alone_accuracy": accuracy,

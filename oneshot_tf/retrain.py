@@ -1,6 +1,7 @@
 """Trains chosen architectures from scratch, as stand-alone models.
 
---select chooses architectures from RUN_DIR/candidates.csv. Each one is trained --repeats times.
+--select chooses architectures from RUN_DIR/candidates.csv, or a baseline to compare them with. Each
+one is trained --repeats times.
 After all training, the models are scored once on the test images (--evaluate_on). The results are
 in RUN_DIR/retrain/NAME/result.json. If training stops, repeat the command to resume.
 Next step: python -m oneshot_tf.export --run_dir=DIR
@@ -14,16 +15,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from oneshot_tf import settings
-from oneshot_tf.cost import counts
+from oneshot_tf.cost.baselines import BASELINES, Baseline
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.shared_weights import evaluate_standalone
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.learning.final_training import check_final
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_micro_batches
+from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.runs.baselines import chosen_baseline, costs_of
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
@@ -34,6 +38,7 @@ from oneshot_tf.runs.selection import Strata, select
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.settings import (
     DeviceSettings,
+    FinalSettings,
     LocationSettings,
     ModelSettings,
     RetrainSettings,
@@ -53,6 +58,7 @@ def main(
     train: TrainSettings,
     device: DeviceSettings,
     location: LocationSettings,
+    final: FinalSettings | None = None,
 ) -> None:
     """Trains and scores stand-alone models."""
     directory = RunDirectory(run.run_dir, retrain.search)
@@ -67,11 +73,12 @@ def main(
     )
     chosen = _choose(directory, retrain)
     folder = directory.path / "retrain" / retrain.name
-    made_with = _made_with(directory, retrain, train, device, chosen)
-    groups = {"retrain": retrain, "train": train, "device": device}
+    final = final or FinalSettings()
+    groups = {"retrain": retrain, "train": train, "final": final, "device": device}
+    made_with = _made_with(directory, groups, chosen)
     _check_same(folder / "settings.json", groups, made_with)
     ghosts = train.batch_size // train.ghost_batch_size
-    devices = make_strategy(device.distribution, ghosts, (retrain, train, device))
+    devices = make_strategy(device.distribution, ghosts, groups.values())
     count_micro_batches(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         devices.num_replicas_in_sync,
@@ -79,14 +86,14 @@ def main(
     with opened(directory, devices, folder):
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
+        stack = model.stack(retrain.num_cells, retrain.filters)
+        jobs = _Jobs(directory, folder, dataset, stack, groups)
         if is_chief():
             _print_inventory(dataset)
             write_json(folder / "settings.json", made_with)
             directory.note_provenance(f"retrain/{retrain.name}")
         shared = f"{directory.path} (all workers must share --run_dir)"
         check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
-        stack = model.stack(retrain.num_cells, retrain.filters)
-        jobs = _Jobs(directory, folder, dataset, stack, retrain, train, device)
         result = jobs.run(chosen) | _strata(directory, retrain)
         if is_chief():
             write_json(folder / "result.json", {**made_with, **result})
@@ -99,17 +106,12 @@ def main(
 
 
 def _made_with(
-    directory: RunDirectory,
-    retrain: RetrainSettings,
-    train: TrainSettings,
-    device: DeviceSettings,
-    chosen: list[dict],
+    directory: RunDirectory, groups: Mapping[str, settings.Settings], chosen: list[dict]
 ) -> dict[str, Any]:
     """Returns the entries of settings.json and result.json that say how the models were made."""
     return {
-        "retrain": retrain.to_dict(),
-        "train": train.to_dict(),
-        "device": affecting(device),
+        **{name: group.to_dict() for name, group in groups.items()},
+        "device": affecting(groups["device"]),
         "chosen": {"architectures": [str(c["architecture"]) for c in chosen]},
         "run_id": directory.run_id(),
     }
@@ -141,6 +143,8 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
         check_form(search, accuracy, (float, None))
         return [_unranked(space.all_on(), accuracy)]
+    elif retrain.select in BASELINES:
+        return [_unranked(chosen_baseline(directory, retrain, candidates))]
     else:
         known = select(candidates, retrain)
     if not known:
@@ -154,7 +158,9 @@ def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str,
     ]  # fmt: skip
 
 
-def _unranked(architecture: Architecture, accuracy: float | None = None) -> dict[str, Any]:
+def _unranked(
+    architecture: Architecture | Baseline, accuracy: float | None = None
+) -> dict[str, Any]:
     return {"architecture": architecture, "rank": None, "candidate_num_images": None,
             "candidate_accuracy": accuracy}  # fmt: skip
 
@@ -173,7 +179,8 @@ def _check_same(
     """Refuses to mix models of different settings, or of two runs, in one folder."""
     if not path.exists():
         return
-    before = read_json(path)
+    # Earlier versions had no tools of final training.
+    before = {"final": FinalSettings().to_dict(), **read_json(path)}
     check_run(path, before, made_with["run_id"])
     check_form(path, before, dict.fromkeys([*groups, "chosen"], dict))
     way_out = f"Set --name to another name, or remove {path.parent}."
@@ -194,17 +201,18 @@ class _Jobs:
         folder: pathlib.Path,
         dataset: Dataset,
         stack: Stack,
-        retrain: RetrainSettings,
-        train: TrainSettings,
-        device: DeviceSettings,
+        groups: Mapping[str, Any],
     ):
         self.stack, self.run_id = stack, directory.run_id()
         self.space, self.folder, self.dataset = directory.space(), folder, dataset
-        self.retrain, self.train_settings, self.device = retrain, train, device
+        self.retrain, self.train_settings = groups["retrain"], groups["train"]
+        self.final, self.device = groups["final"], groups["device"]
+        retrain, train = self.retrain, self.train_settings
         self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
         self.on_test = retrain.evaluate_on == "test"
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
+        check_final(self.final, self.training, self.num_steps, train.batch_size)
 
     def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
         """Trains all models, then evaluates them."""
@@ -218,7 +226,7 @@ class _Jobs:
                 self.train(candidate["architecture"], index, repeat)
         return self.evaluate(chosen)
 
-    def train(self, architecture: Architecture, index: int, repeat: int) -> None:
+    def train(self, architecture: Architecture | Baseline, index: int, repeat: int) -> None:
         """Trains one model, or resumes its training."""
         checkpoints = self._checkpoints(index, repeat)
         checkpoints.check_newest_size(self._costs(architecture)["parameters"])
@@ -226,6 +234,7 @@ class _Jobs:
         fit_standalone(
             net, self.training, self.num_steps, self.train_settings, seed,
             self._folder(index, repeat), device=self.device, owner=self._owner(index, repeat),
+            final=self.final,
         )  # fmt: skip
         gc.collect()
 
@@ -245,17 +254,17 @@ class _Jobs:
         }
 
     def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
-        accuracies = []
+        scores = []
         architecture = candidate["architecture"]
         for repeat in self.repeats:
             net, _ = self._net(architecture, repeat)
             checkpoints = self._checkpoints(index, repeat)
-            checkpoints.restore_step(self.num_steps, net.variables)
+            checkpoints.restore_step(self.num_steps, net.variables, averaged=True)
             try:
-                score = evaluate_standalone(net, split, self.dataset.normalize)
+                scores.append(evaluate_standalone(net, split, self.dataset.normalize))
             except InputError as error:
                 raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
-            accuracies.append(score.accuracy)
+        accuracies = [score.accuracy for score in scores]
         return {
             **candidate,
             "architecture": str(architecture),
@@ -264,20 +273,20 @@ class _Jobs:
                 str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
             ],
             "accuracies": accuracies,
+            "balanced_accuracies": [score.balanced_accuracy for score in scores],
             **mean_std(accuracies),
         }
 
-    def _net(self, architecture: Architecture, repeat: int) -> tuple[Standalone, int]:
+    def _net(self, architecture: Architecture | Baseline, repeat: int) -> tuple[Any, int]:
         seed = net_seed(self.retrain.seed, architecture, repeat)
         classes, dtype = self.dataset.num_classes, self.device.dtype
+        if isinstance(architecture, Baseline):
+            return baseline_model(architecture, self.stack, classes, seed, dtype), seed
         return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
 
-    def _costs(self, architecture: Architecture) -> dict[str, int]:
-        counted = (self.space, [architecture], self.stack, self.dataset.num_classes)
-        return {
-            "parameters": int(counts.parameters(*counted)[0]),
-            "multiply_adds": int(counts.multiply_adds(*counted, self.dataset.image_size)[0]),
-        }
+    def _costs(self, architecture: Architecture | Baseline) -> dict[str, int]:
+        sizes = (self.stack, self.dataset.num_classes, self.dataset.image_size)
+        return costs_of(self.space, architecture, *sizes)
 
     def _checkpoints(self, index: int, repeat: int) -> Checkpoints:
         return Checkpoints(
@@ -302,4 +311,5 @@ if __name__ == "__main__":
         settings.TrainSettings,
         settings.DeviceSettings,
         settings.LocationSettings,
+        settings.FinalSettings,
     )

@@ -96,9 +96,13 @@ def complete_result(directory, result) -> dict:
     images = found["train"][0] + (found["validation"][0] if split == "test" else 0)
     epochs = (result["num_steps"] - 0.5) * train.batch_size / images
     retrain = {**result["retrain"], "evaluate_on": split, "epochs": epochs}
-    nets = [{**net, **results.mean_std(net["accuracies"])} for net in result["nets"]]
+    nets = [
+        {**net, "balanced_accuracies": net["accuracies"], **results.mean_std(net["accuracies"])}
+        for net in result["nets"]
+    ]
     return {
         "train": train.to_dict(),
+        "final": settings.FinalSettings().to_dict(),
         "device": {"mixed_precision": False},
         "evaluated_in": "float32",
         **result,

@@ -13,6 +13,7 @@ from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, read_results
 from oneshot_tf.runs.selection import Strata
+from oneshot_tf.settings import FinalSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.printable import command
@@ -178,7 +179,10 @@ def _training(result: dict[str, Any]) -> str:
     settings = result.get("train")
     settings = settings if isinstance(settings, dict) else {}
     free = ("device_batch_size", "skip_paths")
-    return json.dumps({k: v for k, v in sorted(settings.items()) if k not in free})
+    used = {k: v for k, v in sorted(settings.items()) if k not in free}
+    # Tools that are off are left out, as in the results of earlier versions.
+    tools = result.get("final", {}).items() - FinalSettings().to_dict().items()
+    return json.dumps({**used, **dict(sorted(tools))})
 
 
 def _nets(results: Iterable[dict[str, Any]], known: Any, space: Any):

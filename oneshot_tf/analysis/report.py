@@ -9,6 +9,7 @@ from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_s
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
+from oneshot_tf.runs.baselines import is_baseline
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.directory import RunDirectory
@@ -98,7 +99,7 @@ class Report:
         self.page.head(
             "Selections", "Stand-alone nets by selection, as in tables 1 and 2 of the paper."
         )
-        results = read_results(self.directory)
+        results = read_results(self.directory, baselines=True)
         rows = []
         dataset = self.dataset
         for result in results:
@@ -109,10 +110,12 @@ class Report:
                 f"{_pm(theirs[2], theirs[3], 1)} %, {_pm(theirs[0], theirs[1], 1)} M"
             )  # fmt: skip
             std = float(np.std(millions, ddof=1)) if len(nets) > 1 else None
+            work = np.mean([net["multiply_adds"] for net in nets]) / 1e6
+            label = " (baseline)" if is_baseline(nets[0]) else ""
             rows.append(
-                [result["name"], str(settings["filters"]), str(len(nets)),
+                [result["name"] + label, str(settings["filters"]), str(len(nets)),
                  _pm(100 * result["mean"], result["std"] and 100 * result["std"], 2) + " %",
-                 _pm(float(millions.mean()), std, 3), result["evaluated_on"],
+                 _pm(float(millions.mean()), std, 3), f"{work:.3f}", result["evaluated_on"],
                  f"{result['num_steps']:,}", printed]
             )  # fmt: skip
         if not rows:
@@ -120,8 +123,8 @@ class Report:
                 "No architecture was trained alone.", how_to_make(self.directory.path)
             )
             return
-        titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)", "images",
-                  "steps", "paper, at full size"]  # fmt: skip
+        titles = ["selection", "F", "nets", "accuracy (std)", "10^6 parameters (std)",
+                  "10^6 multiply-adds", "images", "steps", "paper, at full size"]  # fmt: skip
         self.page.table("selections", titles, rows, "Standard deviations are over nets.")
         for protocol, nets in self.nets.items():
             for other in ("random", "small"):

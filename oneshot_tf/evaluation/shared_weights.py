@@ -19,7 +19,6 @@ from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.devices.accelerators import accelerators
 from oneshot_tf.evaluation.forward import NotFinite, check_finite, log_probabilities
 from oneshot_tf.learning.losses import cross_entropy
-from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
@@ -42,11 +41,14 @@ class Score:
         accuracy: The share of images classified correctly, in [0, 1].
         cross_entropy: The mean cross-entropy over the images, in nats.
         num_images: The number of images.
+        balanced_accuracy: The mean over the classes of the share of their images classified
+            correctly (classes without images left out). None if not measured.
     """
 
     accuracy: float
     cross_entropy: float
     num_images: int
+    balanced_accuracy: float | None = None
 
 
 class CandidateEvaluator:
@@ -228,10 +230,8 @@ def evaluate(
     return evaluator(list(architectures))
 
 
-def evaluate_standalone(
-    net: Standalone, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]
-) -> Score:
-    """Scores a stand-alone model with its moving averages, in float32.
+def evaluate_standalone(net: Any, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]) -> Score:
+    """Scores a stand-alone model or a baseline with its moving averages, in float32.
 
     The exported model computes in float32, too, whatever precision was used in training.
 
@@ -243,7 +243,7 @@ def evaluate_standalone(
         100
 
     Args:
-        net: A trained `Standalone`.
+        net: A trained `Standalone` or `BaselineModel`.
         split: The images, a `Split`.
         normalize: Converts uint8 images to float images, for example `dataset.normalize`.
 
@@ -255,25 +255,27 @@ def evaluate_standalone(
     forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32)
     )
-    hits = entropy = 0.0
+    entropy, hits = 0.0, np.zeros(len(split), bool)
     for start in range(0, len(split), _STANDALONE_BATCH):
         part = split.take(slice(start, start + _STANDALONE_BATCH))
         logits = forward(normalize(part.images))
-        hits += int(np.sum(np.argmax(logits.numpy(), axis=1) == part.labels))
+        hits[start : start + _STANDALONE_BATCH] = np.argmax(logits.numpy(), axis=1) == part.labels
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
     if not np.isfinite(entropy):
         raise NotFinite(
             f"The stand-alone model {net.architecture} has a cross-entropy of {entropy}: its "
             "weights are too large. Train it again with a lower --learning_rate."
         )
-    return Score(hits / len(split), entropy / len(split), len(split))
+    counts, right = np.bincount(split.labels), np.bincount(split.labels, weights=hits)
+    balanced = float(np.mean(right[counts > 0] / counts[counts > 0]))
+    return Score(int(hits.sum()) / len(split), entropy / len(split), len(split), balanced)
 
 
-def _in_float32(net: Standalone):
+def _in_float32(net: Any) -> Any:
     """Returns the net, or a copy of it that computes in float32."""
     if net.compute_dtype == "float32":
         return net
-    twin = Standalone(net.space, net.architecture, net.stack, net.num_classes, dtype="float32")
+    twin = type(net).from_config({**net.get_config(), "dtype": "float32"})
     for variable, trained in zip(twin.variables, net.variables):
         variable.assign(trained.value)
     return twin

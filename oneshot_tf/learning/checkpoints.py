@@ -26,6 +26,7 @@ _RENAMED = (("_bn/offset", "_bn/beta"), ("_bn_offset_", "_bn_beta_"))
 _NAME = re.compile(r"step_(\d{9})\.npz")
 # Arrays that identify a checkpoint. Earlier versions did not write them.
 _OWNER, _STEP = "checkpoint/owner", "checkpoint/step"
+AVERAGE = "average"  # the folder, so to speak, of the averages of `Averages`
 
 
 class WrongOwner(InputError):
@@ -136,8 +137,16 @@ class Checkpoints:
                 "training, so it does not belong to this run. Remove it."
             )
 
-    def restore_step(self, step: int, variables: Iterable[keras.Variable]) -> None:
+    def restore_step(
+        self, step: int, variables: Iterable[keras.Variable], averaged: bool = False
+    ) -> None:
         """Fills variables from the checkpoint of a step.
+
+        Args:
+            step: The step of the checkpoint.
+            variables: Keras variables with distinct paths.
+            averaged: Whether to take the averages of variables that have one in the file, because
+                the net was trained with --weight_average.
 
         Raises:
             InputError: The file is missing or damaged, has other variables, or holds values that
@@ -149,6 +158,9 @@ class Checkpoints:
             raise InputError(f"{path} is missing.")
         arrays = {_name_now(name): array for name, array in read_arrays(path).items()}
         self._check_owner(path, step, arrays)
+        if averaged:
+            names = [variable.path for variable in variables]
+            arrays.update({n: arrays[a] for n in names if (a := average_name(n)) in arrays})
         for variable in variables:
             array = arrays.get(variable.path)
             if array is None or array.shape != tuple(variable.shape):
@@ -217,8 +229,14 @@ class Checkpoints:
         return sum(
             math.prod(shape)
             for name, shape in array_shapes(self.path(step)).items()
-            if not name.startswith(("sgd/", "checkpoint/")) and "/moving_" not in name
+            if not name.startswith(("sgd/", "checkpoint/", f"{AVERAGE}/"))
+            and "/moving_" not in name
         )
+
+
+def average_name(path: str) -> str:
+    """Returns the name under which a checkpoint has the average of the variable `path`."""
+    return f"{AVERAGE}/{path.replace('/', '.')}"
 
 
 def _name_now(name: str) -> str:

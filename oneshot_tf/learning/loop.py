@@ -15,13 +15,15 @@ from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.batches import Batches
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.defaults import default_batch_size
+from oneshot_tf.learning.final_training import check_final, make_tools, warmup_steps
 from oneshot_tf.learning.metrics_log import MetricsLog, Track, words
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks
 from oneshot_tf.learning.optimizers import NesterovSGD
+from oneshot_tf.learning.recalibration import Recalibration
 from oneshot_tf.learning.recovery import Recovery
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
-from oneshot_tf.settings import DeviceSettings, TrainSettings
+from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
 from oneshot_tf.strategies.protocols import Sampler
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
@@ -96,8 +98,12 @@ def fit_standalone(
     *,
     device: DeviceSettings | None = None,
     owner: str | None = None,
+    final: FinalSettings | None = None,
 ) -> dict[str, Any]:
     """Trains a stand-alone model from scratch (section 3.4), as `fit_supernet`.
+
+    `final` adds tools of final training: warm-up, averaged weights, ScheduledDropPath and class
+    weights. With `weight_average`, the net has the averaged weights in the end.
 
     Example:
 
@@ -107,8 +113,12 @@ def fit_standalone(
         stand-alone training: 1 steps (the first one takes a while) ...
         1
     """
-    loop = Loop(net, data, None, num_steps, settings or TrainSettings(), seed, directory)
-    return loop.run(device or DeviceSettings(), "stand-alone training", owner)
+    settings = settings or TrainSettings()
+    loop = Loop(net, data, None, num_steps, settings, seed, directory, final=final)
+    last = loop.run(device or DeviceSettings(), "stand-alone training", owner)
+    if loop.tools.averages:
+        loop.tools.averages.use()
+    return last
 
 
 def check_batch_size(settings: TrainSettings, data: Any) -> None:
@@ -147,27 +157,33 @@ class Loop:
         directory: str | os.PathLike | None,
         *,
         track: Track | None = None,
+        final: FinalSettings | None = None,
     ):
         if num_steps < 1:
             raise InputError(f"num_steps must be at least 1; got {num_steps}.")
         check_batch_size(settings, data)
+        final = final or FinalSettings()
+        check_final(final, data, num_steps, settings.batch_size)
         self.data, self.sampler, self.num_steps = data, sampler, num_steps
         self.settings, self.seed, self.track = settings, seed, track
         with tf.distribute.get_strategy().scope():
             name = settings.learning_rate_schedule
             if name == "auto":
                 name = "cosine" if sampler is None else "constant"
-            self.schedule = Factored(name, settings.learning_rate, num_steps)
+            warmup = warmup_steps(final, len(data.train), settings.batch_size)
+            self.schedule = Factored(name, settings.learning_rate, num_steps, warmup)
             momentum = settings.momentum
             self.optimizer = NesterovSGD(
                 self.schedule, momentum=momentum, nesterov=momentum > 0, name="sgd"
             )
             self.optimizer.build(net.trainable_variables)
+            self.tools = make_tools(final, net, data, num_steps, seed)
         prepare = data.augmenter(settings.augmentation, seed)
         self.step = TrainStep(
-            net, self.optimizer, sampler, prepare, settings, seed, data.image_size
-        )
-        self.variables = net.variables + self.optimizer.variables
+            net, self.optimizer, sampler, prepare, settings, seed, data.image_size,
+            tools=self.tools,
+        )  # fmt: skip
+        self.variables = net.variables + self.optimizer.variables + self.tools.variables
         self.directory = None if directory is None else make_folder(directory)
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict[str, Any]:
@@ -242,6 +258,10 @@ class Loop:
                 self.step.trace(*batch, number)
                 with uninterrupted():
                     self._step(batch, number)
+                    self._whole = self._done < self.num_steps or not self.tools.averages
+                if not self._whole:
+                    self._recalibrate()
+                with uninterrupted():
                     save, log = self._due(number)
                     if save or log:
                         entry = self._report(save)
@@ -251,6 +271,12 @@ class Loop:
         except KeyboardInterrupt as interrupt:
             self._interrupted(interrupt)
         return entry
+
+    def _recalibrate(self) -> None:
+        """Measures the batch statistics of the averaged weights. A signal ends it unsaved."""
+        if self.tools.averages:
+            Recalibration(self.step, self.tools.averages).run(self.batches, self.num_steps)
+        self._whole = True
 
     def _due(self, number: int) -> tuple[bool, bool]:
         """Returns whether to save and whether to log after step `number`."""

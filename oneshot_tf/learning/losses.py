@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,6 +19,26 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
     classes = logits.shape[-1]
     targets = tf.one_hot(labels, classes) * (1.0 - label_smoothing) + label_smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns a weight for each class, so that all classes count the same: float32 `[K]`.
+
+    The weight of a class of n images is N / (K n), where N is the number of all images. Its mean
+    over the images is 1. A class without images gets 0, and does not count in K.
+
+    Example:
+
+        >>> balanced_weights([0, 0, 0, 1], num_classes=2).tolist()
+        [0.6666666865348816, 2.0]
+
+    Args:
+        labels: Int `[N]`.
+        num_classes: The number of classes.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0.0).astype(np.float32)
 
 
 def masked_l2(kernels: Iterable[tf.Tensor], usage: tf.Tensor | None = None):

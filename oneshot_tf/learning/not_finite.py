@@ -134,11 +134,13 @@ def _largest_outputs(step: Any, images: Any, number: Any) -> dict:
     """Returns the largest absolute output of each part of the net; NaN if an output is NaN."""
     net, size = step.net, step.ghost_batch_size  # one ghost batch at a time, to save memory
     images = step.prepare(images, 0, step.batch_size, number)
-    masks = step.masks(number)
+    masks, factors = step.masks(number), step.path_factors(number)
     largest: dict[Any, Any] = {}
     for ghost in range(len(images) // size):
-        one = images[ghost * size : (ghost + 1) * size]
-        parts = net.part_outputs(one) if masks is None else net.part_outputs(one, masks[ghost])
+        rows = slice(ghost * size, (ghost + 1) * size)
+        given = [masks[ghost]] if masks is not None else []
+        given += [factors[rows]] if factors is not None else []
+        parts = net.part_outputs(images[rows], *given)
         for name, output in parts.items():
             here = np.abs(tf.cast(output, tf.float32).numpy()).max()
             largest[name] = np.maximum(largest.get(name, 0.0), here)  # NaN stays

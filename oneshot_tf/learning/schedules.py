@@ -11,10 +11,12 @@ class Factored(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         name, initial, num_steps: Arguments of `learning_rate_schedule`.
+        warmup: The first steps, in which the rate rises to `initial`. The schedule takes the rest.
     """
 
-    def __init__(self, name: str, initial: float, num_steps: int):
-        self.schedule = learning_rate_schedule(name, initial, num_steps)
+    def __init__(self, name: str, initial: float, num_steps: int, warmup: int = 0):
+        schedule = learning_rate_schedule(name, initial, num_steps - warmup)
+        self.schedule = Warmup(schedule, warmup) if warmup else schedule
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
 
     def __call__(self, step: Any):
@@ -57,3 +59,27 @@ class Cooldown(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"initial": self.initial, "num_steps": self.num_steps, "share": self.share}
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise of the learning rate, and then another schedule (Goyal et al. 2017).
+
+    The rate of step s is (s + 1) / (W + 1) of the other schedule's first one, so that no step has
+    a rate of 0. Step W has all of it.
+
+    Args:
+        schedule: The learning rate after the rise, or a schedule of it. Its step 0 is step W.
+        num_steps: The number W of steps of the rise, at least 1.
+    """
+
+    def __init__(self, schedule: Any, num_steps: int):
+        self.schedule, self.num_steps = schedule, num_steps
+
+    def __call__(self, step: Any):
+        step = tf.cast(step, tf.float32)
+        after = tf.maximum(step - self.num_steps, 0.0)
+        rate = self.schedule(after) if callable(self.schedule) else self.schedule
+        return rate * tf.minimum((step + 1.0) / (self.num_steps + 1.0), 1.0)
+
+    def get_config(self):
+        return {"schedule": self.schedule, "num_steps": self.num_steps}

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from oneshot_tf.devices.accelerators import accelerators
+from oneshot_tf.learning.final_training import Tools
 from oneshot_tf.learning.losses import cross_entropy, l2_shares, masked_l2
 from oneshot_tf.settings import TrainSettings
 from oneshot_tf.strategies.protocols import Sampler
@@ -88,6 +89,8 @@ class TrainStep:
         settings: Sizes, weight decay, label smoothing.
         seed: The seed of the masks.
         image_size: Height and width of the images.
+        tools: Class weights, ScheduledDropPath and averages of the weights; None for none. With
+            class weights, loss and cross_entropy are weighted.
     """
 
     def __init__(
@@ -99,7 +102,10 @@ class TrainStep:
         settings: TrainSettings,
         seed: int,
         image_size: int,
+        *,
+        tools: Tools | None = None,
     ):
+        self.tools = tools or Tools()
         self.strategy = tf.distribute.get_strategy()
         self.net, self.optimizer, self.sampler, self.prepare = net, optimizer, sampler, prepare
         self.settings, self.seed, self.image_size = settings, seed, image_size
@@ -164,11 +170,16 @@ class TrainStep:
         if masks is not None:
             rows = share // self.ghost_batch_size
             masks = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
+        factors = self.path_factors(number)
+        if factors is not None:
+            factors = tf.slice(factors, [first, 0], [share, factors.shape[1]])
         micro_batches = masks.shape[0] if skip and masks is not None else self.micro_batches
         gradients, metrics = self._gradients(
-            images, labels, masks, micro_batches, skip, self.replicas
+            images, labels, masks, factors, micro_batches, skip, self.replicas
         )
         self.optimizer.apply(gradients, self.variables)
+        if self.tools.averages:
+            self.tools.averages.update(number)
         return metrics
 
     def masks(self, number: tf.Tensor) -> tf.Tensor | None:
@@ -176,6 +187,11 @@ class TrainStep:
         if self.sampler is None:
             return None
         return self.sampler.sample(self.batch_size // self.ghost_batch_size, number, self.seed)
+
+    def path_factors(self, number: tf.Tensor) -> tf.Tensor | None:
+        """Returns the factors of the paths of a stand-alone model, `[B, n]`; None to drop none."""
+        drop_path = self.tools.drop_path
+        return drop_path.factors(self.batch_size, number) if drop_path else None
 
     @functools.partial(tf.function, autograph=False)
     def inspect(
@@ -195,8 +211,10 @@ class TrainStep:
 
         def alone(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Any:
             images = self.prepare(images, 0, self.batch_size, number)
-            masks = self.masks(number)
-            gradients, metrics = self._gradients(images, labels, masks, micro_batches, False, 1)
+            masks, factors = self.masks(number), self.path_factors(number)
+            gradients, metrics = self._gradients(
+                images, labels, masks, factors, micro_batches, False, 1
+            )
             return metrics, gradients
 
         metrics, gradients = self.strategy.run(alone, args=(images, labels, number))
@@ -208,12 +226,13 @@ class TrainStep:
         images: tf.Tensor,
         labels: tf.Tensor,
         masks: tf.Tensor | None,
+        factors: tf.Tensor | None,
         micro_batches: int,
         skip: bool,
         replicas: int,
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         """Returns the gradients of the loss, L2 included, by variable; and the metrics."""
-        gradients, sums = self._accumulated(images, labels, masks, micro_batches, skip)
+        gradients, sums = self._accumulated(images, labels, masks, factors, micro_batches, skip)
         weight_decay = self.settings.weight_decay
         usage = None if masks is None else self.net.usage(masks)
         l2 = masked_l2(self.net.kernels, usage) / replicas
@@ -229,6 +248,7 @@ class TrainStep:
         images: tf.Tensor,
         labels: tf.Tensor,
         masks: tf.Tensor | None,
+        factors: tf.Tensor | None,
         micro_batches: int,
         skip: bool,
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -238,17 +258,19 @@ class TrainStep:
         """
         count = micro_batches
         if count == 1:
-            return self._micro_batch(images, labels, masks, 0, 1, skip)
-        images, labels, masks = (
+            return self._micro_batch(images, labels, masks, factors, 0, 1, skip)
+        images, labels, masks, factors = (
             None if x is None else tf.reshape(x, [count, x.shape[0] // count, *x.shape[1:]])
-            for x in (images, labels, masks)
+            for x in (images, labels, masks, factors)
         )
         # Zeros, but not as constants: TensorFlow would store them in the graph.
         gradients = [tf.raw_ops.ZerosLike(x=tf.convert_to_tensor(v)) for v in self.variables]
 
         def body(index: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor) -> Any:
-            rows = None if masks is None else masks[index]
-            more, parts = self._micro_batch(images[index], labels[index], rows, index, count, skip)
+            rows, dropped = (None if x is None else x[index] for x in (masks, factors))
+            more, parts = self._micro_batch(
+                images[index], labels[index], rows, dropped, index, count, skip
+            )
             return index + 1, [a + b for a, b in zip(gradients, more)], sums + parts
 
         _, gradients, sums = tf.while_loop(
@@ -267,6 +289,7 @@ class TrainStep:
         images: tf.Tensor,
         labels: tf.Tensor,
         masks: tf.Tensor | None,
+        factors: tf.Tensor | None,
         index: int | tf.Tensor,
         count: int,
         skip: bool,
@@ -276,10 +299,15 @@ class TrainStep:
             if masks is None:
                 ghosts = images.shape[0] // self.ghost_batch_size
                 micro_batch = tf.stack([index, count])
-                logits = self.net(images, training=True, num_ghosts=ghosts, micro_batch=micro_batch)
+                more = {} if factors is None else {"path_factors": factors}
+                logits = self.net(
+                    images, training=True, num_ghosts=ghosts, micro_batch=micro_batch, **more
+                )
             else:
                 logits = self.net(images, masks, training=True, skip=skip)
             losses = cross_entropy(labels, logits, self.settings.label_smoothing)
+            if self.tools.class_weights is not None:
+                losses *= tf.gather(self.tools.class_weights, labels)
             entropy = tf.reduce_sum(losses) / self.batch_size
         gradients = tape.gradient(entropy, [v.value for v in self.variables])
         hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)

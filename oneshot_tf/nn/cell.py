@@ -9,6 +9,7 @@ import tensorflow as tf
 from oneshot_tf.nn.operations import (
     BnReluConvs,
     Conv,
+    Identity,
     LayerFactory,
     Stage,
     bn_relu_stages,
@@ -77,6 +78,16 @@ class Cell(keras.layers.Layer):
                 for conv in getattr(layer, "convs", [layer]):
                     pairs.extend((v, path) for v in conv.variables)
         return pairs
+
+    @property
+    def droppable(self) -> list[int]:
+        """The paths of all operations that were built, except identity."""
+        return [
+            path
+            for block in range(self.space.num_blocks)
+            for path in self.space.operation_paths(block)
+            if not isinstance(self.path_layers[path], (Identity, type(None)))
+        ]
 
     def _build_reads(self, factory: Any, present: Any):
         """Builds the joins of the two outer inputs, and the batch norm of each tensor read."""

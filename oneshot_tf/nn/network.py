@@ -190,7 +190,8 @@ class Network(keras.Model):
         context = {"num_ghosts": num_ghosts, "training": training, "micro_batch": micro_batch}
         prev2 = prev1 = stem
         for index, cell in enumerate(self.cells):
-            out = None if cell is None else cell(prev2, prev1, paths=paths, **context)
+            here = paths.in_cell(index)
+            out = None if cell is None else cell(prev2, prev1, paths=here, **context)
             prev2, prev1 = prev1, out
             if out is not None:
                 yield f"cell {index}", out

@@ -6,7 +6,7 @@ number, its input, and its stages.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ from oneshot_tf.nn.operations import Stage, run_stages
 
 class AllPaths:
     """Paths that are all used, as in stand-alone models."""
+
+    def in_cell(self, cell: int) -> "AllPaths":
+        """Returns the paths of a cell, by its index. Here all cells have the same ones."""
+        return self
 
     def sum(self, terms: Sequence[Any], like: tf.Tensor):
         """Runs each path's stages on its input and returns the sum of the results.
@@ -30,6 +34,30 @@ class AllPaths:
     def read(self, paths: Any, x: tf.Tensor, stages: Any, like: tf.Tensor):
         """Applies the stages to `x`. Returns a tensor of shape `like` for all `paths` to read."""
         return run_stages(stages, x)
+
+
+class DroppedPaths(AllPaths):
+    """Paths of stand-alone models that single images drop, as `learning.drop_path` draws them.
+
+    Args:
+        factors: A factor for each image, `[B, 1, 1, 1]`, by cell and path. Others are used as they
+            are.
+        cell: Index of the cell.
+    """
+
+    def __init__(self, factors: Mapping[tuple[int, int], tf.Tensor], cell: int = 0):
+        self.factors, self.cell = factors, cell
+
+    def in_cell(self, cell: int) -> "DroppedPaths":
+        return DroppedPaths(self.factors, cell)
+
+    def sum(self, terms: Sequence[Any], like: tf.Tensor):
+        results = []
+        for path, x, stages in terms:
+            y = run_stages(stages, x)
+            factor = self.factors.get((self.cell, path))
+            results.append(y if factor is None else factor * y)
+        return tf.add_n(results)
 
 
 class MaskedPaths(AllPaths):

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from oneshot_tf.nn.network import Network
-from oneshot_tf.nn.paths import AllPaths
+from oneshot_tf.nn.paths import AllPaths, DroppedPaths
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
@@ -62,6 +62,8 @@ class Standalone(Network):
             value of the layer or model around this call, and False outside of any.
         num_ghosts: Number of ghost batches in the batch, in training.
         micro_batch: Place of this micro-batch in the training step; see `GhostBatchNorm`.
+        path_factors: Float `[B, n]`, a factor for each image and operation in the order of
+            `droppable`, as ScheduledDropPath draws them. None for ones.
 
     Returns:
         Logits, float32 `[B, K]`.
@@ -97,9 +99,36 @@ class Standalone(Network):
         training: bool = False,
         num_ghosts: int = 1,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
+        path_factors: tf.Tensor | None = None,
     ):
         stem = self.stem_of(images, num_ghosts, training, micro_batch)
-        return self._logits(stem, AllPaths(), num_ghosts, training, micro_batch)
+        paths = self._paths(path_factors)
+        return self._logits(stem, paths, num_ghosts, training, micro_batch)
+
+    def _paths(self, factors: tf.Tensor | None) -> AllPaths:
+        if factors is None:
+            return AllPaths()
+        factors = tf.cast(factors, self.compute_dtype)[:, :, None, None, None]
+        columns = tf.unstack(factors, axis=1)
+        return DroppedPaths(dict(zip(self.droppable, columns)))
+
+    @property
+    def droppable(self) -> list[tuple[int, int]]:
+        """The operations that ScheduledDropPath drops, each as its cell and its path.
+
+        These are all operations of the cells except identity, as in the code of NASNet.
+        """
+        return [
+            (index, path)
+            for index, cell in enumerate(self.cells)
+            if cell is not None
+            for path in cell.droppable
+        ]
+
+    @property
+    def path_depths(self) -> list[float]:
+        """The depth of each of `droppable`: (c + 1) / C for cell c of C."""
+        return [(cell + 1) / self.stack.num_cells for cell, _ in self.droppable]
 
     def get_config(self) -> dict:
         return {**super().get_config(), "architecture": str(self.architecture)}
@@ -109,11 +138,12 @@ class Standalone(Network):
         self(keras.ops.zeros([1, 32, 32, 3]))
         return super().export(filepath, *args, **kwargs)
 
-    def part_outputs(self, images: tf.Tensor) -> dict:
+    def part_outputs(self, images: tf.Tensor, path_factors: tf.Tensor | None = None) -> dict:
         """Returns the outputs of stem, cells and classifier by name.
 
         Args:
             images: One ghost batch, `[B, H, W, 3]`. Batch norms treat it as training does.
+            path_factors: As in a call.
         """
         stem = self.stem_of(images, 1, training=True)
-        return dict(self._outputs(stem, AllPaths(), 1, training=True))
+        return dict(self._outputs(stem, self._paths(path_factors), 1, training=True))

@@ -156,7 +156,7 @@ def stored_settings(
             raise _damaged(path, f"'{name}' has the unknown setting {short(key)}")
         if type(value) is not types[key] and (type(value), types[key]) != (int, float):
             raise _damaged(path, f"'{name}' has the invalid value --{key}={short(value)}")
-    missing = [key for key in types if key not in values]
+    missing = [f.name for f in fields(kind) if f.name not in values and not f.metadata["added"]]
     if missing and complete:
         raise _damaged(path, f"'{name}' has no setting '{missing[0]}'")
     try:

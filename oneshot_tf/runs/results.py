@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.cost import counts
+from oneshot_tf.cost.baselines import BASELINES, Baseline, of_text
+from oneshot_tf.runs.baselines import costs_of, is_baseline
 from oneshot_tf.runs.config_file import stored_settings
-from oneshot_tf.settings import DataSettings, RetrainSettings, TrainSettings
+from oneshot_tf.settings import DataSettings, FinalSettings, RetrainSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import write_atomically
@@ -23,7 +24,7 @@ _OF_AN_IMAGE = 0.01  # tolerance in images: early versions stored accuracies in 
 _SETTINGS = {"retrain": RetrainSettings, "train": TrainSettings}
 _COMPLETE = {"device": {"mixed_precision": bool}, "chosen": {"architectures": [str]},
              "num_training_images": int, "evaluated_in": str}  # fmt: skip
-_ORDER = ("top", "small", "random", "stratified", "pareto", "all_on")
+_ORDER = ("top", "small", "random", "stratified", "pareto", "all_on", *BASELINES)
 _NET = {"architecture": str, "rank": (int, None), "candidate_accuracy": (float, None),
         "parameters": int, "multiply_adds": int, "folder": [str], "accuracies": [float],
         "mean": float, "std": (float, None)}  # fmt: skip
@@ -71,12 +72,18 @@ def read_result(directory: Any, path: str | os.PathLike) -> dict:
             raise InputError(f"{path} is damaged: a net must have a folder for each accuracy.")
         if (net["rank"] or 1) < 1 or (net.get("candidate_num_images") or 0) < 0:
             raise InputError(f"{path} is damaged: a rank or a number of images is negative.")
-        shares = [*net["accuracies"], net["mean"], net["candidate_accuracy"] or 0.0]
+        balanced = net.get("balanced_accuracies", net["accuracies"])  # earlier versions had none
+        check_form(path, {"balanced_accuracies": balanced}, {"balanced_accuracies": [float]})
+        if len(balanced) != len(net["accuracies"]):
+            raise InputError(f"{path} is damaged: a net has too few balanced accuracies.")
+        shares = [*net["accuracies"], *balanced, net["mean"], net["candidate_accuracy"] or 0.0]
         if not all(math.isfinite(share) and 0.0 <= share <= 1.0 for share in shares):
             raise InputError(f"{path} is damaged: accuracies must be from 0 to 1; got {shares}.")
         for folder in net["folder"]:
             if not (root.parent / folder).resolve().is_relative_to(root):
                 raise InputError(f"{path} is damaged: '{folder}' is not a folder below {root}.")
+    if "final" in result:  # earlier versions had no tools of final training
+        stored_settings(path, result["final"], "final", FinalSettings, complete=True)
     _check_numbers(directory, path, result)
     if directory.run_id() is not None:
         _check_complete(directory, path, result)
@@ -94,7 +101,7 @@ def num_steps(epochs: float, num_images: int, batch_size: int) -> int:
     return max(1, math.ceil(epochs * num_images / batch_size))
 
 
-def net_seed(seed: int, architecture: Architecture, repeat: int = 0) -> int:
+def net_seed(seed: int, architecture: Architecture | Baseline, repeat: int = 0) -> int:
     """Returns the seed of a stand-alone net. It is the same in every selection and search."""
     entropy = [seed, zlib.crc32(str(architecture).encode()), repeat]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
@@ -119,17 +126,18 @@ def _check_numbers(directory: Any, path: pathlib.Path, result: dict[str, Any]):
     _check_spread(path, result, [net["mean"] for net in nets])
     space, facts = directory.space(), directory.facts()
     try:
-        architectures = [Architecture.from_text(net["architecture"]) for net in nets]
+        texts = [net["architecture"] for net in nets]
+        architectures = [of_text(text) or Architecture.from_text(text) for text in texts]
         for architecture in architectures:
-            if architecture != space.all_on():  # All On is trained, but is not in the space
+            # All On and baselines are trained, but are not in the space.
+            if isinstance(architecture, Architecture) and architecture != space.all_on():
                 space.check(architecture)
         stack = directory.stack(retrain["num_cells"], retrain["filters"])
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from None
-    counted = (space, architectures, stack, len(facts["class_names"]))
-    costs = zip(counts.parameters(*counted), counts.multiply_adds(*counted, facts["image_size"]))
-    for net, found in zip(nets, costs):
-        for name, right in zip(("parameters", "multiply_adds"), map(int, found)):
+    sizes = (stack, len(facts["class_names"]), facts["image_size"])
+    for net, architecture in zip(nets, architectures):
+        for name, right in costs_of(space, architecture, *sizes).items():
             if net[name] != right:
                 raise InputError(
                     f"{path} is damaged: {net['architecture']} has {right:,} {name}; the file says "
@@ -185,17 +193,33 @@ def judged_in(result: dict) -> str:
     return str(result.get("evaluated_in", "bfloat16" if mixed else "float32"))
 
 
-def read_results(directory: Any) -> list[dict]:
-    """Reads each retrain/NAME/result.json, and returns them in the order of `--select`."""
+def read_results(directory: Any, baselines: bool = False) -> list[dict]:
+    """Reads each retrain/NAME/result.json, and returns them in the order of `--select`.
+
+    Args:
+        directory: `RunDirectory` of the run.
+        baselines: Whether to return results of baselines too.
+    """
     paths = sorted((directory.path / "retrain").glob("*/result.json"))
     results = [{"name": path.parent.name, **read_result(directory, path)} for path in paths]
+    results = [r for r in results if baselines or not is_baseline(r["nets"][0])]
     return sorted(results, key=lambda result: _ORDER.index(result["retrain"]["select"]))
+
+
+def _balanced(nets: list[dict]) -> str:
+    """Returns the mean balanced accuracy of nets as words; none for results without it."""
+    values = [value for net in nets for value in net.get("balanced_accuracies", [])]
+    return f"; balanced accuracy {np.mean(values):.4f}" if values else ""
 
 
 def print_results(directory: Any) -> None:
     """Prints a table of the stand-alone nets, and writes it to retrain/table.txt."""
-    lines = ["selection     rank  candidate  stand-alone (std, runs)  parameters  architecture"]
-    for result in read_results(directory):
+    lines = [
+        "selection     rank  candidate  stand-alone (std, runs)  parameters  multiply-adds  "
+        "architecture"
+    ]
+    results = read_results(directory, baselines=True)
+    for result in results:
         for net in result["nets"]:
             rank = net["rank"] or "-"
             candidate = net["candidate_accuracy"]
@@ -204,14 +228,15 @@ def print_results(directory: Any) -> None:
             alone = f"{net['mean']:.4f} ({spread}, {len(net['accuracies'])})"
             lines.append(
                 f"{result['name']:12s}  {rank:>4}  {shared:>9}  {alone:>23}  "
-                f"{net['parameters']:10,}  {net['architecture']}"
+                f"{net['parameters']:10,}  {net['multiply_adds']:13,}  {net['architecture']}"
+                f"{' (baseline)' if is_baseline(net) else ''}"
             )
-    for result in read_results(directory):
+    for result in results:
         spread = "-" if result["std"] is None else f"{result['std']:.4f}"
         lines.append(
             f"{result['name']}: {result['mean']:.4f} (std {spread} over {len(result['nets'])} "
             f"net(s)) on {result['num_images']:,} {result['evaluated_on']} images, "
-            f"{result['num_steps']:,} steps each"
+            f"{result['num_steps']:,} steps each{_balanced(result['nets'])}"
         )
     text = "\n".join(map(printable, lines))
     print(text, flush=True)

@@ -31,7 +31,8 @@ def check_same(
     for group, settings in now.items():
         for field in fields(type(settings)):
             value = getattr(settings, field.name)
-            old = before.get(group, {}).get(field.name)
+            absent = field.default if field.metadata["added"] else None
+            old = before.get(group, {}).get(field.name, absent)
             if field.metadata["affects_results"] and field.name not in free and old != value:
                 raise InputError(
                     f"{what} was made with --{field.name}={old}; now --{field.name}={value}. "

@@ -1,5 +1,6 @@
 """What was asked for? Settings as frozen dataclasses, each defined once."""
 
+from oneshot_tf.settings.final import FinalSettings
 from oneshot_tf.settings.groups import (
     DataSettings,
     DeviceSettings,
@@ -18,6 +19,7 @@ __all__ = [
     "DataSettings",
     "DeviceSettings",
     "DistributionSettings",
+    "FinalSettings",
     "LimitSettings",
     "LocationSettings",
     "ModelSettings",

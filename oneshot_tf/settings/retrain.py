@@ -18,8 +18,18 @@ class RetrainSettings(Settings):
         "--percentile. random: --count random candidates. stratified: --count candidates over the "
         "whole range of candidate accuracy, four from each of several equally wide intervals. "
         "pareto: --count of the candidates that no other one beats in accuracy and parameters. "
-        "all_on: the architecture with every path.",
-        choices=("top", "small", "random", "stratified", "pareto", "all_on"),
+        "all_on: the architecture with every path. plain_cnn and mobile_net: a plain CNN or a "
+        "small MobileNet of about --parameters parameters, as a baseline.",
+        choices=(
+            "top",
+            "small",
+            "random",
+            "stratified",
+            "pareto",
+            "all_on",
+            "plain_cnn",
+            "mobile_net",
+        ),
         common=True,
     )
     architecture: str = setting(
@@ -53,6 +63,13 @@ class RetrainSettings(Settings):
         "fewer reductions (--num_reductions of train).",
         least=0,
         most=64,
+    )
+    parameters: int = setting(
+        0,
+        "For --select=plain_cnn and mobile_net: number of parameters to come near to. 0: the "
+        "number of the best candidate.",
+        least=0,
+        added=True,
     )
     epochs: float = setting(
         300.0, "Number of passes over the training images.", above=0.0, most=100_000.0, common=True

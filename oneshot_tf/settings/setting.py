@@ -26,6 +26,7 @@ def setting(
     choices: tuple | None = None,
     affects_results: bool = True,
     common: bool = False,
+    added: bool = False,
 ) -> Any:
     """Returns a dataclass field for a setting.
 
@@ -38,9 +39,12 @@ def setting(
         affects_results: False if the setting may differ when a run is resumed, because results
             do not depend on it.
         common: True for the few most used settings. `--help` shows them first.
+        added: True for a setting that results got in a later version. A file without it has the
+            default.
     """
     bounds = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
     metadata = {"help": help, "affects_results": affects_results, "common": common, **bounds}
+    metadata["added"] = added
     return dataclasses.field(default=default, metadata=metadata)
 
 

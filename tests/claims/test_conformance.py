@@ -6,6 +6,8 @@ import tensorflow as tf
 from conformance_checks import SPACES, check_proposer, check_sampler, check_settings
 
 import oneshot_tf as ost
+from oneshot_tf import settings
+from oneshot_tf.cost.baselines import BASELINES, Baseline, of_size, of_text
 from oneshot_tf.data.augmentation import AUGMENTATIONS
 from oneshot_tf.runs.selection import SELECTIONS
 from oneshot_tf.searching import BUDGETS, EVALUATORS, RANKINGS
@@ -25,6 +27,7 @@ PROPOSER_ROWS = {
     "predictor": (True, {"first_random": 16, "batch": 8, "pool": 40}),
 }
 SELECTION_ROWS = {"top", "small", "random", "stratified", "pareto"}
+BASELINE_ROWS = {"plain_cnn", "mobile_net"}
 BUDGET_ROWS = {"full", "race"}
 RANKING_ROWS = {"accuracy", "kl"}
 EVALUATOR_ROWS = {"shared", "stand_alone", "table"}
@@ -39,6 +42,7 @@ def test_every_entry_has_a_row():
     assert set(PROPOSERS) == set(PROPOSER_ROWS)
     assert set(SELECTIONS) == SELECTION_ROWS and set(BUDGETS) == BUDGET_ROWS
     assert set(RANKINGS) == RANKING_ROWS and set(FORMATS) == FORMAT_ROWS
+    assert set(BASELINES) == BASELINE_ROWS
     assert set(AUGMENTATIONS) == AUGMENTATION_ROWS and set(EVALUATORS) == EVALUATOR_ROWS
 
 
@@ -75,6 +79,18 @@ def test_augmentations(name):
     for first in (0, 4):
         part = change(images[first : first + 4], first, 8, seed=1, step=2)
         np.testing.assert_array_equal(part, whole[first : first + 4])
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines(name):
+    """One is chosen by its name; its text names it; wider ones are larger; costs are positive."""
+    settings.RetrainSettings(select=name)
+    stack = ost.Stack(3, 4, num_reductions=1, stem_stride=2)
+    sizes = [Baseline(name, width).parameters(stack, 10) for width in range(1, 20)]
+    assert sizes == sorted(set(sizes)) and of_text(f"{name}:7") == Baseline(name, 7)
+    for width in (1, 7):
+        assert of_size(name, sizes[width - 1], stack, 10).width == width
+        assert Baseline(name, width).multiply_adds(stack, 10, 1) > 0
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda s: f"{s.num_blocks} blocks")

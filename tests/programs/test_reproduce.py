@@ -57,7 +57,8 @@ def test_programs_take_the_flags_that_they_are_given(name):
                         command_line.strategy(PROPOSERS, "random"), settings.LocationSettings,
                         settings.DistributionSettings, settings.LimitSettings),
              "retrain": (settings.RunSettings, settings.RetrainSettings, settings.TrainSettings,
-                         settings.DeviceSettings, settings.LocationSettings),
+                         settings.DeviceSettings, settings.LocationSettings,
+                         settings.FinalSettings),
              "analyze": (settings.RunSettings, analyze.AnalyzeSettings)}  # fmt: skip
     made = commands(f"--flagfile={name}")
     assert made[0][0] == "train" and made[-1][0] == "analyze"

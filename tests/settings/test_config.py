@@ -29,6 +29,7 @@ RETRAIN = (
     settings.RetrainSettings,
     settings.TrainSettings,
     settings.DeviceSettings,
+    settings.FinalSettings,
 )
 SEARCH = (
     settings.RunSettings,
@@ -159,7 +160,7 @@ def test_the_flag_file_is_the_papers_protocol():
 
 def test_the_flag_files_of_final_training():
     for name, epochs in (("cifar_retrain.flags", 300), ("cifar_retrain_28.flags", 28)):
-        _, retrain, train, _ = parse(f"--flagfile={name}", groups=RETRAIN)
+        _, retrain, train, _, _ = parse(f"--flagfile={name}", groups=RETRAIN)
         assert (retrain.epochs, retrain.top, retrain.count) == (epochs, 100, 10)
         assert (train.batch_size, train.ghost_batch_size) == (64, 32)
 
