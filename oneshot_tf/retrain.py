@@ -34,22 +34,26 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import mean_std, net_seed, num_steps, owner_of, print_results
 from oneshot_tf.runs.same_settings import affecting, check_same
-from oneshot_tf.runs.selection import Strata, select
+from oneshot_tf.runs.selection import Strata
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.settings import (
     DeviceSettings,
     FinalSettings,
+    LimitSettings,
     LocationSettings,
     ModelSettings,
     RetrainSettings,
     TrainSettings,
     command_line,
 )
+from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 from oneshot_tf.system.printable import command
+from oneshot_tf.timing.choosing import check_within, select_within
+from oneshot_tf.timing.limits import RunLimits
 
 
 def main(
@@ -59,6 +63,7 @@ def main(
     device: DeviceSettings,
     location: LocationSettings,
     final: FinalSettings | None = None,
+    limits: LimitSettings | None = None,
 ) -> None:
     """Trains and scores stand-alone models."""
     directory = RunDirectory(run.run_dir, retrain.search)
@@ -71,11 +76,16 @@ def main(
         num_cells=retrain.num_cells or model.num_cells,
         name=_folder_name(retrain),
     )
-    chosen = _choose(directory, retrain)
+    stack = model.stack(retrain.num_cells, retrain.filters)
+    limits = limits or LimitSettings()
+    cost = COSTS[retrain.front] if retrain.select == "pareto" else ""
+    chosen = _choose(directory, retrain, RunLimits(directory, limits, stack, cost=cost))
     folder = directory.path / "retrain" / retrain.name
     final = final or FinalSettings()
     groups = {"retrain": retrain, "train": train, "final": final, "device": device}
     made_with = _made_with(directory, groups, chosen)
+    if limits.any() or cost:
+        made_with["limits"] = limits.to_dict()  # the costs that were measured depend on them
     _check_same(folder / "settings.json", groups, made_with)
     ghosts = train.batch_size // train.ghost_batch_size
     devices = make_strategy(device.distribution, ghosts, groups.values())
@@ -86,7 +96,6 @@ def main(
     with opened(directory, devices, folder):
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
-        stack = model.stack(retrain.num_cells, retrain.filters)
         jobs = _Jobs(directory, folder, dataset, stack, groups)
         if is_chief():
             _print_inventory(dataset)
@@ -96,13 +105,17 @@ def main(
         check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
         result = jobs.run(chosen) | _strata(directory, retrain)
         if is_chief():
-            write_json(folder / "result.json", {**made_with, **result})
-            print_results(directory)
-            print(
-                f"The results are in {folder / 'result.json'}. Next: "
-                f"{command('export', f'--run_dir={directory.path}')}",
-                flush=True,
-            )
+            _finish(directory, folder, {**made_with, **result})
+
+
+def _finish(directory: RunDirectory, folder: pathlib.Path, result: dict[str, Any]) -> None:
+    write_json(folder / "result.json", result)
+    print_results(directory)
+    print(
+        f"The results are in {folder / 'result.json'}. Next: "
+        f"{command('export', f'--run_dir={directory.path}')}",
+        flush=True,
+    )
 
 
 def _made_with(
@@ -131,29 +144,38 @@ def _folder_name(retrain: RetrainSettings) -> str:
     return name
 
 
-def _choose(directory: RunDirectory, retrain: RetrainSettings) -> list[dict[str, Any]]:
-    """Returns the architectures to train, with their ranks and candidate accuracies if known."""
+def _choose(
+    directory: RunDirectory, retrain: RetrainSettings, limits: RunLimits
+) -> list[dict[str, Any]]:
+    """Returns the architectures to train, with their ranks, candidate accuracies and costs."""
     space = directory.space()
     candidates = CandidateFile(directory).read()
     if retrain.architecture:
         architecture = space.parse(retrain.architecture)
+        check_within(architecture, limits)
         known = [c for c in ranked(candidates) if c.architecture == architecture]
     elif retrain.select == "all_on":
         search = directory.searched / "search.json"
         accuracy = read_json(search).get("all_on_accuracy") if search.exists() else None
         check_form(search, accuracy, (float, None))
+        check_within(space.all_on(), limits)
         return [_unranked(space.all_on(), accuracy)]
     elif retrain.select in BASELINES:
+        if limits:
+            raise InputError(
+                f"--select={retrain.select} takes --parameters and no limits. Leave out "
+                f"{limits.given()}."
+            )
         return [_unranked(chosen_baseline(directory, retrain, candidates))]
     else:
-        known = select(candidates, retrain)
+        known = select_within(candidates, retrain, limits)
     if not known:
-        return [_unranked(architecture)]
+        return [_unranked(architecture) | limits.measured(architecture)]
     if all(c.candidate_accuracy is None for c in candidates):
         print("No candidate has an accuracy. Their ranks are by divergence.", flush=True)
     return [
         {"architecture": c.architecture, "rank": c.rank, "candidate_num_images": c.num_images,
-         "candidate_accuracy": c.candidate_accuracy}
+         "candidate_accuracy": c.candidate_accuracy, **limits.measured(c.architecture)}
         for c in known
     ]  # fmt: skip
 
@@ -312,4 +334,5 @@ if __name__ == "__main__":
         settings.DeviceSettings,
         settings.LocationSettings,
         settings.FinalSettings,
+        LimitSettings,
     )

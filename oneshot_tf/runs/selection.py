@@ -11,6 +11,7 @@ import numpy as np
 
 from oneshot_tf.runs.candidates import Candidate, measured, pareto_front, ranked
 from oneshot_tf.settings import RetrainSettings
+from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.system.errors import InputError
 
 _PER_BUCKET = 4
@@ -134,8 +135,8 @@ def _stratified(
 def _pareto(
     best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
 ) -> list[Candidate]:
-    """Candidates that no other beats in both accuracy and parameters, evenly spread over them."""
-    front = pareto_front(best)
+    """Candidates that no other beats in both accuracy and a cost, evenly spread over them."""
+    front = pareto_front(best, COSTS[retrain.front])
     _check_count(retrain.count, len(front), f"{len(front)} candidates on the Pareto front")
     places = np.linspace(0, len(front) - 1, retrain.count).round().astype(int)
     return _by_rank(front[i] for i in places)

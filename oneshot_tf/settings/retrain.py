@@ -4,6 +4,13 @@ import dataclasses
 
 from oneshot_tf.settings.setting import Settings, setting
 
+# The attribute of a candidate for each value of --front.
+COSTS = {
+    "parameters": "parameters",
+    "multiply_adds": "multiply_adds",
+    "latency": "latency_ms",
+    "file": "file_bytes",
+}
 _SEEDS = 2**31 - 1
 
 
@@ -17,7 +24,8 @@ class RetrainSettings(Settings):
         "spread evenly over their ranks. small: the --count smallest of the candidates above "
         "--percentile. random: --count random candidates. stratified: --count candidates over the "
         "whole range of candidate accuracy, four from each of several equally wide intervals. "
-        "pareto: --count of the candidates that no other one beats in accuracy and parameters. "
+        "pareto: --count of the candidates that no other one beats in accuracy and in the cost "
+        "--front. "
         "all_on: the architecture with every path. plain_cnn and mobile_net: a plain CNN or a "
         "small MobileNet of about --parameters parameters, as a baseline.",
         choices=(
@@ -49,6 +57,13 @@ class RetrainSettings(Settings):
         "For --select=small: percentile of candidate accuracy. 90 leaves the best tenth.",
         least=0.0,
         most=100.0,
+    )
+    front: str = setting(
+        "parameters",
+        "For --select=pareto: the cost. latency and file need the settings of the limits, for "
+        "example --latency_of, but no limit.",
+        choices=tuple(COSTS),
+        added=True,
     )
     filters: int = setting(
         0,

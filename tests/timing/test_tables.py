@@ -124,6 +124,30 @@ def test_a_limit_keeps_the_margin_and_counts_measured_nets(run, monkeypatch):
         check_within(slow[0], limits)
 
 
+def test_the_front_by_latency_has_measured_nets_only(run, monkeypatch):
+    place = planted(run)
+    some = candidates(SPACE, 60)
+    nets = [c.architecture for c in some]
+    truth = dict(zip(nets, true_latency(place, nets).tolist()))
+
+    def measured(place, new):
+        table = place.read()
+        table["measured"] += [{"architecture": str(a), "value": truth[a]} for a in new]
+        place.write(table)
+
+    monkeypatch.setattr(limits_module, "_measure", measured)
+    limits = RunLimits(run, LimitSettings(), run.stack(), cost="latency_ms")
+    assert not limits
+    chosen = select_within(some, RetrainSettings(select="pareto", front="latency", count=3), limits)
+    for c in chosen:
+        beaten = [o for o in some if truth[o.architecture] < truth[c.architecture] - 1e-9
+                  and o.candidate_accuracy >= c.candidate_accuracy]  # fmt: skip
+        assert not beaten and limits.measured(c.architecture)["latency_ms"] == c.latency_ms
+    front = limits.fronts(some)["latency_ms"]
+    accuracies = [c.candidate_accuracy for c in front]
+    assert accuracies == sorted(accuracies) and len(front) >= 3
+
+
 def test_limits_nobody_meets_name_the_nearest(run):
     planted(run)
     limits = RunLimits(run, LimitSettings(max_latency_ms=0.5), run.stack())
