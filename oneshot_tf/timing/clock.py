@@ -34,7 +34,7 @@ class Order:
     Args:
         threads: Number of threads of the runtime.
         batch: Number of images.
-        size: Height and width of the images.
+        shape: Height and width of the images. Nets and units take square ones.
         files: For each file its runtime, a name in `runtimes.RUNTIMES`, and its path.
         nets: Configurations of stand-alone models, as `get_config` returns them. TensorFlow runs
             them as it runs the signature `fixed` of a SavedModel, which takes much longer to write.
@@ -44,7 +44,7 @@ class Order:
 
     threads: int
     batch: int
-    size: int
+    shape: tuple[int, int]
     files: Sequence[tuple[str, str]] = ()
     nets: Sequence[Mapping[str, Any]] = ()
     units: Mapping[str, Any] | None = None
@@ -99,7 +99,7 @@ def main(order_file: str, answer_file: str) -> None:
     order = Order(**json.loads(pathlib.Path(order_file).read_text()))
     tensorflow_with(order.threads)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, [order.batch, order.size, order.size, 3], np.uint8)
+    images = rng.integers(0, 256, [order.batch, *order.shape, 3], np.uint8)
     opened = [RUNTIMES[runtime](path, order.threads) for runtime, path in order.files]
     calls: list[Callable[[], Any]] = [functools.partial(each, images) for each, _ in opened]
     calls += [_net(config, images) for config in order.nets]
@@ -128,7 +128,7 @@ def _units(order: Order, rng: np.random.Generator) -> dict[str, float]:
 
     A function with one unit and one with several copies of it differ by the copies.
     """
-    units = units_of(Standalone.from_config(dict(order.units or {})), order.size)
+    units = units_of(Standalone.from_config(dict(order.units or {})), order.shape[0])
     calls: list[Callable[[], Any]] = []
     for unit in units:
         for copies in (1, order.copies):

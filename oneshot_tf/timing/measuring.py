@@ -133,7 +133,8 @@ class Workshop:
 
     def _timed(self, folder: pathlib.Path, **what: Any) -> Times:
         limits = self.place.limits
-        order = Order(limits.latency_threads, limits.latency_batch, self.size, **what)
+        shape = (self.size, self.size)
+        order = Order(limits.latency_threads, limits.latency_batch, shape, **what)
         times = timed(order, folder)
         if times.apart > APART:
             print(

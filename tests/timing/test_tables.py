@@ -297,7 +297,7 @@ def test_files_for_another_device(tmp_path, monkeypatch):
     from oneshot_tf.timing.clock import Order, timed
 
     nets = [str(path) for path in sorted((tmp_path / "files").glob("net_*.tflite"))]
-    times = timed(Order(1, 1, 8, [("tflite", nets[0])]), tmp_path)
+    times = timed(Order(1, 1, (8, 8), [("tflite", nets[0])]), tmp_path)
     assert len(times.nets) == 1 and times.nets[0] > 0
     from ai_edge_litert.interpreter import Interpreter
 
