@@ -21,6 +21,7 @@ DESCRIPTION, TABLE = "architecture.json", "formats.json"
 # The files of an export that this package, TensorFlow and the converters write.
 _WRITTEN = re.compile(
     r"(architecture|formats)\.json|saved_model\.pb|fingerprint\.pb|assets|"
+    r"assets\.extra(/tf_serving_warmup_requests)?|"
     r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?|"
     r"model(_fp16|_int8)?\.(keras|tflite|onnx|xml|bin)"
 )
