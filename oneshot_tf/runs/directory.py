@@ -15,7 +15,7 @@ search.json       the settings that candidates.csv was made with
 search/NAME/      the same files of a search with --name
 stand_alone/      the candidate that --evaluator=stand_alone is training
 retrain/          stand-alone models and their results
-export/           the SavedModel
+export/NUMBER/    a version of the exported model
 """
 
 import contextlib
