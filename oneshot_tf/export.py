@@ -8,6 +8,8 @@ answers with those of the model on test patterns.
 --format also writes files for Keras, TensorFlow Lite, ONNX and OpenVINO. They take uint8 images of
 one size. Each file is run in a fresh process, on the images on which retrain measured the accuracy
 of the model. A table compares the formats.
+
+--inherit_weights exports a candidate of the search without retraining it.
 """
 
 import dataclasses
@@ -27,8 +29,9 @@ from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
 from oneshot_tf.runs.sizes import check_one_shot
+from oneshot_tf.searching.inherited import inherit
 from oneshot_tf.serving.check import check_in_fresh_process
-from oneshot_tf.serving.folder import check_target, version_folder
+from oneshot_tf.serving.folder import target_folder, versions_beside
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, check_formats, more_files
 from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.serving.write import Asked, write_export
@@ -67,12 +70,15 @@ class ExportSettings(Settings):
         "signature `fixed` of the SavedModel. Empty: images of the training size, which are not "
         "resized.",
     )
-    export_dir: str = setting("", "Folder to write to. Empty: RUN_DIR/export.", common=True)
+    export_dir: str = setting(
+        "", "Folder of the versions of the export. Empty: RUN_DIR/export.", common=True
+    )
     version: int = setting(
-        0,
-        "Number of a folder below --export_dir to write to, as TensorFlow Serving expects it. "
-        "0: --export_dir itself. -1: the number after the largest one that is there.",
+        -1,
+        "Number of the folder below --export_dir to write to, as TensorFlow Serving expects it. "
+        "-1: the number after the largest one that is there. 0: --export_dir itself.",
         least=-1,
+        common=True,
     )
     class_names: str = setting(
         "",
@@ -81,8 +87,31 @@ class ExportSettings(Settings):
         "in the data set.",
     )
 
+    inherit_weights: bool = setting(
+        False,
+        "Export a candidate of the search with the weights of the one-shot model, without "
+        "retraining it. This needs the images of the data set.",
+    )
+    architecture: str = setting(
+        "",
+        "For --inherit_weights: the architecture, written as in candidates.csv, or its rank there. "
+        "Empty: the candidate with rank 1.",
+    )
+    search: str = setting(
+        "",
+        "For --inherit_weights: name of the search (--name of search) whose candidates are ranked. "
+        "Empty: the search without a name.",
+    )
+    calibration_images: int = setting(
+        2000,
+        "For --inherit_weights: number of training images that measure the averages of the batch "
+        "norms.",
+        least=1,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_inheritance()
         if not self.formats or not set(self.formats) <= set(FORMATS):
             raise InputError(
                 f"--format must be one or more of {', '.join(FORMATS)}, separated by commas; got "
@@ -93,6 +122,19 @@ class ExportSettings(Settings):
                 "--input_size must be a height and a width from 1 to "
                 f"{_LARGEST}, for example 480x640; got {self.input_size}."
             )
+
+    def _check_inheritance(self) -> None:
+        if self.inherit_weights and self.net:
+            raise InputError(
+                f"--inherit_weights exports a candidate, and --net={self.net} a retrained model. "
+                "Leave one of them out."
+            )
+        for name in ("architecture", "search"):
+            if getattr(self, name) and not self.inherit_weights:
+                raise InputError(
+                    f"--{name} applies to --inherit_weights only. Add --inherit_weights, or give "
+                    "--net to choose a retrained model."
+                )
 
     @property
     def formats(self) -> list[str]:
@@ -112,29 +154,47 @@ def main(
     run: settings.RunSettings, export: ExportSettings, location: settings.LocationSettings
 ) -> None:
     """Exports a model. A SavedModel alone needs no images, so `location` does not matter then."""
-    directory = RunDirectory(run.run_dir)
+    directory = RunDirectory(run.run_dir, export.search)
     check_one_shot(directory)  # refuses a folder without a run
     check_formats(export.formats, export.size)
-    with directory.locked(shared=True), locked(directory.path, name=".export.lock"):
-        _export(directory, export, location)
+    root = export.export_dir or directory.path / "export"
+    with (
+        directory.locked(shared=True),
+        locked(directory.path, name=".export.lock"),
+        target_folder(root, export.version, more_files()) as target,
+    ):
+        _export(directory, export, location, target)
 
 
 def _export(
-    directory: RunDirectory, export: ExportSettings, location: settings.LocationSettings
+    directory: RunDirectory,
+    export: ExportSettings,
+    location: settings.LocationSettings,
+    target: pathlib.Path,
 ) -> None:
-    target = export.export_dir or directory.path / "export"
-    target = version_folder(target, export.version) if export.version else target
-    target = check_target(target, more_files())
     preprocessing = _preprocessing(directory, export.class_names)
-    folder = _chosen_folder(directory, export.net)
-    net, facts = _restore(directory, folder)
+    net, facts, dataset, source = _model(directory, export, location)
     facts["run_id"] = directory.run_id()
-    needs_images = export.formats != [SAVED_MODEL]
-    test = facts["evaluated_on"] == "test"
-    dataset = directory.load_data(location, test=test) if needs_images else None
     asked = Asked(target, tuple(export.formats), export.size, facts, dataset)
     write_export(net, preprocessing, asked, check_in_fresh_process)
-    print(f"Exported {folder} ({net.architecture}) to {target}.", flush=True)
+    print(f"Exported {source} ({net.architecture}) to {target}.", flush=True)
+    if export.version:
+        print(versions_beside(target), flush=True)
+
+
+def _model(
+    directory: RunDirectory, export: ExportSettings, location: settings.LocationSettings
+) -> tuple[Standalone, dict[str, Any], Any, str]:
+    """Returns the model to export, facts about it, the images if they are needed, and its name."""
+    if export.inherit_weights:
+        given = (location, export.architecture, export.calibration_images)
+        return *inherit(directory, *given), "the weights of the one-shot model"
+    folder = _chosen_folder(directory, export.net)
+    net, facts = _restore(directory, folder)
+    test = facts["evaluated_on"] == "test"
+    needs_images = export.formats != [SAVED_MODEL]
+    dataset = directory.load_data(location, test=test) if needs_images else None
+    return net, facts, dataset, str(folder)
 
 
 def _preprocessing(directory: RunDirectory, class_names: str) -> Preprocessing:

@@ -1,40 +1,30 @@
 """Classifies image files with an exported SavedModel, or with a file of another format.
 
-Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg ...
+A folder is searched for images, with the folders inside it. Answers appear as they come.
+
+Usage: python -m oneshot_tf.predict --saved_model=DIR image.jpg folder ...
 """
 
 import dataclasses
-import importlib
-import json
-import pathlib
 import sys
+import time
 
 import numpy as np
-import tensorflow as tf
 
-from oneshot_tf.data.images import decode, resize
+from oneshot_tf.data.images import decode
 from oneshot_tf.data.pixels import BadImage
-from oneshot_tf.serving.graph import check_graph
-from oneshot_tf.serving.measuring import brought_to
-from oneshot_tf.serving.runtimes import RUNTIMES
+from oneshot_tf.serving import answers
+from oneshot_tf.serving.classifier import Classifier, open_classifier
+from oneshot_tf.serving.image_files import ImageFiles
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import user_path
-from oneshot_tf.system.json_files import check_form, read_json
-from oneshot_tf.system.opening import check_folder
+from oneshot_tf.system.interrupts import Interrupted
 from oneshot_tf.system.printable import command, printable
+from oneshot_tf.system.progress import Progress
 
-_LARGEST = 2**13  # pixels of the height and width of an image
-_FORM = {"class_names": [str]}
-_FILE_FORM = {**_FORM, "image_size": int, "fit": str, "input_size": ([int], None)}
-# By the ending of a file: its runtime, and the module and the extra that it needs. Keras files are
-# left out, because they name classes to build. TensorFlow's own interpreter for .tflite is left
-# out, because it may run TensorFlow's operations, and some write files. LiteRT refuses them.
-_RUNTIMES = {
-    ".tflite": ("tflite", "ai_edge_litert", "lite"),
-    ".onnx": ("onnx", "onnxruntime", "onnx"),
-    ".xml": ("openvino", "openvino", "openvino"),
-}
+_WAIT = 1.0  # seconds until answers appear, although a batch is not full
+_QUIET = 5.0  # seconds without lines about progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +33,42 @@ class PredictSettings(Settings):
 
     saved_model: str = setting(
         "",
-        "Folder of the SavedModel that export wrote, or a TensorFlow Lite, ONNX or OpenVINO file "
-        "that it wrote, for example runs/mine/export/model.onnx. architecture.json must lie "
-        "beside the file.",
+        "Folder that export wrote, for example runs/mine/export: of its versions, the one with the "
+        "largest number is used. Or the folder of one SavedModel. Or a TensorFlow Lite, ONNX or "
+        "OpenVINO file that export wrote, for example runs/mine/export/1/model.onnx. "
+        "architecture.json must lie beside the file.",
+        common=True,
     )
-    top: int = setting(5, "Number of classes to print per image, the most likely first.", least=1)
-    json: bool = setting(
-        False,
-        "Print one line of JSON per image. `image` is the name of the file, and `classes` is a "
-        "list of objects with `name` and `probability`.",
+    top: int = setting(
+        5, "Number of classes to print per image, the most likely first.", least=1, common=True
     )
+    format: str = setting(
+        "text",
+        "Format of the answers. text: one line per image. csv: a header, and one line per image "
+        "and class, with the columns image, class and probability. json: one line of JSON per "
+        "image. `image` is the name of the file, and `classes` is a list of objects with `name` "
+        "and `probability`.",
+        choices=tuple(answers.FORMATS),
+        common=True,
+    )
+    output: str = setting(
+        "",
+        "New file to write the answers to. An existing file is refused. Empty: standard output.",
+        common=True,
+    )
+    json: bool = setting(False, "The same as --format=json.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.json and self.format not in ("text", "json"):
+            raise InputError(
+                f"--json means --format=json, but --format={self.format} is given too. Leave one "
+                "of them out."
+            )
 
 
 def main(predict: PredictSettings, images: list[str]) -> None:
-    """Prints one line per image as soon as it is classified, and errors to stderr.
+    """Writes the answers of each image as they come, and errors to stderr.
 
     Raises:
         InputError: There is no model, no image is given, or an image cannot be read. In the last
@@ -66,118 +78,88 @@ def main(predict: PredictSettings, images: list[str]) -> None:
         raise InputError(
             f"No image was given. Example: {command('predict', '--saved_model=DIR', 'a.jpg')}."
         )
-    classify, bad = _classifier(predict), 0
-    for image in images:
+    answers.check_output(predict.output)
+    classifier = open_classifier(predict.saved_model)
+    files = ImageFiles(images)
+    if not files.count:
+        raise InputError(
+            "There is no image to classify; see the lines above. Give image files, or folders "
+            "with images."
+        )
+    form = "json" if predict.json else predict.format
+    with answers.opened(predict.output, form) as writer:
+        work = _Work(classifier, files, writer, predict.top)
         try:
-            pixels = decode(user_path(image).read_bytes()).pixels
-        except (OSError, BadImage) as error:
-            bad += 1
-            what = printable(f"{image} cannot be read as an image: {plain(error)}")
-            print(what, file=sys.stderr, flush=True)
-            continue
-        _print(image, classify(image, pixels), predict.json)
+            work.run()
+        except Interrupted as interrupt:
+            where = f" after {writer.count:,} of {files.count:,} images"
+            kept = f"; {predict.output} has their answers" if predict.output else ""
+            raise Interrupted(interrupt.number, f"{where}{kept}", resumes=False) from None
+    bad = work.bad + files.problems
     if bad:
         raise InputError(
-            f"{bad:,} of {len(images):,} image(s) cannot be read; see the lines above. Repair them "
-            "or leave them out."
+            f"{bad:,} of {files.count + files.problems:,} image(s) cannot be read; see the lines "
+            "above. Repair them or leave them out."
         )
 
 
-def _print(image: str, classes: list[tuple[str, float]], as_json: bool):
-    if as_json:
-        answer = [{"name": name, "probability": probability} for name, probability in classes]
-        print(json.dumps({"image": image, "classes": answer}), flush=True)
-    else:
-        words = ", ".join(f"{name} {probability:.3f}" for name, probability in classes)
-        print(printable(f"{image}: {words}"), flush=True)
+class _Work:
+    """Classifies files in batches.
 
+    Args:
+        classifier: The model.
+        files: The files.
+        writer: Takes the answers.
+        top: Number of classes per image.
 
-def _classifier(predict: PredictSettings):
-    """Returns a function that maps pixels to names and probabilities, the most likely first."""
-    path = user_path(predict.saved_model)
-    if path.is_file() and path.suffix in _RUNTIMES:
-        description, serve = _opened_file(path)
-    elif (path / "saved_model.pb").is_file():
-        description, serve = _opened_folder(path)
-    else:
-        raise InputError(
-            "--saved_model must be the folder of a SavedModel, or a file that ends with "
-            f"{', '.join(_RUNTIMES)}; got {predict.saved_model}. Write one with export."
-        )
-    names = description["class_names"]
+    Attributes:
+        bad: Number of files that cannot be read.
+    """
 
-    def classify(image: str, pixels: np.ndarray):
-        try:
-            probabilities = serve(pixels)
-        except Exception as error:
-            if isinstance(error, MemoryError):
-                raise
-            raise InputError(f"{path} cannot classify {image}: {plain(error)}") from None
-        if probabilities.shape != (1, len(names)):
-            raise InputError(
-                f"{path} returns {probabilities.shape[-1]} probabilities, but architecture.json "
-                f"names {len(names)} classes. Export the model again."
-            )
-        best = np.argsort(-probabilities[0], kind="stable")[: predict.top]
-        return [(names[i], float(probabilities[0, i])) for i in best]
-
-    return classify
-
-
-def _opened_folder(folder: pathlib.Path):
-    """Returns the description of a SavedModel, and a function from pixels to probabilities."""
-    check_folder(folder)  # allows links in the folder, because a store of models may use them
-    description = read_json((folder / "architecture.json").resolve())
-    check_form(folder / "architecture.json", description, _FORM)
-    serve = _load(folder)
-
-    def classify(pixels: np.ndarray):
-        return serve(images=tf.constant(pixels[np.newaxis]))["probabilities"].numpy()
-
-    return description, classify
-
-
-def _opened_file(path: pathlib.Path):
-    """Returns the description of a file, and a function from pixels to probabilities."""
-    kind, module, extra = _RUNTIMES[path.suffix]
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        raise InputError(
-            f"--saved_model={path} needs {module.replace('_', '-')}: pip install "
-            f"'oneshot_tf[{extra}]'."
-        ) from None
-    beside = path.with_name("architecture.json")
-    description = read_json(beside.resolve())
-    check_form(beside, description, _FILE_FORM)
-    size, fit = description["image_size"], description["fit"]
-    given = description["input_size"]
-    lengths = [size] if given is None else given
-    if (
-        fit not in ("stretch", "center")
-        or not all(1 <= n <= _LARGEST for n in lengths)
-        or (given is not None and len(given) != 2)
+    def __init__(
+        self, classifier: Classifier, files: ImageFiles, writer: answers.Answers, top: int
     ):
-        raise InputError(f"{beside} is damaged: image_size, input_size or fit is out of range.")
-    try:
-        serve, _ = RUNTIMES[kind](str(path), 0)
-    except Exception as error:  # each runtime has its own
-        raise InputError(f"{path} cannot be loaded: {plain(error)}") from None
+        self._classifier, self._files, self._writer = classifier, files, writer
+        self._top, self.bad, self._began = top, 0, time.monotonic()
+        self._progress = Progress("predict", files.count, "images", stream=sys.stderr)
+        self._names: list[str] = []
+        self._images: list[np.ndarray] = []
 
-    def classify(pixels: np.ndarray):
-        if given is None:
-            return serve(resize(tf.constant(pixels[np.newaxis]), size, fit).numpy())
-        return serve(brought_to(pixels[np.newaxis], (given[0], given[1])))
+    def run(self) -> None:
+        """Classifies all files, and prints progress if it takes long."""
+        first = self._began
+        for name in self._files:
+            try:
+                pixels = decode(user_path(name).read_bytes()).pixels
+            except (OSError, BadImage) as error:
+                self.bad += 1
+                what = printable(f"{name} cannot be read as an image: {plain(error)}")
+                print(what, file=sys.stderr, flush=True)
+                continue
+            if not self._names:
+                first = time.monotonic()
+            self._names.append(name)
+            self._images.append(self._classifier.prepare(pixels))
+            full = len(self._names) == self._classifier.batch
+            if full or time.monotonic() - first > _WAIT:
+                self._finish()
+        self._finish()
 
-    return description, classify
-
-
-def _load(folder: pathlib.Path):
-    check_graph(folder)  # before TensorFlow runs any part of the graph
-    try:
-        return tf.saved_model.load(str(folder)).signatures["serving_default"]
-    except (OSError, ValueError, LookupError, AttributeError, tf.errors.OpError) as error:
-        raise InputError(f"{folder} cannot be loaded: {plain(error)}") from None
+    def _finish(self):
+        """Classifies the images that wait, and writes their answers."""
+        if not self._names:
+            return
+        found = self._classifier(self._images, self._names)
+        best = np.argsort(-found, axis=1, kind="stable")[:, : self._top]
+        names = self._classifier.class_names
+        answered = [
+            (image, [(names[i], float(row[i])) for i in order])
+            for image, row, order in zip(self._names, found, best)
+        ]
+        self._names, self._images = [], []
+        self._writer.write(answered)
+        if time.monotonic() - self._began > _QUIET:
+            self._progress.update(self._writer.count + self.bad)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ starts it again each time. Then the program runs to its end. The trial survives 
 that of an uninterrupted run: weights and optimizer state of all checkpoints bit by bit,
 metrics.jsonl except for images_per_second, candidates.csv, search.json, result.json, table.txt, the
 weights in the SavedModel byte by byte, and no other files. Also, every file under its final name
-must be whole right after a kill: checkpoints, JSON files, and the old or the new export. All trials
-use scikit-learn's digits and a small model.
+must be whole right after a kill: checkpoints, JSON files, and every version of the export. All
+trials use scikit-learn's digits and a small model.
 
 --mutations changes one file of a run directory at a time (mutations.py lists the changes) and runs
 a program on it. The programs are train, search, a race, retrain, export and analyze, one after
@@ -51,7 +51,7 @@ STAND_ALONE = ["search", "--num_candidates=4", "--evaluator=stand_alone", "--epo
 RETRAIN = ["retrain", "--top=20", "--count=2", "--repeats=2", "--epochs=1", "--batch_size=64",
            "--checkpoint_steps=4", "--log_steps=3"]  # fmt: skip
 EXPORT = ["export", "--net=top/net_01/run_1"]
-OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # the export that EXPORT replaces
+OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # the version before that of EXPORT
 TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=random",
         "--max_trials=3", "--num_candidates=10"]  # fmt: skip
 ANALYZE = ["analyze", "--resamples=100"]
@@ -170,9 +170,27 @@ def broken(run, exports) -> list[str]:
                     any(arrays[key] is None for key in arrays.files)
         except Exception as error:
             wrong.append(f"{path.relative_to(run)}: {error}")
-    if exports and tree(run / "export") not in exports:
-        wrong.append("export: it is neither the old nor the new one")
+    for version in (run / "export").glob("[0-9]*") if exports else ():
+        if tree(version) not in exports:
+            wrong.append(f"export/{version.name}: it is neither the old nor the new export")
     return wrong
+
+
+def one_newest(found) -> dict:
+    """Returns an outcome of export without the versions between the first and the newest.
+
+    A program that was killed after it had written a version writes the same once more.
+    """
+    folders = {tuple(name.split("/")[:2]) for name in found if name.startswith("export/")}
+    numbers = {int(number) for _, number in folders if number.isdecimal()}
+    last = max(numbers, default=0)
+    between = {f"export/{number}" for number in numbers} - {"export/1", f"export/{last}"}
+    newest = f"export/{last}/"
+    return {
+        f"export/newest/{name.removeprefix(newest)}" if name.startswith(newest) else name: value
+        for name, value in found.items()
+        if "/".join(name.split("/")[:2]) not in between
+    }
 
 
 def tree(folder) -> dict:
@@ -218,7 +236,8 @@ def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str
     ready, expected, seconds = prepared[name]
     run = scratch / "run"
     shutil.copytree(ready, run)
-    exports = [tree(ready / "export"), tree(ready.parent / "export_done" / "export")]
+    done = ready.parent / "export_done" / "export"
+    exports = [tree(version) for version in sorted(done.glob("*"))]
     killed = []
     try:
         for _ in range(kills):
@@ -230,6 +249,10 @@ def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str
                 return False, f"killed {'; '.join(killed)}: {wrong}"
         finish(COMMANDS[name], run)
         got = outcome(run)
+        if name == "export":
+            expected, got = one_newest(expected), one_newest(got)
+            if wrong := broken(run, exports):
+                return False, f"at the end: {wrong}"
     except RuntimeError as error:
         return False, f"killed {'; '.join(killed)}: {error}"
     finally:
@@ -253,8 +276,10 @@ def mutation(name, prepared, scratch, rng) -> tuple[bool, str]:
         how = mutations.mutate(path, rng, ready.parent / "other" / changed, outside)
         before, around = outcome(run), mutations.snapshot(outside)
         code, errors = mutations.run_forked([*COMMANDS[name]], run, scratch)
-        wanted = before if code else expected
-        differing = mutations.differences(wanted, outcome(run), changed)
+        wanted, got = before if code else expected, outcome(run)
+        if name == "export":
+            wanted, got = one_newest(wanted), one_newest(got)
+        differing = mutations.differences(wanted, got, changed)
         touched = mutations.snapshot(outside) != around
         good, what = mutations.judge(code, errors, differing, touched)
     finally:

@@ -27,5 +27,5 @@ cat <<EOF
 one-shot model   $RUN_DIR/checkpoints/     its training: $RUN_DIR/metrics.jsonl
 candidates       $RUN_DIR/candidates.csv
 stand-alone nets $RUN_DIR/retrain/
-SavedModel       $RUN_DIR/export/
+SavedModel       $RUN_DIR/export/1/
 EOF

@@ -5,6 +5,7 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.system.json_files import check_form, check_run, read_json, read_json_lines
 from oneshot_tf.system.printable import command
+from oneshot_tf.system.versions import newest
 
 
 def training(page: Page, directory: RunDirectory) -> None:
@@ -50,14 +51,18 @@ _EXPORTED = {
 
 
 def exported(page: Page, directory: RunDirectory) -> None:
-    """Compares the formats of the export, as `export` measured them."""
-    path = directory.path / "export" / "formats.json"
+    """Compares the formats of the newest version of the export, as `export` measured them."""
+    root = directory.path / "export"
+    version = None if (root / "architecture.json").exists() else newest(root)
+    path = (version or root) / "formats.json"
     if not path.exists():
         return
     table = read_json(path)
     check_form(path, table, {"images": str, "how": str, "net": str, "formats": [_EXPORTED]})
     check_run(path, table, directory.run_id())
-    page.head("Exported formats", f"The model {table['net']} in each format. {table['images']}")
+    number = "" if version is None else f", version {version.name} of the export"
+    about = f"The model {table['net']} in each format{number}. {table['images']}"
+    page.head("Exported formats", about)
     rows = [
         [row["format"], f"{row['bytes']:,}", f"{row['accuracy']:.4f}",
          f"{row['largest_difference']:.1e}", f"{row['same_classes']:.4f}", f"{row['one_ms']:.3f}",

@@ -65,18 +65,20 @@ def printable(path: str | bytes | os.PathLike) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Returns whether a name belongs to an operating system, or begins with "."."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def _folders(root: pathlib.Path) -> list[str]:
     """Returns the sorted names of the folders in a folder, without hidden ones."""
     with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not _is_hidden(e.name))
+        return sorted(e.name for e in entries if e.is_dir() and not is_hidden(e.name))
 
 
-def _is_image(name: str) -> bool:
-    return not _is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+def is_image(name: str) -> bool:
+    """Returns whether a file is an image by its name."""
+    return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def find_parts(path: str | os.PathLike, passed: PassedOver) -> dict[str, pathlib.Path]:
@@ -237,12 +239,12 @@ def _walk(
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(here) as entries:
             for entry in entries:
-                if _is_hidden(entry.name):
+                if is_hidden(entry.name):
                     passed.hidden += 1
                 elif entry.is_dir():
                     if deep:
                         waiting.append(entry.path)
-                elif _is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
                     files.append(entry.path)  # broken links, too, so that reading names them
                     nested += here != top
                 else:

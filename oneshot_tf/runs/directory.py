@@ -16,7 +16,7 @@ search/NAME/      the same files of a search with --name
 stand_alone/      the candidate that --evaluator=stand_alone is training
 retrain/          stand-alone models and their results
 costs/            measured latencies and lengths of files
-export/           the SavedModel
+export/NUMBER/    a version of the exported model
 """
 
 import contextlib

@@ -1,10 +1,14 @@
-"""The folder of an export. It is replaced as a whole. A user's files in it are never removed."""
+"""The folder of an export. It is replaced as a whole. A user's files in it are never removed.
+
+By default every export gets a numbered folder of its own, a version, as TensorFlow Serving expects
+it.
+"""
 
 import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import (
@@ -16,15 +20,18 @@ from oneshot_tf.system.files import (
     user_path,
     writing,
 )
+from oneshot_tf.system.locks import locked
+from oneshot_tf.system.versions import numbers
 
 DESCRIPTION, TABLE = "architecture.json", "formats.json"
 # The files of an export that this package, TensorFlow and the converters write.
 _WRITTEN = re.compile(
     r"(architecture|formats)\.json|saved_model\.pb|fingerprint\.pb|assets|"
+    r"assets\.extra(/tf_serving_warmup_requests)?|"
     r"variables(/variables\.(index|data-\d{5}-of-\d{5}))?|"
     r"model(_fp16|_int8)?\.(keras|tflite|onnx|xml|bin)"
 )
-_NUMBER = re.compile(r"[0-9]{1,18}")
+_MOST_LISTED = 10
 
 
 def write_folder(
@@ -56,27 +63,77 @@ def write_folder(
     return directory
 
 
-def version_folder(directory: str | os.PathLike, version: int) -> pathlib.Path:
-    """Returns the folder of a version below a folder, as TensorFlow Serving expects it.
+@contextlib.contextmanager
+def target_folder(
+    root: str | os.PathLike, version: int, more: Iterable[str] = ()
+) -> Iterator[pathlib.Path]:
+    """Chooses the folder to write an export to. No other export can choose it during the block.
 
     Args:
-        directory: The folder of all versions. It may be missing.
-        version: The number of the version. -1: the number after the largest one that is there.
+        root: The folder of all versions. It may be missing.
+        version: The number of the version. 0: `root` itself. -1: the number after the largest one
+            that is there.
+        more: As in `write_folder`.
+
+    Yields:
+        The absolute path of the folder.
 
     Raises:
-        InputError: The folder is an export itself, or cannot be read.
+        InputError: The folder cannot be written, or holds a file that no export writes. Or `root`
+            is an export itself, or another export writes a version there.
     """
-    directory = user_path(directory).resolve()
-    if (directory / DESCRIPTION).exists():
+    root = user_path(root).resolve()
+    if version == 0:
+        found = numbers(root)
+        if found and not (root / DESCRIPTION).exists():
+            raise InputError(
+                f"{root} holds numbered versions ({_listed(found)}), so --version=0 cannot write "
+                "there. Leave out --version to add the next one, or give another --export_dir."
+            )
+        yield check_target(root, more)
+        return
+    _check_root(root)
+    with locked(root, name=".export.lock"):
+        with writing(root):
+            left = [re.match(r"\.([0-9]+)\.", path.name) for path in root.iterdir()]
+        for number in {match[1] for match in left if match}:
+            remove_leftovers(root, number)  # of a killed program, perhaps of another version
+        chosen = version if version > 0 else 1 + max(numbers(root), default=0)
+        yield check_target(root / str(chosen), more)
+
+
+def _check_root(root: pathlib.Path):
+    """Raises InputError if a folder cannot hold versions."""
+    if (root / DESCRIPTION).exists():
         raise InputError(
-            f"{directory} is an export itself, so it cannot hold versions. Give another "
-            "--export_dir, or leave out --version."
+            f"{root} is an export itself, as --version=0 and earlier releases write it, so it "
+            "cannot hold numbered versions. Give --version=0 to replace it, move it away, or give "
+            "another --export_dir."
         )
-    if version == -1:
-        with writing(directory):
-            names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-        version = 1 + max((int(name) for name in names if _NUMBER.fullmatch(name)), default=0)
-    return directory / str(version)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file. Give a folder for the export.")
+
+
+def versions_beside(target: pathlib.Path) -> str:
+    """Returns a sentence about the versions in the folder of a version, and their size."""
+    found = numbers(target.parent)
+    size = sum(
+        path.stat().st_size
+        for name in found.values()
+        for path in (target.parent / name).rglob("*")
+        if path.is_file()
+    )
+    return (
+        f"{target.parent} holds {'version' if len(found) == 1 else 'versions'} {_listed(found)}, "
+        f"{size / 1e6:.1f} MB in all. TensorFlow Serving and predict take {max(found)}."
+    )
+
+
+def _listed(found: Iterable[int]) -> str:
+    names = list(map(str, found))
+    if len(names) > _MOST_LISTED:
+        return f"{names[0]} to {names[-1]}"
+    return ", ".join(names)
 
 
 def check_target(directory: str | os.PathLike, more: Iterable[str] = ()) -> pathlib.Path:

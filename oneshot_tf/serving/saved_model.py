@@ -15,6 +15,7 @@ from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
 from oneshot_tf.serving.fixed_size import resize_fixed
 from oneshot_tf.serving.folder import DESCRIPTION, write_folder
+from oneshot_tf.serving.warmup import write_warmup
 from oneshot_tf.system.errors import plain
 from oneshot_tf.system.files import writing
 from oneshot_tf.system.json_files import write_json
@@ -67,6 +68,9 @@ def write_saved_model(
     least 1, and H and W are fixed, and returns `probabilities`. H and W are those of the training,
     and the images are not resized, unless `input_size` is given.
 
+    The folder also holds requests with which TensorFlow Serving warms up the model; see
+    `serving.warmup`.
+
     Example:
 
         >>> cell = Architecture.from_text("prev1:max3x3")
@@ -117,6 +121,7 @@ def _write(
                 "fixed": module.classify_fixed,
             }
             tf.saved_model.save(module, str(directory), signatures, _OPTIONS)
+            write_warmup(directory, int(dataset.image_size), input_size)
         except tf.errors.OpError as error:
             raise OSError(plain(error)) from None
         description = {

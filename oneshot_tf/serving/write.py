@@ -12,6 +12,7 @@ from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, more_files, write_f
 from oneshot_tf.serving.measuring import HOW, Judged, Measured, brought_to, judged
 from oneshot_tf.serving.saved_model import write_saved_model
 from oneshot_tf.serving.source import Source
+from oneshot_tf.serving.warmup import FOLDER
 from oneshot_tf.system.files import remove_folder, writing
 from oneshot_tf.system.json_files import write_json
 
@@ -94,7 +95,7 @@ def _add_formats(net: Any, preprocessing: Any, asked: Asked, folder: pathlib.Pat
     rows = write_formats(source, folder, asked.formats, given)
     if SAVED_MODEL not in asked.formats:
         with writing(folder):
-            for name in FORMATS[SAVED_MODEL].files:
+            for name in (*FORMATS[SAVED_MODEL].files, FOLDER):
                 path = folder / name
                 remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
     if rows:

@@ -132,8 +132,11 @@ def _run(program: str, main: Callable[..., None], settings: list) -> None:
     except InputError as error:
         _fail(program, str(error), 1)
     except Interrupted as interrupt:
-        again = f"Finished work is kept. To resume, repeat the command: {shlex.join(sys.orig_argv)}"
-        _fail(program, f"{interrupt}. {again}", 128 + interrupt.number)
+        again = (
+            f" Finished work is kept. To resume, repeat the command: {shlex.join(sys.orig_argv)}"
+        )
+        said = f"{interrupt}.{again if interrupt.resumes else ''}"
+        _fail(program, said, 128 + interrupt.number)
     except Exception as error:
         # Compares names, because this file does not import TensorFlow.
         if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):

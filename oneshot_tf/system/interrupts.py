@@ -20,12 +20,13 @@ class Interrupted(KeyboardInterrupt):
     Args:
         number: Number of the signal.
         where: Text to append to the message, for example how far the work got.
+        resumes: Whether the same command continues the work.
     """
 
-    def __init__(self, number: int = signal.SIGINT, where: str = ""):
+    def __init__(self, number: int = signal.SIGINT, where: str = "", resumes: bool = True):
         what = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         super().__init__(f"stopped by {what}{where}")
-        self.number = number
+        self.number, self.resumes = number, resumes
 
 
 def listen() -> None:

@@ -15,13 +15,15 @@ class Progress:
         total: Total number of units of work.
         unit: Plural name of the units.
         seconds: Least time between two lines.
+        stream: Stream to print to. None: standard output.
 
     Attributes:
         done: Number of units that are done.
     """
 
-    def __init__(self, title: str, total: int, unit: str, seconds: float = 5.0):
+    def __init__(self, title: str, total: int, unit: str, seconds: float = 5.0, stream: Any = None):
         self.title, self.total, self.unit, self.seconds = title, total, unit, seconds
+        self.stream = stream
         self._first: tuple[float, int] | None = (
             None  # (time, done) at the first report: the time before it includes tracing the graph
         )
@@ -44,6 +46,7 @@ class Progress:
         )
         print(
             f"{self.title}: {done:,}/{self.total:,} {self.unit}, {speed}  {text}".rstrip(),
+            file=self.stream,
             flush=True,
         )
 

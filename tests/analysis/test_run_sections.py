@@ -30,6 +30,15 @@ def test_the_exported_formats_are_shown(space, tmp_path):
         assert part in text
     row = 'tflite_int8,"34,512",0.9100,2.0e-01,0.9800,0.250,4.500,LiteRT 2.3.0'
     assert row in (tmp_path / "report" / "formats.csv").read_text().splitlines()
+    versions = [path.parent / number for number in ("2", "10")]
+    for version, net in zip(versions, ("two", "ten")):
+        write_json(make_folder(version) / "formats.json", {**table, "net": net})
+    path.unlink()
+    page = Page()
+    run_sections.exported(page, directory)
+    text = page.write(tmp_path / "report", "title", []).read_text()
+    assert "The model ten in each format, version 10 of the export." in text
+    path = versions[1] / "formats.json"
     for wrong, said in (
         ({"formats": [{**ROW, "bytes": "many"}]}, "damaged or of another version"),
         ({"run_id": "another"}, "belongs to the run another"),

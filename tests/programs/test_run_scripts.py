@@ -75,4 +75,4 @@ def test_the_protocol_on_arrays(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, said[-3000:]
     assert len(json.loads((tmp_path / "all.json").read_text())) == 2 + 3 * 9
-    assert (tmp_path / "run" / "export" / "saved_model.pb").exists()
+    assert (tmp_path / "run" / "export" / "1" / "saved_model.pb").exists()

@@ -16,9 +16,9 @@ from conftest import edit_json
 import oneshot_tf as ost
 from oneshot_tf import export, predict
 from oneshot_tf.data import images
-from oneshot_tf.serving import formats, measuring, runtimes, write
+from oneshot_tf.serving import classifier, formats, measuring, runtimes, write
 from oneshot_tf.serving.fixed_size import multiplied, resize_fixed
-from oneshot_tf.serving.folder import check_target, version_folder
+from oneshot_tf.serving.folder import check_target
 from oneshot_tf.serving.formats import FORMATS, Format
 from oneshot_tf.serving.source import Frozen, Source, converting
 
@@ -256,19 +256,6 @@ def test_settings_of_formats():
             export.ExportSettings(input_size=text)
 
 
-def test_folders_of_versions(tmp_path):
-    root = tmp_path / "served"
-    assert version_folder(root, -1) == root / "1" and version_folder(root, 7) == root / "7"
-    for name in ("2", "10", ".11.5.writing", "x12", "٣٤"):
-        (root / name).mkdir(parents=True)
-    assert version_folder(root, -1) == root / "11" and version_folder(root, 2) == root / "2"
-    (root / "architecture.json").write_text("{}")
-    with pytest.raises(ost.InputError, match="is an export itself"):
-        version_folder(root, -1)
-    with pytest.raises(ost.InputError, match="--version must be at least -1; got -2"):
-        export.ExportSettings(version=-2)
-
-
 def test_a_folder_that_cannot_be_written_is_found_first(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ost.InputError, match="Cannot write"):
@@ -391,7 +378,7 @@ def test_predict_opens_no_keras_file_and_nothing_damaged(place, monkeypatch):
     assert "a file that ends with .tflite, .onnx, .xml" in refused(place / "model.keras")
     monkeypatch.setitem(sys.modules, "ai_edge_litert", mock.Mock())
     (place / "model.tflite").write_bytes(b"")
-    monkeypatch.setitem(predict.RUNTIMES, "tflite", mock.Mock(side_effect=ValueError("bad\nx")))
+    monkeypatch.setitem(classifier.RUNTIMES, "tflite", mock.Mock(side_effect=ValueError("bad\nx")))
     assert "model.tflite cannot be loaded: bad" in refused(place / "model.tflite")
     for change in ({"image_size": 10**6}, {"input_size": [3]}, {"fit": "x"}, {"input_size": []}):
         edit_json(place / "architecture.json", **change)
