@@ -31,17 +31,18 @@ from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_resul
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.searching.inherited import inherit
 from oneshot_tf.serving.check import check_in_fresh_process
+from oneshot_tf.serving.class_names import renamed_classes
 from oneshot_tf.serving.folder import target_folder, versions_beside
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL, check_formats, more_files
 from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.serving.write import Asked, write_export
-from oneshot_tf.settings import Settings, command_line, setting
+from oneshot_tf.settings import LimitSettings, Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.system.errors import InputError, plain
-from oneshot_tf.system.files import user_path
+from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.printable import command
+from oneshot_tf.timing.exported import BeyondLimit, Judge
 
 _LARGEST = 4096  # pixels of --input_size; a matrix of this width takes 64 MiB
 
@@ -151,19 +152,52 @@ class ExportSettings(Settings):
 
 
 def main(
-    run: settings.RunSettings, export: ExportSettings, location: settings.LocationSettings
+    run: settings.RunSettings,
+    export: ExportSettings,
+    location: settings.LocationSettings,
+    limits: LimitSettings | None = None,
 ) -> None:
     """Exports a model. A SavedModel alone needs no images, so `location` does not matter then."""
     directory = RunDirectory(run.run_dir, export.search)
     check_one_shot(directory)  # refuses a folder without a run
     check_formats(export.formats, export.size)
+    size = directory.facts()["image_size"]
+    judge = Judge(limits or LimitSettings(), export.size or (size, size))
+    judge.check_formats(export.formats)
     root = export.export_dir or directory.path / "export"
     with (
         directory.locked(shared=True),
         locked(directory.path, name=".export.lock"),
         target_folder(root, export.version, more_files()) as target,
     ):
-        _export(directory, export, location, target)
+        _export_within(directory, export, location, target, judge)
+
+
+def _export_within(
+    directory: RunDirectory,
+    export: ExportSettings,
+    location: settings.LocationSettings,
+    target: pathlib.Path,
+    judge: Judge,
+) -> None:
+    """Exports the model, or with limits the first one that is within them."""
+    if export.inherit_weights:
+        _export(directory, export, location, target, judge)
+        return
+    refused = []
+    for folder in _folders(directory, export.net):
+        chosen = dataclasses.replace(export, net=str(folder))
+        try:
+            _export(directory, chosen, location, target, judge)
+            return
+        except BeyondLimit as error:
+            refused.append(f"{folder.relative_to(directory.path.resolve() / 'retrain')}: {error}")
+            if not export.net:
+                print(f"{refused[-1]} Trying the next model.", flush=True)
+    raise InputError(
+        f"No trained model is within the limits. {refused[0]} Raise the limit, or train smaller "
+        "models: retrain takes the same limits."
+    )
 
 
 def _export(
@@ -171,11 +205,12 @@ def _export(
     export: ExportSettings,
     location: settings.LocationSettings,
     target: pathlib.Path,
+    judge: Judge,
 ) -> None:
     preprocessing = _preprocessing(directory, export.class_names)
-    net, facts, dataset, source = _model(directory, export, location)
+    net, facts, dataset, source = _model(directory, export, location, judge)
     facts["run_id"] = directory.run_id()
-    asked = Asked(target, tuple(export.formats), export.size, facts, dataset)
+    asked = Asked(target, tuple(export.formats), export.size, facts, dataset, judge)
     write_export(net, preprocessing, asked, check_in_fresh_process)
     print(f"Exported {source} ({net.architecture}) to {target}.", flush=True)
     if export.version:
@@ -183,14 +218,20 @@ def _export(
 
 
 def _model(
-    directory: RunDirectory, export: ExportSettings, location: settings.LocationSettings
+    directory: RunDirectory,
+    export: ExportSettings,
+    location: settings.LocationSettings,
+    judge: Judge,
 ) -> tuple[Standalone, dict[str, Any], Any, str]:
     """Returns the model to export, facts about it, the images if they are needed, and its name."""
     if export.inherit_weights:
         given = (location, export.architecture, export.calibration_images)
-        return *inherit(directory, *given), "the weights of the one-shot model"
-    folder = _chosen_folder(directory, export.net)
+        inherited = inherit(directory, *given)
+        judge.check_counts(inherited[1])
+        return *inherited, "the weights of the one-shot model"
+    folder = pathlib.Path(export.net)
     net, facts = _restore(directory, folder)
+    judge.check_counts(facts)
     test = facts["evaluated_on"] == "test"
     needs_images = export.formats != [SAVED_MODEL]
     dataset = directory.load_data(location, test=test) if needs_images else None
@@ -208,50 +249,18 @@ def _preprocessing(directory: RunDirectory, class_names: str) -> Preprocessing:
             "and std must be above 0."
         )
     fit = directory.group(settings.DataSettings, "data").fit
-    names = tuple(_class_names(class_names, facts["class_names"]))
+    names = tuple(renamed_classes(class_names, facts["class_names"]))
     return Preprocessing(facts["image_size"], mean, std, fit, names)
 
 
-def _class_names(path: str, known: list[str]) -> list[str]:
-    """Returns the new names of the classes whose names in the data set are `known`.
-
-    A line of the file is the name of a class, a space or a tab, and its new name. Both names may
-    contain spaces. If several classes match the beginning of a line, a tab decides, then the
-    longest name.
-    """
-    if not path:
-        return known
-    try:
-        lines = user_path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError) as error:
-        raise InputError(f"--class_names={path} cannot be read: {plain(error)}") from None
-    classes, called = set(known), {}
-    for line in map(str.strip, lines):
-        gaps = [(gap.group() == "\t", gap.start(), gap.end()) for gap in re.finditer(r"\s+", line)]
-        for _, end, start in sorted(gaps, reverse=True):
-            if line[:end] in classes:
-                called[line[:end]] = line[start:]
-                break
-    missing = [name for name in known if name not in called]
-    if missing:
-        raise InputError(
-            f"--class_names={path} has no line for {len(missing)} of the {len(known)} classes, "
-            f"for example {missing[0]}. Each class needs a line: its name in the data set, a "
-            "space or a tab, and the new name."
-        )
-    names = [called[name] for name in known]
-    # Tells apart equal new names: ImageNet has two classes named crane.
-    return [f"{n} ({k})" if names.count(n) > 1 else n for n, k in zip(names, known)]
-
-
-def _chosen_folder(directory: RunDirectory, net: str) -> pathlib.Path:
-    """Returns the folder of the model to export, below RUN_DIR/retrain."""
+def _folders(directory: RunDirectory, net: str) -> list[pathlib.Path]:
+    """Returns the folders of the models to export, below RUN_DIR/retrain, the best one first."""
     root = (directory.path / "retrain").resolve()
     if net:
         for start in (root, pathlib.Path.cwd()):
             folder = (start / net).resolve()
             if (folder / "checkpoints").is_dir() and folder.is_relative_to(root):
-                return folder
+                return [folder]
         raise InputError(
             f"--net must be the folder of a trained model below {root}, for example "
             f"top/net_00/run_0; got {net}."
@@ -275,8 +284,8 @@ def _chosen_folder(directory: RunDirectory, net: str) -> pathlib.Path:
         alike = rank, *size, -result["num_steps"], net["folder"][0]
         return alike if final else (-net["mean"], *alike)
 
-    _, best = min(((r, n) for r in final or results for n in r["nets"]), key=order)
-    return root / best["folder"][0]
+    nets = [(r, n) for r in final or results for n in r["nets"] if not is_baseline(n)]
+    return [root / net["folder"][0] for _, net in sorted(nets, key=order)]
 
 
 def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone, dict[str, Any]]:
@@ -309,6 +318,7 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
         "evaluated_in": judged_in(result),
         "candidate_accuracy": entry["candidate_accuracy"],
         "candidate_num_images": entry.get("candidate_num_images"),
+        "parameters": entry["parameters"],
         "multiply_adds": entry["multiply_adds"],
         "net": place,
     }
@@ -316,4 +326,6 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
 
 
 if __name__ == "__main__":
-    command_line.run(main, settings.RunSettings, ExportSettings, settings.LocationSettings)
+    command_line.run(
+        main, settings.RunSettings, ExportSettings, settings.LocationSettings, LimitSettings
+    )

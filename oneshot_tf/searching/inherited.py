@@ -60,7 +60,7 @@ def inherit(
     known = [_compared(result, entry, accuracies) for result, entry in retrained]
     if not known:
         print("No model of this architecture was retrained, so there is nothing to compare.")
-    multiply_adds = counts.multiply_adds(
+    parameters, multiply_adds = counts.costs(
         net.space, [architecture], net.stack, dataset.num_classes, dataset.image_size
     )
     facts = {
@@ -72,6 +72,7 @@ def inherit(
         "candidate_num_images": shared.num_images,
         "calibration_images": used,
         "retrained": known,
+        "parameters": int(parameters[0]),
         "multiply_adds": int(multiply_adds[0]),
         "net": "with inherited weights",
     }

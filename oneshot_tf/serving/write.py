@@ -31,6 +31,8 @@ class Asked:
         facts: More entries for architecture.json. "evaluated_on", "test" or "validation", says on
             which images the net was scored. The formats are scored on the same split.
         dataset: The images. None for a SavedModel alone.
+        judge: Called with the folder of the finished export before it replaces an older one. It
+            may raise an error to keep the older one.
     """
 
     target: pathlib.Path
@@ -38,6 +40,7 @@ class Asked:
     input_size: tuple[int, int] | None
     facts: dict[str, Any]
     dataset: Any = None
+    judge: Callable[[pathlib.Path], None] | None = None
 
 
 def write_export(net: Any, preprocessing: Any, asked: Asked, compare: Callable[..., Any]) -> None:
@@ -64,6 +67,8 @@ def write_export(net: Any, preprocessing: Any, asked: Asked, compare: Callable[.
         )
         if asked.dataset is not None:
             _add_formats(net, preprocessing, asked, folder)
+        if asked.judge is not None:
+            asked.judge(folder)
 
     before = _found(asked.target)
     facts = {**asked.facts, "formats": list(asked.formats)}

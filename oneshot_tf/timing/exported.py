@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
 from oneshot_tf.settings import LimitSettings
@@ -21,7 +23,7 @@ class Judge:
     """Measures the files of an export, and compares them with the limits.
 
     Args:
-        limits: The limits. Those on parameters and multiply-adds are not looked at.
+        limits: The limits.
         shape: Height and width of the images that the files take.
     """
 
@@ -51,6 +53,22 @@ class Judge:
                 "--latency_table does not apply to export, which measures the exported file on "
                 "this device. Leave it out."
             )
+
+    def check_counts(self, facts: Mapping[str, Any]) -> None:
+        """Compares counted costs with the limits, before anything is written.
+
+        Args:
+            facts: Its "parameters" and "multiply_adds".
+
+        Raises:
+            BeyondLimit: A cost is beyond its limit.
+        """
+        for cost, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds")):
+            most = getattr(self.limits, f"max_{cost}")
+            if most and facts[cost] > most:
+                raise BeyondLimit(
+                    f"The model has {facts[cost]:,} {words}; --max_{cost} is {most:,}."
+                )
 
     def __call__(self, folder: pathlib.Path) -> None:
         """Measures an export, and prints what it found.
