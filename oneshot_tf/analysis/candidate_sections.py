@@ -1,5 +1,6 @@
 """Sections of the report about candidates: their distribution, the best, fronts, searches."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from oneshot_tf.analysis.page import Page
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, measured, order_key, pareto_front
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.measured_costs import measured_costs
 from oneshot_tf.runs.search_record import MEASURES, measure
 from oneshot_tf.system.printable import command
 
@@ -95,6 +97,18 @@ def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
             f"front_{cost}",
             plots.front(points, front, f"{words} of the stand-alone model", measure(directory)),
             f"The Pareto front of {len(front)} candidates by {words}.",
+        )
+    for costs in measured_costs(directory):
+        known = [c for c in whole if c.architecture in costs.values]
+        if len(known) < 2:
+            continue
+        named = [dataclasses.replace(c, latency_ms=costs.values[c.architecture]) for c in known]
+        points = [(c.latency_ms, c.candidate_accuracy) for c in named]
+        front = [(c.latency_ms, c.candidate_accuracy) for c in pareto_front(named, "latency_ms")]
+        page.figure(
+            f"front_{costs.name}",
+            plots.front(points, front, f"measured {costs.unit}", measure(directory)),
+            f"{costs.title}: the {len(known)} candidates that were measured.",
         )
 
 

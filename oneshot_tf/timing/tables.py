@@ -19,6 +19,7 @@ from oneshot_tf.cost.estimates import Estimate, fit
 from oneshot_tf.cost.unit_names import num_steps, unit_names
 from oneshot_tf.devices.threads import surroundings
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.measured_costs import FORM
 from oneshot_tf.settings.limits import LimitSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.stacking import Stack
@@ -29,12 +30,10 @@ from oneshot_tf.system.json_files import check_form, check_run, read_json, write
 # What decides a time besides the net. Times that differ in one of these are never mixed.
 _DEVICE = {"processor": str, "cores": int, "tensorflow": str, "package": str}
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "ai-edge-litert"}
-_NET = {"architecture": str, "value": float}
 _FORM = {
+    **FORM,
     "unit_milliseconds": (dict, None),
-    "nets": [_NET],
     "num_fitted": int,
-    "measured": [_NET],
     "device": _DEVICE,
     "runtime": str,
 }
@@ -121,11 +120,15 @@ class Place:
         threads = f"{limits.latency_threads} thread{'s' * (limits.latency_threads > 1)}"
         return f"latency of {limits.latency_of}, {images}, {threads}"
 
+    @property
+    def title(self) -> str:
+        """What the table is about, with the size of the models."""
+        words, stack = self.words, self.stack
+        return f"{words[0].upper()}{words[1:]}, {stack.num_cells} cells, {stack.filters} filters"
+
     def described(self, table: dict[str, Any]) -> str:
         """Returns a sentence about the error of a table's estimate."""
-        estimate, words = self.estimate(table), self.words
-        size = f"{self.stack.num_cells} cells, {self.stack.filters} filters"
-        what = f"{words[0].upper()}{words[1:]}, {size}"
+        estimate, what = self.estimate(table), self.title
         if estimate.mean_error is None or estimate.worst_error is None:
             return f"{what}: no whole net checks the estimate, so its error is unknown."
         checked = len(table["nets"]) - table["num_fitted"]
@@ -182,7 +185,8 @@ class Place:
     def write(self, table: dict[str, Any]) -> None:
         """Writes the table of this run and device."""
         make_folder(self.path.parent)
-        write_json(self.path, {**table, "run_id": self.directory.run_id(), "device": self.device()})
+        about = {"cost": self.cost, "title": self.title, "run_id": self.directory.run_id()}
+        write_json(self.path, {**table, **about, "device": self.device()})
 
 
 def new_table(
