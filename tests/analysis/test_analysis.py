@@ -22,7 +22,7 @@ from oneshot_tf.analysis import paper, plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.nets import Net, collect, left_out, weighted
 from oneshot_tf.cost import counts
-from oneshot_tf.export import _chosen_folder
+from oneshot_tf.export import _folders
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, ranked
 from oneshot_tf.runs.config_file import facts_of
@@ -391,7 +391,7 @@ def test_the_net_of_the_best_rank_is_exported(run, space):
     CandidateFile(run).write(rows)
 
     def chosen():
-        return str(_chosen_folder(run, "").relative_to((run.path / "retrain").resolve()))
+        return str(_folders(run, "")[0].relative_to((run.path / "retrain").resolve()))
 
     # Of nets judged on validation images, the best accuracy.
     add_result(run, "judged", rows[:2], runs=1)

@@ -8,10 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 import oneshot_tf as ost
-from oneshot_tf import export
 from oneshot_tf.data import images
 from oneshot_tf.data.headers import ORIENTATION_TAG
 from oneshot_tf.serving import check, saved_model
+from oneshot_tf.serving.class_names import renamed_classes
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,10 @@ def test_names_of_classes_hold_blanks(tmp_path):
     file = tmp_path / "names"
     file.write_text("rare Few\nrare bird  Dodo\nrare bird of prey\tbig eagle\n été summer \n"
                     "a\tb\tc d\nrare birds no class\n", encoding="utf-8")  # fmt: skip
-    called = export._class_names(str(file), known)
+    called = renamed_classes(str(file), known)
     assert called == ["birds no class", "Dodo", "big eagle", "summer", "c d"]
     file.write_text("rare\tbird of prey\nrare bird Dodo\n")  # a tab ends a name before a blank does
-    assert export._class_names(str(file), known[:2]) == ["bird of prey", "Dodo"]
+    assert renamed_classes(str(file), known[:2]) == ["bird of prey", "Dodo"]
     file.write_bytes("rare Few".encode("utf-16"))
     with pytest.raises(ost.InputError, match="cannot be read"):
-        export._class_names(str(file), known)
+        renamed_classes(str(file), known)

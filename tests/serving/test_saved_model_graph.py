@@ -1,5 +1,6 @@
 """A SavedModel that may be somebody else's computes and does nothing else; users' files stay."""
 
+import json
 import pathlib
 import shutil
 
@@ -14,6 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import oneshot_tf as ost
 from oneshot_tf import predict
 from oneshot_tf.serving import saved_model
+from oneshot_tf.serving.classifier import open_classifier
 from oneshot_tf.serving.graph import check_graph
 
 
@@ -109,10 +111,11 @@ def acts(folder):
 def test_graphs_that_touch_files_are_refused(tmp_path, operation):
     module = AtCall(acts(tmp_path)[operation])
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
+    (tmp_path / "m" / "architecture.json").write_text(json.dumps({"class_names": ["a", "b"]}))
     for name in ("PWNED", "PWNED.index", "PWNED.data-00000-of-00001"):
         (tmp_path / name).unlink(missing_ok=True)
     with pytest.raises(ost.InputError, match=f"operation '{operation}'"):
-        predict._load(tmp_path / "m")
+        open_classifier(str(tmp_path / "m"))
     assert not list(tmp_path.glob("PWNED*"))
 
 
