@@ -105,7 +105,7 @@ def _measure(place: Place, table: dict[str, Any], nets: list[Architecture]) -> N
     """Measures the nets that the table does not know, and prints all of them."""
     estimate = place.estimate(table)
     new = [net for net in nets if net not in estimate.known]
-    values = Workshop(place).measured(new) if new else []
+    values = Workshop(place).measured(new, table) if new else []
     table["measured"] += [
         {"architecture": str(net), "value": value} for net, value in zip(new, values)
     ]

@@ -44,7 +44,7 @@ def main(run: settings.RunSettings, asked: ErrorSettings, limits: LimitSettings)
     space, cells = directory.space(), place.stack.num_cells
     fitted = [space.parse(net["architecture"]) for net in table["nets"]]
     others = sampled(space, len(fitted) + asked.nets)[len(fitted) :]
-    measured = np.array(workshop.measured(others))
+    measured = np.array(workshop.measured(others, table))
     facts = directory.facts()
     adds = unit_costs(space, place.stack, len(facts["class_names"]), facts["image_size"])[:, 1]
     values = np.array([net["value"] for net in table["nets"]])

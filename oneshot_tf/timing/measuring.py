@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.runs.candidates import spread
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
 from oneshot_tf.serving.runtimes import APART
 from oneshot_tf.serving.saved_model import Preprocessing
@@ -29,6 +30,11 @@ _OF_TENSORFLOW, _OF_OTHERS, _OF_FILES = (8, 8), (16, 8), (6, 4)
 _COPIES = {1: 9}  # of a unit, by the number of images
 _COPIES_OTHERS = 3  # larger batches take longer and more memory
 _TRIES = 1000
+_REFERENCES = 5  # nets of a table that are timed again beside other nets
+
+
+def _by_value(nets: Sequence[Any]) -> list[Any]:
+    return sorted(nets, key=lambda net: net["value"])
 
 
 def sampled(space: CellSpace, count: int) -> list[Architecture]:
@@ -90,10 +96,33 @@ class Workshop:
         units = dict(self._timed(folder, **what).units)
         return *self._measure(nets, folder), units
 
-    def measured(self, architectures: Sequence[Architecture]) -> list[float]:
-        """Measures nets: milliseconds for a batch, or bytes."""
+    def measured(
+        self, architectures: Sequence[Architecture], table: Mapping[str, Any]
+    ) -> list[float]:
+        """Measures nets: milliseconds for a batch, or bytes.
+
+        A machine is not equally fast at all times. So a few nets of the table are timed again, in
+        turn with the others, and all times are divided by how much slower these nets are now.
+
+        Args:
+            architectures: The nets.
+            table: The table, as `table` returns it.
+        """
+        known = [] if self.place.of_files else spread(_by_value(table["nets"]), _REFERENCES)
+        again = [self.space.parse(net["architecture"]) for net in known]
         with self.scratch() as folder:
-            return self._measure(architectures, folder)[0]
+            values, _ = self._measure([*again, *architectures], folder)
+        now, found = values[: len(again)], values[len(again) :]
+        if not again:
+            return found
+        slower = float(np.median([value / net["value"] for value, net in zip(now, known)]))
+        if abs(np.log(slower)) > np.log(1 + APART):
+            print(
+                f"{len(again)} nets of the table take {slower:.2f} times as long as when it was "
+                "measured. All times are divided by this.",
+                flush=True,
+            )
+        return [value / slower for value in found]
 
     def _measure(
         self, architectures: Sequence[Architecture], folder: pathlib.Path

@@ -229,6 +229,19 @@ def test_wrong_tables_of_another_device_are_refused(run, tmp_path, change, words
         read_csv(tmp_path / "none.csv", place)
 
 
+def test_a_slower_moment_of_the_machine_is_taken_out(run, monkeypatch, capsys):
+    place = planted(run)
+    workshop, some = measuring.Workshop(place), sampled(SPACE, 40)[16:]
+
+    def measure_slowly(nets, folder):
+        return (1.5 * true_latency(place, nets)).tolist(), ""
+
+    monkeypatch.setattr(workshop, "_measure", measure_slowly)
+    found = workshop.measured(some, place.read())
+    np.testing.assert_allclose(found, true_latency(place, some), rtol=1e-6)
+    assert "5 nets of the table take 1.50 times as long" in capsys.readouterr().out
+
+
 def start(run, limits=None, **values):
     measure.main(
         settings.RunSettings(str(run.path)),
