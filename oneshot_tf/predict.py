@@ -19,7 +19,7 @@ from oneshot_tf.serving.image_files import ImageFiles
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import user_path
-from oneshot_tf.system.interrupts import Interrupted
+from oneshot_tf.system.interrupts import Interrupted, uninterrupted
 from oneshot_tf.system.printable import command, printable
 from oneshot_tf.system.progress import Progress
 
@@ -121,29 +121,35 @@ class _Work:
     ):
         self._classifier, self._files, self._writer = classifier, files, writer
         self._top, self.bad, self._began = top, 0, time.monotonic()
+        self._first = self._began  # when the first of the waiting images was read
         self._progress = Progress("predict", files.count, "images", stream=sys.stderr)
         self._names: list[str] = []
         self._images: list[np.ndarray] = []
 
     def run(self) -> None:
         """Classifies all files, and prints progress if it takes long."""
-        first = self._began
         for name in self._files:
-            try:
-                pixels = decode(user_path(name).read_bytes()).pixels
-            except (OSError, BadImage) as error:
-                self.bad += 1
-                what = printable(f"{name} cannot be read as an image: {plain(error)}")
-                print(what, file=sys.stderr, flush=True)
-                continue
-            if not self._names:
-                first = time.monotonic()
-            self._names.append(name)
-            self._images.append(self._classifier.prepare(pixels))
-            full = len(self._names) == self._classifier.batch
-            if full or time.monotonic() - first > _WAIT:
-                self._finish()
-        self._finish()
+            with uninterrupted():  # an exception inside of TensorFlow's code can crash it
+                self._take(name)
+        with uninterrupted():
+            self._finish()
+
+    def _take(self, name: str) -> None:
+        """Reads a file, and classifies those that wait if they are enough or have waited long."""
+        try:
+            pixels = decode(user_path(name).read_bytes()).pixels
+        except (OSError, BadImage) as error:
+            self.bad += 1
+            what = printable(f"{name} cannot be read as an image: {plain(error)}")
+            print(what, file=sys.stderr, flush=True)
+            return
+        if not self._names:
+            self._first = time.monotonic()
+        self._names.append(name)
+        self._images.append(self._classifier.prepare(pixels))
+        full = len(self._names) == self._classifier.batch
+        if full or time.monotonic() - self._first > _WAIT:
+            self._finish()
 
     def _finish(self):
         """Classifies the images that wait, and writes their answers."""

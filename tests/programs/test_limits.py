@@ -97,9 +97,7 @@ def test_a_limit_on_latency_is_measured_on_the_file(own, monkeypatch, capsys):
     assert {order[:3] for order in orders} == {(2, 4, (8, 8))} and orders[-1][3] == LITTLE
     out = capsys.readouterr().out
     assert "tensorflow takes 3.000 ms for 4 images, which is within --max_latency_ms=5." in out
-    with pytest.raises(
-        ost.InputError, match="takes 3.000 ms for 1 image; --max"
-    ):
+    with pytest.raises(ost.InputError, match="takes 3.000 ms for 1 image; --max"):
         write(LimitSettings(max_latency_ms=2.0), net="little/net_00/run_0")
 
 
