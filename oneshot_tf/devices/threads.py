@@ -117,7 +117,7 @@ def _limit(folder: pathlib.Path) -> float | None:
     return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """Returns the processor's model and the instructions that decide which kernels run."""
     facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ def surroundings() -> dict:
         "cgroup_cores": cgroup_cores(),
         "intra_op_threads": num_threads(),
         "inter_op_threads": _num_operations(),
-        "processor": _processor(),
+        "processor": processor(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "tensorflow": tf.__version__,
         "variables": {k: v for k, v in sorted(os.environ.items()) if _KEPT.fullmatch(k)},

@@ -13,11 +13,12 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from oneshot_tf.cost.counts import unit_costs, usage
 from oneshot_tf.cost.estimates import Estimate, fit
 from oneshot_tf.cost.unit_names import num_steps, unit_names
-from oneshot_tf.devices.threads import surroundings
+from oneshot_tf.devices.threads import num_cores, processor
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.measured_costs import FORM
 from oneshot_tf.settings.limits import LimitSettings
@@ -176,11 +177,16 @@ class Place:
 
     def device(self) -> dict[str, Any]:
         """Returns what decides a time besides the net: the processor and versions."""
-        around = surroundings()
+        # `surroundings` would start TensorFlow, which several workers must do in their own way.
+        around = {
+            "processor": processor(),
+            "cores": num_cores(),
+            "tensorflow": tf.__version__,
+        }
         package, version = _PACKAGES.get(self.limits.latency_of.partition("_")[0], ""), ""
         with contextlib.suppress(metadata.PackageNotFoundError):
             version = f"{package} {metadata.version(package)}" if package else ""
-        return {**{name: around[name] for name in _DEVICE if name in around}, "package": version}
+        return {**around, "package": version}
 
     def write(self, table: dict[str, Any]) -> None:
         """Writes the table of this run and device."""
