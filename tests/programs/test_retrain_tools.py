@@ -105,7 +105,7 @@ def test_the_averaged_weights_are_exported(trained, digits, tmp_path):
         export.ExportSettings(export_dir=str(tmp_path / "out"), net=NET),
         settings.LocationSettings(),
     )
-    serve = tf.saved_model.load(str(tmp_path / "out")).signatures["serving_default"]
+    serve = tf.saved_model.load(str(tmp_path / "out" / "1")).signatures["serving_default"]
     images = digits.validation.images[:16]
     found = serve(images=tf.constant(images))["probabilities"].numpy()
     normal = digits.normalize(images)
