@@ -104,6 +104,7 @@ def test_a_limit_on_latency_is_measured_on_the_file(own, monkeypatch, capsys):
         write(LimitSettings(max_latency_ms=2.0), net="little/net_00/run_0")
 
 
+@pytest.mark.slow
 def test_a_latency_is_measured_for_real(own, capsys):
     write(LimitSettings(max_latency_ms=1e6))
     milliseconds = float(re.search(r"takes ([\d.]+) ms", capsys.readouterr().out)[1])

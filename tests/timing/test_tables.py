@@ -271,6 +271,7 @@ def test_measuring_for_real(tmp_path, capsys, monkeypatch):
     assert place.path.read_text() == before
 
 
+@pytest.mark.slow
 def test_lengths_of_files_are_estimated(tmp_path):
     tiny = begin(tmp_path / "run", ost.bender2018(num_blocks=1))
     start(tiny, LimitSettings(file_format="tflite"), cost="file")
