@@ -103,7 +103,7 @@ def accuracies(run):
         return {row["architecture"]: row["candidate_accuracy"] for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_search_on_several_devices(trained, tmp_path, count):
     run = without_candidates(trained, tmp_path)
     on_devices(count, "search", f"--run_dir={run}", "--num_candidates=7")
