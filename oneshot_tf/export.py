@@ -192,8 +192,9 @@ def _export_within(
             return
         except BeyondLimit as error:
             refused.append(f"{folder.relative_to(directory.path.resolve() / 'retrain')}: {error}")
-            if not export.net:
-                print(f"{refused[-1]} Trying the next model.", flush=True)
+            if export.net:
+                raise InputError(refused[0]) from None
+            print(f"{refused[-1]} Trying the next model.", flush=True)
     raise InputError(
         f"No trained model is within the limits. {refused[0]} Raise the limit, or train smaller "
         "models: retrain takes the same limits."

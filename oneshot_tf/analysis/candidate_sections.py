@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,9 +103,11 @@ def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
         known = [c for c in whole if c.architecture in costs.values]
         if len(known) < 2:
             continue
-        named = [dataclasses.replace(c, latency_ms=costs.values[c.architecture]) for c in known]
-        points = [(c.latency_ms, c.candidate_accuracy) for c in named]
-        front = [(c.latency_ms, c.candidate_accuracy) for c in pareto_front(named, "latency_ms")]
+        name = costs.cost
+        changes: list[dict[str, Any]] = [{name: costs.values[c.architecture]} for c in known]
+        known = [dataclasses.replace(c, **change) for c, change in zip(known, changes)]
+        points = [(getattr(c, name), c.candidate_accuracy) for c in known]
+        front = [(getattr(c, name), c.candidate_accuracy) for c in pareto_front(known, name)]
         page.figure(
             f"front_{costs.name}",
             plots.front(points, front, f"measured {costs.unit}", measure(directory)),

@@ -23,7 +23,6 @@ class Estimate:
         per_unit: The cost of each unit, float `[U]`, in the order of
             `space.stacking.unit_usage`.
         constant: The cost that all nets have.
-        weights: The weights of the columns in `fit`.
         mean_error, worst_error: Relative errors on nets that the values do not come from. None if
             no such net was measured.
         known: The cost of architectures that were measured.
@@ -31,7 +30,6 @@ class Estimate:
 
     per_unit: np.ndarray
     constant: float
-    weights: tuple[float, ...] = ()
     mean_error: float | None = None
     worst_error: float | None = None
     known: Mapping[Architecture, float] = dataclasses.field(default_factory=dict)
@@ -79,11 +77,5 @@ def fit(columns: np.ndarray, used: np.ndarray, measured: np.ndarray, num_fitted:
     checked = slice(num_fitted, None)
     errors = np.abs((used[checked] @ per_unit + constant) / measured[checked] - 1)
     if not len(errors):
-        return Estimate(per_unit, constant, tuple(weights[:-1].tolist()))
-    return Estimate(
-        per_unit,
-        constant,
-        tuple(weights[:-1].tolist()),
-        float(errors.mean()),
-        float(errors.max()),
-    )
+        return Estimate(per_unit, constant)
+    return Estimate(per_unit, constant, float(errors.mean()), float(errors.max()))

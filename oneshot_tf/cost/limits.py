@@ -62,7 +62,7 @@ class Limits:
 
     def given(self) -> str:
         """Returns the flags with their values."""
-        return " and ".join(f"{limit.flag}={limit.most:g}" for limit in self.limits)
+        return " and ".join(f"{limit.flag}={limit.most:.12g}" for limit in self.limits)
 
     def described(self, architecture: Architecture) -> str:
         """Returns the costs of an architecture as text."""

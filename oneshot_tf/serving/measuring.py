@@ -1,7 +1,6 @@
 """Runs exported files in fresh processes, compares them with the net and measures them."""
 
 import dataclasses
-import os
 import pathlib
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize
 from oneshot_tf.serving import runtimes
 from oneshot_tf.system.errors import InputError, plain
+from oneshot_tf.system.files import total_bytes
+from oneshot_tf.system.processes import fresh_environment
 
 _MOST_IMAGES, _MOST_BYTES = 10_000, 2**29
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOW = (
     "Each file ran in a fresh process, with one thread on the CPU. A time is the tenth percentile "
     f"of many short rounds. The batch has {runtimes.BATCH} images; TensorFlow Lite runs them one "
@@ -131,11 +131,10 @@ def measure(
     if not images.exists():
         np.save(images, given.images)
     program = pathlib.Path(runtimes.__file__).read_text(encoding="utf-8")
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(_ROOT)])
     done = subprocess.run(
         [sys.executable, "-c", program, runtime, str(opened.resolve()), images, answers],
         cwd=scratch,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": path},
+        env=fresh_environment(),
         capture_output=True,
     )
     if done.returncode or not answers.exists():
@@ -153,15 +152,14 @@ def measure(
     found_classes, classes = probabilities.argmax(axis=1), given.probabilities.argmax(axis=1)
     row = Measured(
         format=name,
-        bytes=sum(each.stat().st_size for file in files for each in (file, *file.rglob("*"))
-                  if each.is_file()),
+        bytes=total_bytes(files),
         accuracy=float(np.mean(found_classes == given.labels)),
         largest_difference=float(np.abs(probabilities - given.probabilities).max()),
         same_classes=float(np.mean(found_classes == classes)),
         one_ms=float(times[0]),
         batch_ms=float(times[1]),
         runtime=version,
-    )  # fmt: skip
+    )
     return row, probabilities
 
 

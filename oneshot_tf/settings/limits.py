@@ -13,7 +13,6 @@ RUNTIMES = {
     "onnx": "onnx",
     "openvino": "openvino",
 }
-FILES = ("saved_model", "tflite", "tflite_fp16", "tflite_int8", "onnx", "openvino")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,9 @@ class LimitSettings(Settings):
         common=True,
     )
     file_format: str = setting(
-        "tflite", "Format of the file that --max_file_kb limits.", choices=FILES
+        "tflite",
+        "Format of the file that --max_file_kb limits.",
+        choices=tuple(RUNTIMES.values()),
     )
     max_latency_ms: float = setting(
         0.0,

@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from oneshot_tf.system.errors import InputError
@@ -108,6 +108,12 @@ def remove_leftovers(folder: str | os.PathLike, name: str = "") -> None:
             else:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     path.unlink()
+
+
+def total_bytes(paths: Iterable[pathlib.Path]) -> int:
+    """Returns the length of files, and of all files in folders. Missing ones have none."""
+    inner = (each for path in paths for each in (path, *path.rglob("*")))
+    return sum(each.stat().st_size for each in inner if each.is_file())
 
 
 def remove_folder(folder: str | os.PathLike) -> None:

@@ -1,1 +1,1 @@
-"""How fast and how large is it on this device? Nets and their units, as files that are timed."""
+"""How fast and how large is it on this device? Nets and units, timed in a fresh process."""

@@ -10,8 +10,6 @@ from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.timing.limits import RunLimits
 
-_ROUNDS = 20
-
 
 def select_within(
     candidates: Iterable[Candidate], retrain: RetrainSettings, limits: RunLimits
@@ -26,7 +24,7 @@ def select_within(
     """
     best = ranked(candidates)
     ranks = {c.architecture: c.rank for c in best}
-    for _ in range(_ROUNDS):
+    while True:  # each round measures a candidate that was unknown
         allowed = _allowed(limits.costed(best), limits)
         chosen = select(allowed, retrain)
         new = limits.unknown(c.architecture for c in chosen)

@@ -8,7 +8,6 @@
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -22,9 +21,8 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.runtimes import RUNTIMES, in_turn, tensorflow_with
 from oneshot_tf.serving.saved_model import Preprocessing, classify_fixed
 from oneshot_tf.system.errors import InputError, plain
+from oneshot_tf.system.processes import fresh_environment
 from oneshot_tf.timing.units import Unit, units_of
-
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Order:
         shape: Height and width of the images. Nets and units take square ones.
         files: For each file its runtime, a name in `runtimes.RUNTIMES`, and its path.
         nets: Configurations of stand-alone models, as `get_config` returns them. TensorFlow runs
-            them as it runs the signature `fixed` of a SavedModel, which takes much longer to write.
+            them as it runs the signature `fixed` of a SavedModel, which takes longer to write.
         units: Configuration of the model of All On whose units are timed. None: no units.
         copies: Number of copies of a unit in the longer of its two functions.
     """
@@ -81,10 +79,9 @@ def timed(order: Order, scratch: pathlib.Path) -> Times:
     given, answer = scratch / "order.json", scratch / "answer.json"
     given.write_text(json.dumps(dataclasses.asdict(order)))
     answer.unlink(missing_ok=True)
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(_ROOT)])
     done = subprocess.run(
         [sys.executable, "-m", "oneshot_tf.timing.clock", str(given), str(answer)],
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": path},
+        env=fresh_environment(),
         capture_output=True,
     )
     if done.returncode or not answer.exists():

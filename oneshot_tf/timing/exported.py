@@ -10,7 +10,7 @@ from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
 from oneshot_tf.settings import LimitSettings
 from oneshot_tf.settings.limits import RUNTIMES
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import writing
+from oneshot_tf.system.files import total_bytes, writing
 from oneshot_tf.timing.clock import Order, timed
 
 
@@ -37,16 +37,15 @@ class Judge:
             InputError: A format is missing, or the times come from another device.
         """
         limits = self.limits
-        for flag, most, name in (
-            (f"--max_file_kb={limits.max_file_kb:g}", limits.max_file_kb, limits.file_format),
-            (f"--max_latency_ms={limits.max_latency_ms:g}", limits.max_latency_ms,
-             RUNTIMES[limits.latency_of]),
+        for flag, most, name, chooser in (
+            ("--max_file_kb", limits.max_file_kb, limits.file_format, "--file_format"),
+            ("--max_latency_ms", limits.max_latency_ms, RUNTIMES[limits.latency_of],
+             "--latency_of"),
         ):  # fmt: skip
             if most and name not in formats:
-                how = "--file_format" if "file" in flag else "--latency_of"
                 raise InputError(
-                    f"{flag} is for {name}, which is not in --format={','.join(formats)}. Add it "
-                    f"there, or change {how}."
+                    f"{flag}={most:.12g} is for {name}, which is not in "
+                    f"--format={','.join(formats)}. Add it there, or change {chooser}."
                 )
         if limits.latency_table:
             raise InputError(
@@ -89,13 +88,11 @@ class Judge:
 
     def _compare(self, what: str, value: float, flag: str, most: float) -> None:
         if value > most:
-            raise BeyondLimit(f"{what}; {flag} is {most:g}.")
-        print(f"{what}, which is within {flag}={most:g}.", flush=True)
+            raise BeyondLimit(f"{what}; {flag} is {most:.12g}.")
+        print(f"{what}, which is within {flag}={most:.12g}.", flush=True)
 
     def _length(self, folder: pathlib.Path) -> int:
-        files = [folder / name for name in FORMATS[self.limits.file_format].files]
-        inner = [each for file in files for each in (file, *file.rglob("*"))]
-        return sum(each.stat().st_size for each in inner if each.is_file())
+        return total_bytes(folder / name for name in FORMATS[self.limits.file_format].files)
 
     def _latency(self, folder: pathlib.Path) -> float:
         name = RUNTIMES[self.limits.latency_of]

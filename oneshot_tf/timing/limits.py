@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
 import subprocess
 import sys
@@ -22,11 +21,11 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path, writing
 from oneshot_tf.system.json_files import json_checksum
 from oneshot_tf.system.printable import command
+from oneshot_tf.system.processes import fresh_environment
 from oneshot_tf.timing.other_device import read_csv
 from oneshot_tf.timing.tables import Place
 
 _MOST_MEASURED = 20  # candidates on a front
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class RunLimits(Limits):
@@ -63,7 +62,8 @@ class RunLimits(Limits):
         )  # fmt: skip
         self._estimates: dict[Place, Estimate] = {}
         self._checksums: list[str] = []
-        file, latency = f"a {settings.file_format} file", f"a latency in {settings.latency_of}"
+        where = "on another device" if settings.latency_table else f"in {settings.latency_of}"
+        file, latency = f"a {settings.file_format} file", f"a latency {where}"
         wanted = [
             ("file_bytes", "--max_file_kb", settings.max_file_kb, 1000, f"{file} of {{:,.1f}} kB"),
             ("latency_ms", "--max_latency_ms", settings.max_latency_ms, 1,
@@ -132,7 +132,7 @@ class RunLimits(Limits):
         Returns:
             The fronts by the name of the cost. Only measured candidates are on them.
         """
-        self.use_measured = True
+        self.use_measured = True  # nothing is proposed any more
         fronts, candidates = {}, list(candidates)
         for place in self._estimates:
             self.measure([
@@ -206,10 +206,9 @@ def _measure(place: Place, architectures: Sequence[Architecture]) -> None:
         listed.write_text("".join(f"{a}\n" for a in architectures), encoding="utf-8")
         if architectures:
             flags.append(f"--architectures={listed}")
-        path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(_ROOT)])
-        environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
         sys.stdout.flush()
-        done = subprocess.run([sys.executable, "-m", "oneshot_tf.measure", *flags], env=environment)
+        command_line = [sys.executable, "-m", "oneshot_tf.measure", *flags]
+        done = subprocess.run(command_line, env=fresh_environment())
     if done.returncode:
         what = "length of files" if place.of_files else "latency"
         raise InputError(f"The {what} could not be measured; see the line above.")

@@ -9,6 +9,7 @@ from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.serving.formats import FORMATS, SAVED_MODEL
 from oneshot_tf.serving.saved_model import classify_fixed, write_saved_model
 from oneshot_tf.serving.source import Source
+from oneshot_tf.system.files import total_bytes
 
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 _CALIBRATION = 8  # images of noise; they change the numbers in a file, not their count
@@ -46,11 +47,7 @@ def write_net(
         FORMATS[format].write(source, folder)
         files = [folder / name for name in FORMATS[format].files]
         opened = files[0]
-    return opened, sum(_length(path) for path in files)
-
-
-def _length(path: pathlib.Path) -> int:
-    return sum(each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+    return opened, total_bytes(files)
 
 
 def _save(net: Standalone, signatures: dict[str, Any], folder: pathlib.Path) -> None:

@@ -105,7 +105,7 @@ class Place:
             used = usage(space, self.stack.num_cells, nets)
             estimate = fit(columns, used, values, table["num_fitted"])
         else:  # a table of another device, without whole nets: the sum of the units
-            estimate = Estimate(columns[0], 0.0, (1.0, 0.0))
+            estimate = Estimate(columns[0], 0.0)
         known = {a: float(v) for a, v in zip(nets, values)}
         for net in table["measured"]:
             known[Architecture.from_text(net["architecture"])] = net["value"]
@@ -118,6 +118,8 @@ class Place:
         if self.of_files:
             return f"length of {limits.file_format} files"
         images = f"{limits.latency_batch} image{'s' * (limits.latency_batch > 1)}"
+        if limits.latency_table:
+            return f"latency on another device, {images}"
         threads = f"{limits.latency_threads} thread{'s' * (limits.latency_threads > 1)}"
         return f"latency of {limits.latency_of}, {images}, {threads}"
 

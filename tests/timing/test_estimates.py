@@ -24,8 +24,8 @@ def test_planted_costs_are_found(space, planted):
     nets, used, columns = planted
     true = used @ (1.4 * columns[0] + 3.0 * columns[1]) + 0.7
     found = fit(columns, used, true, 8)
-    assert found.weights == pytest.approx((1.4, 3.0)) and found.constant == pytest.approx(0.7)
-    assert found.worst_error < 1e-6
+    np.testing.assert_allclose(found.per_unit, 1.4 * columns[0] + 3.0 * columns[1])
+    assert found.constant == pytest.approx(0.7) and found.worst_error < 1e-6
     np.testing.assert_allclose(found.of(space, STACK.num_cells, nets), true)
 
 
@@ -44,7 +44,7 @@ def test_no_weight_is_negative(planted):
     _, used, columns = planted
     true = 10.0 - used @ columns[0]  # falls with the time of the units
     found = fit(columns, used, true, 50)
-    assert min(*found.weights, found.constant) >= 0 and found.worst_error > 0.01
+    assert min(*found.per_unit, found.constant) >= 0 and found.worst_error > 0.01
 
 
 def test_the_margin_is_the_worst_error_until_a_net_is_measured(space, planted):

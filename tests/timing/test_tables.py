@@ -11,6 +11,7 @@ from conftest import edit_json
 
 import oneshot_tf as ost
 from oneshot_tf import measure, settings
+from oneshot_tf.cost.limits import Limit, Limits
 from oneshot_tf.cost.unit_names import unit_names
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.settings import LimitSettings, RetrainSettings
@@ -58,7 +59,8 @@ def test_a_table_is_read_back(run):
     place = planted(run, noise=0.25)
     assert place.path.name == "latency_tensorflow_batch1_threads1_cells2_filters4.json"
     estimate = place.estimate(place.read())
-    assert estimate.weights == pytest.approx((1.0, 0.0), abs=1e-6)
+    names = unit_names(SPACE, place.stack, 8)
+    np.testing.assert_allclose(estimate.per_unit, [times(place)[n] for n in names], atol=1e-6)
     assert estimate.worst_error == pytest.approx(0.2)
     assert "off by 20.0% on average and by 20.0% at worst" in place.described(place.read())
 
@@ -167,6 +169,11 @@ def test_a_limit_on_the_space(run):
     place = Place(run, run.stack(), LimitSettings())
     assert (true_latency(place, nets) <= 6.5 + 1e-6).all()
     assert (true_latency(place, sampled(SPACE, 40)) > 6.5).any()
+
+
+def test_large_limits_are_shown_whole():
+    limit = Limit("--max_parameters", 12_345_678, lambda some: np.zeros(len(some)), "{}")
+    assert Limits([limit], 16).given() == "--max_parameters=12345678"
 
 
 def write_csv(path, lines):
