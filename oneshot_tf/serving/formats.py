@@ -104,11 +104,11 @@ def check_formats(names: Sequence[str], input_size: tuple[int, int] | None = Non
                     importlib.import_module(module)
         except ModuleNotFoundError:
             raise InputError(
-                f"--format={name} needs {packages}: pip install 'oneshot_tf[{kind.extra}]'."
+                f"The format {name} needs {packages}: pip install 'oneshot_tf[{kind.extra}]'."
             ) from None
         except Exception as error:  # for example a version that does not fit NumPy's
             raise InputError(
-                f"--format={name} needs {packages}, which cannot be imported: {plain(error)}. "
+                f"The format {name} needs {packages}, which cannot be imported: {plain(error)}. "
                 f"Install it again: pip install 'oneshot_tf[{kind.extra}]'."
             ) from None
 

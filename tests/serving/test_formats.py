@@ -231,7 +231,7 @@ def test_a_missing_package_is_named_first(monkeypatch, name, modules, extra):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ost.InputError) as error:
         formats.check_formats(["saved_model", name])
-    said = f"--format={name} needs {' and '.join(modules)}: pip install 'oneshot_tf[{extra}]'."
+    said = f"The format {name} needs {' and '.join(modules)}: pip install 'oneshot_tf[{extra}]'."
     assert str(error.value) == said
     setup = (pathlib.Path(__file__).parents[2] / "setup.py").read_text()
     assert f'"{extra}": [' in setup
