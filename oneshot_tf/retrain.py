@@ -50,6 +50,7 @@ from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.hints import print_with_next
 from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 from oneshot_tf.system.printable import command
 from oneshot_tf.timing.choosing import check_within, select_within
@@ -111,11 +112,8 @@ def main(
 def _finish(directory: RunDirectory, folder: pathlib.Path, result: dict[str, Any]) -> None:
     write_json(folder / "result.json", result)
     print_results(directory)
-    print(
-        f"The results are in {folder / 'result.json'}. Next: "
-        f"{command('export', f'--run_dir={directory.path}')}",
-        flush=True,
-    )
+    next_command = command("export", f"--run_dir={directory.path}")
+    print_with_next(f"The results are in {folder / 'result.json'}.", next_command)
 
 
 def _made_with(
