@@ -18,7 +18,7 @@ from oneshot_tf.system.errors import InputError
 
 # The one-shot model takes this many times as long for an image, on average over the ramp of the
 # dropout rates, and for its start.
-ONE_SHOT_IMAGE, ONE_SHOT_START = 2.1, 7.0
+ONE_SHOT_IMAGE, ONE_SHOT_START = 2.3, 7.0
 SEARCH_IMAGE, SEARCH_START = 0.35, 4.0  # the forward pass of a candidate
 NET_START = 2.0  # a training and the evaluation of a net
 END_SECONDS, END_START = 30.0, 4.0  # the export in a fresh process, and the report
