@@ -276,6 +276,7 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
             export.main(*groups, settings.LocationSettings())
 
 
+@pytest.mark.slow
 def test_an_export_without_retraining(folder):
     """The best candidate with the shared weights, as the next version, beside the retrained one."""
     flags = ["--run_dir=run", "--inherit_weights"]
