@@ -13,6 +13,7 @@ checkpoints/      checkpoints of the one-shot model
 candidates.csv    one line per candidate
 search.json       the settings that candidates.csv was made with
 search/NAME/      the same files of a search with --name
+auto.json         the decisions and the finished phases of auto
 stand_alone/      the candidate that --evaluator=stand_alone is training
 retrain/          stand-alone models and their results
 costs/            measured latencies and lengths of files

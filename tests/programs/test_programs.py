@@ -588,7 +588,7 @@ for program in sys.argv[1:]:
 def test_help(tmp_path):
     own = dict.fromkeys(("train", "search", "retrain", "export", "analyze", "tune", "reproduce",
                          "measure"), "--run_dir")  # fmt: skip
-    own |= {"draw": "--file", "predict": "--saved_model", "plan": "--topology"}
+    own |= {"draw": "--file", "predict": "--saved_model", "plan": "--topology", "auto": "--budget"}
     done = subprocess.run(
         [sys.executable, "-c", HELP, *own], cwd=tmp_path, text=True, capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
