@@ -99,10 +99,9 @@ def main(
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
         jobs = Jobs(directory, folder, dataset, stack, groups)
-        begin = functools.partial(_begin, directory, jobs, groups, made_with)
+        begin = functools.partial(_begin, directory, jobs, groups, made_with, sharing.share_work)
         finish = functools.partial(_finish, directory, jobs, made_with)
         if sharing.share_work:
-            begin = functools.partial(begin, results=True)
             share(jobs, chosen, sharing.claim_seconds, begin, finish)
         else:
             begin()
@@ -116,25 +115,25 @@ def _begin(
     jobs: Jobs,
     groups: Mapping[str, settings.Settings],
     made_with: dict[str, Any],
-    results: bool = False,
+    shared: bool,
 ) -> None:
     """Writes settings.json. No other process may begin at the same time.
 
-    With `results`, a result.json that is there must have the same settings, because other copies
-    may be done. Otherwise this process has the folder to itself, and what copies left is removed.
+    If the work is shared, a result.json must have the same settings, because other copies may be
+    done. Otherwise this process has the folder to itself, and it removes what copies left.
     """
     folder = jobs.folder
     _check_same(folder / "settings.json", groups, made_with)  # it may have come meanwhile
-    if results:
+    if shared:
         _check_same(folder / "result.json", groups, made_with)
     if is_chief():
-        if not results:
+        if not shared:
             discard_folder(folder / FOLDER)
         _print_inventory(jobs.dataset)
         write_json(folder / "settings.json", made_with)
         directory.note_provenance(f"retrain/{jobs.retrain.name}")
-    shared = f"{directory.path} (all workers must share --run_dir)"
-    check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
+    where = f"{directory.path} (all workers must share --run_dir)"
+    check_alike(f"candidates in {where}", made_with["chosen"]["architectures"])
 
 
 def _finish(
