@@ -20,8 +20,8 @@ GROUPS = {
 SHARED = settings.SharingSettings(share_work=True, claim_seconds=2.0)
 ALONE = settings.SharingSettings()
 SEARCH = {"num_candidates": 40}
-# Two nets, two runs each, of five steps.
-RETRAIN = {"top": 2, "count": 2, "repeats": 2, "epochs": 0.1}
+# One net, two runs, of five steps.
+RETRAIN = {"top": 1, "count": 1, "repeats": 2, "epochs": 0.1}
 
 
 def begin(path, digits):

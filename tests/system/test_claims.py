@@ -16,7 +16,7 @@ from oneshot_tf.system.claims import ClaimLost, Claims
 from oneshot_tf.system.progress import Progress
 from oneshot_tf.system.sharing import do_together
 
-SECONDS = 2.0
+SECONDS = 1.5
 # Prints what happens to a claim. It loads only the package's system room, to start quickly.
 PROGRAM = """
 import pathlib, sys, time, types
