@@ -240,7 +240,8 @@ class _Copy:
         block = blocks[claim.name]
         found = self.scorer.score(block, claim)
         CandidateFile(self.job.directory, path=self._path(claim.name)).write(found)
-        self.scorer.clean(block)
+        if not claim.lost():  # otherwise another copy may be training there
+            self.scorer.clean(block)
 
     def _path(self, name: str) -> pathlib.Path:
         return self.folder / f"{name}.csv"

@@ -2,6 +2,7 @@
 
 import shutil
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from oneshot_tf import settings
 from oneshot_tf.evaluation.shared_weights import Score
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
-from oneshot_tf.searching import SearchJob, scorers
+from oneshot_tf.searching import SearchJob, scorers, sharing
 from oneshot_tf.settings import DistributionSettings
 from oneshot_tf.strategies import PROPOSERS
 from oneshot_tf.system import files
@@ -159,6 +160,15 @@ def test_trainings_are_shared_too(run, base, tmp_path, sharing, monkeypatch):
     assert len(list((run / "claims").glob("*.csv"))) == 1
     run_search(run, sharing, **values)
     assert differing(alone, run) == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copy_that_lost_its_claim_removes_no_training(run, lost):
+    cleaned, copy = [], object.__new__(sharing._Copy)
+    copy.job, copy.folder = SimpleNamespace(directory=RunDirectory(run)), run
+    copy.scorer = SimpleNamespace(score=lambda block, claim: [], clean=cleaned.append)
+    copy._do({"block": []}, SimpleNamespace(name="block", lost=lambda: lost))
+    assert (run / "block.csv").exists() and cleaned == ([] if lost else [[]])
 
 
 @pytest.mark.parametrize(
