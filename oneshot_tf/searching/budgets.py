@@ -2,10 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.searching.job import SearchJob
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.progress import Progress, pieces
 
 _RACE_IMAGES = 128  # smaller chunks are slower, larger ones stop later
@@ -16,19 +19,34 @@ def evaluate_all(job: SearchJob) -> None:
     evaluator, divergence = job.evaluator(), job.divergence()
     job.begin()
     progress = Progress("search", job.wanted, "candidates")
-    images = evaluator.num_images
     best = max((c.candidate_accuracy or 0.0 for c in job.candidates()), default=0.0)
     for new in job.proposed():
         for chunk in pieces(new, job.together):
-            scores = evaluator(chunk)
-            accuracies = [score.accuracy for score in scores]
-            entropies = [score.cross_entropy for score in scores]
-            divergences = divergence(chunk).tolist()
-            job.add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
-            best = max(best, *accuracies)
-            rate = progress.rate(len(job.done)) * images
+            columns = full_scores(evaluator, divergence, chunk)
+            job.add(chunk, *columns)
+            best = max(best, *columns[0])
+            rate = progress.rate(len(job.done)) * evaluator.num_images
             speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
             progress.update(len(job.done), f"{speed}best {best:.4f}")
+
+
+def full_scores(
+    evaluator: Callable[[Any], Any], divergence: Callable[[Any], Any], chunk: Sequence[Architecture]
+) -> tuple[list, list, list, list]:
+    """Returns the columns of `SearchJob.described` for architectures: scores on all images.
+
+    Args:
+        evaluator: A `CandidateEvaluator`.
+        divergence: A `DivergenceEvaluator`.
+        chunk: The architectures.
+    """
+    scores = evaluator(chunk)
+    return (
+        [score.accuracy for score in scores],
+        [score.cross_entropy for score in scores],
+        [score.num_images for score in scores],
+        divergence(chunk).tolist(),
+    )
 
 
 def rank_by_divergence(job: SearchJob) -> None:

@@ -58,6 +58,16 @@ ALLOWED = {
         "strategies",
         "system",
     },  # fmt: skip
+    "retraining": {
+        "cost",
+        "data",
+        "evaluation",
+        "learning",
+        "nn",
+        "runs",
+        "space",
+        "system",
+    },  # fmt: skip
     "serving": {"data", "system"},
     "timing": {"cost", "devices", "nn", "runs", "serving", "settings", "space", "system"},
     "analysis": {"runs", "settings", "space", "system"},
