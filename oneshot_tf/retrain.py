@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.cost.baselines import BASELINES, Baseline
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
@@ -52,6 +53,7 @@ from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
 from oneshot_tf.system.printable import command
+from oneshot_tf.system.progress import tell
 from oneshot_tf.timing.choosing import check_within, select_within
 from oneshot_tf.timing.limits import RunLimits
 
@@ -103,7 +105,8 @@ def main(
             directory.note_provenance(f"retrain/{retrain.name}")
         shared = f"{directory.path} (all workers must share --run_dir)"
         check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
-        result = jobs.run(chosen) | _strata(directory, retrain)
+        with live_page(directory, "retrain", retrain.name, writes=is_chief()):
+            result = jobs.run(chosen) | _strata(directory, retrain)
         if is_chief():
             _finish(directory, folder, {**made_with, **result})
 
@@ -240,11 +243,10 @@ class _Jobs:
         """Trains all models, then evaluates them."""
         for index, candidate in enumerate(chosen):
             for repeat in self.repeats:
-                print(
-                    f"{self.retrain.name}: net {index + 1}/{len(chosen)}, run "
-                    f"{repeat + 1}/{self.repeats.stop}: {candidate['architecture']}",
-                    flush=True,
-                )
+                part = f"net {index + 1}/{len(chosen)}, run {repeat + 1}/{self.repeats.stop}"
+                print(f"{self.retrain.name}: {part}: {candidate['architecture']}", flush=True)
+                more = (len(chosen) - index) * len(self.repeats) - self.repeats.index(repeat) - 1
+                tell(part=part, architecture=str(candidate["architecture"]), more=str(more))
                 self.train(candidate["architecture"], index, repeat)
         return self.evaluate(chosen)
 

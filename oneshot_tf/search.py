@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.summaries import Summaries
@@ -226,7 +227,8 @@ def _search(
             directory=directory, location=location, settings=search, file=file, done=done,
             record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
-        EVALUATORS[search.evaluator](job)
+        with live_page(directory, "search", search.name, writes=is_chief()):
+            EVALUATORS[search.evaluator](job)
     best = _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
     if is_chief():
         limits.print_fronts(best)
