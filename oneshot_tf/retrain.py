@@ -21,11 +21,12 @@ from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation.shared_weights import evaluate_standalone
+from oneshot_tf.evaluation.shared_weights import Answers, score_and_answers
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.final_training import check_final
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone
 from oneshot_tf.learning.steps import count_micro_batches
+from oneshot_tf.learning.summaries import note_hparams
 from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.baselines import chosen_baseline, costs_of
@@ -33,6 +34,7 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
+from oneshot_tf.runs.predictions import write_predictions
 from oneshot_tf.runs.results import mean_std, net_seed, num_steps, owner_of, print_results
 from oneshot_tf.runs.same_settings import affecting, check_same
 from oneshot_tf.runs.selection import Strata
@@ -113,6 +115,7 @@ def main(
 
 def _finish(directory: RunDirectory, folder: pathlib.Path, result: dict[str, Any]) -> None:
     write_json(folder / "result.json", result)
+    note_hparams(folder, result)
     print_results(directory)
     print(
         f"The results are in {folder / 'result.json'}. Next: "
@@ -238,6 +241,7 @@ class _Jobs:
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
         check_final(self.final, self.training, self.num_steps, train.batch_size)
+        self.answers: list[Answers] = []  # of all models, in the order of their scoring
 
     def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
         """Trains all models, then evaluates them."""
@@ -275,6 +279,7 @@ class _Jobs:
             "num_steps": self.num_steps,
             "nets": nets,
             **mean_std(means),
+            "predictions": write_predictions(self.folder, self.answers) if is_chief() else None,
         }
 
     def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -285,9 +290,11 @@ class _Jobs:
             checkpoints = self._checkpoints(index, repeat)
             checkpoints.restore_step(self.num_steps, net.variables, averaged=True)
             try:
-                scores.append(evaluate_standalone(net, split, self.dataset.normalize))
+                score, answers = score_and_answers(net, split, self.dataset.normalize)
             except InputError as error:
                 raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
+            scores.append(score)
+            self.answers.append(answers)
         accuracies = [score.accuracy for score in scores]
         return {
             **candidate,

@@ -22,15 +22,18 @@ h3 { font-size: 1rem; margin: 0 0 0.5rem }
 p, ul { max-width: 48rem } p { overflow-wrap: break-word }
 code { font: 0.9em/1.5 ui-monospace, monospace; overflow-wrap: anywhere; background: var(--card);
   padding: 0.1em 0.3em; border-radius: 4px }
+.missing pre { margin: 0.4rem 0 0 }
 pre { overflow-x: auto; background: var(--card); padding: 0.6rem 0.8rem; border-radius: 6px;
   margin: 0.5rem 0 }
-pre code { overflow-wrap: normal; padding: 0; background: none }
+pre code { padding: 0; background: none; white-space: pre-wrap }
 figure { margin: 1.25rem 0; min-width: 0 } figcaption { color: var(--dim); font-size: 0.9rem }
 figure svg { display: block; width: 100%; height: auto }
 figure svg[role=img] { max-width: 34rem; border-radius: 6px }
 .figures { display: grid; gap: 1.25rem 2rem; margin: 1.25rem 0;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)) }
 .figures figure { margin: 0 }
+@media (min-width: 50rem) { .alone { display: block }
+  .alone figure { display: grid; grid-template-columns: minmax(0, 36rem) 1fr; gap: 2rem } }
 .wide { overflow-x: auto; margin: 0.75rem 0 }
 table { border-collapse: collapse; font-size: 0.9rem }
 th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.6rem; text-align: right;
@@ -43,6 +46,24 @@ td { min-width: 4rem } td.text { text-align: left; min-width: 14rem; max-width: 
   padding: 0.75rem 1.1rem; font-size: 1.08rem }
 .lead p { margin: 0.4rem 0; max-width: none } .lead pre { background: var(--back) }
 .dim { color: var(--dim) }
+.bars { width: 100% } .bars td { min-width: 0; white-space: nowrap }
+.bars td:first-child { white-space: normal; overflow-wrap: anywhere; max-width: 12rem }
+td.share { width: 60%; vertical-align: middle } td.share i { display: block; height: 0.7rem;
+  background: var(--accent); border-radius: 2px; min-width: 1px }
+.confusion { font-size: 0.85rem } .confusion td, .confusion th { padding: 0.25rem 0.35rem;
+  min-width: 2.1rem; text-align: center; border: 1px solid var(--back) }
+.confusion th:first-child { text-align: right; white-space: nowrap }
+.confusion td { background: color-mix(in srgb, #d55e00 var(--share), var(--card)) }
+.confusion td.right { background: color-mix(in srgb, #0072b2 var(--share), var(--card)) }
+.confusion td.strong { color: #fff }
+.mistakes { display: grid; grid-template-columns: repeat(5, 1fr); gap: 1rem; padding: 0;
+  list-style: none; max-width: none; font-size: 0.85rem; line-height: 1.35 }
+.mistakes li { overflow-wrap: anywhere } .mistakes p { margin: 0.3rem 0 0 }
+.mistakes img { display: block; width: 100%; image-rendering: pixelated; border-radius: 4px }
+@media (min-width: 62rem) { .mistakes { grid-template-columns: repeat(10, 1fr) } }
+@media (max-width: 40rem) { body { padding: 0.75rem 1rem 2rem } .mistakes {
+  grid-template-columns: 1fr 1fr } .mistakes li { display: flex; gap: 0.6rem }
+  .mistakes img { width: 4.5rem; height: 4.5rem } .mistakes p { margin: 0 } }
 """
 
 

@@ -65,7 +65,7 @@ def test_a_run_directory_explains_itself(folder):
     files = {path.name for path in (folder / "run").iterdir()}
     made = {"config.json", "flags.txt", "space.json", "provenance.jsonl", "metrics.jsonl"}
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
-    made |= {"tracked.jsonl", "tensorboard"}
+    made |= {"tracked.jsonl", "tensorboard", "report"}
     assert files == made  # no locks, nothing half-written
     folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
     assert folders <= set(FOLDERS)  # which are looked at before they are used
