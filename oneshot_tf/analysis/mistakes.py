@@ -53,7 +53,8 @@ def _confusion(matrix: np.ndarray, names: Sequence[str]) -> str:
     if len(names) > MOST_CLASSES:
         return _confusions(matrix, names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    head = "".join(f"<th><span>{escaped(name)}</span></th>" for name in names)
+    up = " class='up'" if max(map(len, names)) > 3 else ""  # long names stand upright
+    head = "".join(f"<th><span{up}>{escaped(name)}</span></th>" for name in names)
     lines = []
     for k, name in enumerate(names):
         cells = "".join(_count(count, shares[k, j], k == j) for j, count in enumerate(matrix[k]))

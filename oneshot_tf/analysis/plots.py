@@ -28,7 +28,8 @@ def _svg(figure: Any) -> str:
             legend.get_frame().set(facecolor="none", edgecolor="none")
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "oneshot_tf", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight", dpi=200)
+        about = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # links of other sites
+        figure.savefig(text, format="svg", metadata=about, bbox_inches="tight", dpi=200)
     svg = text.getvalue()[text.getvalue().index("<svg") :].replace("#000000", "currentColor")
     return svg.replace("<svg ", '<svg fill="currentColor" ', 1)
 

@@ -84,12 +84,12 @@ def cost_words(directory: RunDirectory, net: dict[str, Any], export: Export | No
     if rows and export and export.net in net["folder"]:
         small = min(rows, key=lambda row: row["bytes"])
         fast = min(rows, key=lambda row: row["one_ms"])
-        words = (
-            f"{words[:-1]}; as {small['format']} it takes {small['bytes']:,} bytes, and as "
-            f"{fast['format']} it answers in {fast['one_ms']:.3g} ms for an image, measured with "
-            f"one CPU thread in {fast['runtime']}."
+        between = " and" if small is fast else f", and as {fast['format']} it"
+        return (
+            f"{words[:-1]}; as {small['format']} it takes {small['bytes']:,} bytes{between} needs "
+            f"{fast['one_ms']:.3g} ms for an image, measured with one CPU thread in "
+            f"{fast['runtime']}."
         )
-        return words
     for costs in measured_costs(directory):
         value = costs.values.get(Architecture.from_text(net["architecture"]))
         if value is not None:

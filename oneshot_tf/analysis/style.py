@@ -55,6 +55,8 @@ td.share { width: 60%; vertical-align: middle } td.share i { display: block; hei
 .confusion th:first-child { text-align: right; white-space: nowrap }
 .confusion td { background: color-mix(in srgb, #d55e00 var(--share), var(--card)) }
 .confusion td.right { background: color-mix(in srgb, #0072b2 var(--share), var(--card)) }
+.confusion .up { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem;
+  overflow-wrap: anywhere } .confusion th { vertical-align: bottom }
 .confusion td.strong { color: #fff }
 .mistakes { display: grid; grid-template-columns: repeat(5, 1fr); gap: 1rem; padding: 0;
   list-style: none; max-width: none; font-size: 0.85rem; line-height: 1.35 }

@@ -1,13 +1,13 @@
 """The live page: what it says, and that it can never harm the work that it shows."""
 
 import errno
-import html.parser
 import io
 import os
 import re
 
 import pytest
 from candidate_runs import begin
+from pages import checked
 
 import oneshot_tf as ost
 from oneshot_tf import settings
@@ -36,36 +36,6 @@ def search(clock, title="search", done=60):
         progress.update(number, f"best {number / 100:.4f}")
         clock[0] += 20.0
     return progress
-
-
-class Checked(html.parser.HTMLParser):
-    """Reads a page, which must close what it opens and name no other file."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            assert name not in ("src", "href") or value.startswith("data:"), value
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        pass
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def checked(text):
-    """The text of a page that is whole."""
-    Checked(text)
-    assert "url(" not in text and "@import" not in text
-    assert set(re.findall(r"https?://[^'\"]*", text)) <= {"http://www.w3.org/2000/svg"}
-    return text
 
 
 def test_the_page_says_phase_progress_time_left_and_the_best(tmp_path, clock):
@@ -193,15 +163,13 @@ def test_a_training_that_resumes_shows_its_whole_curve(tmp_path, digits):
     page = live.LivePage(tmp_path / "live.html", "run", "train", seconds=0.0)
 
     def fit(steps):
-        supernet = ost.Supernet(space, stack, num_classes=10)
-        sampler = ost.PathDropout(space, 0.1, num_steps=4)
-        ost.fit_supernet(supernet, digits, sampler, steps, train, 0, tmp_path / "run",
-                         device=device)  # fmt: skip
+        net = ost.Standalone(space, ost.Architecture.from_text("prev1:max3x3"), stack, 10)
+        ost.fit_standalone(net, digits, steps, train, 0, tmp_path / "run", device=device)
 
     with watching(page):
         fit(2)
         fit(4)
-    points = page._works["one-shot training"].points
+    points = page._works["stand-alone training"].points
     assert [x for x, _ in points] == [1, 2, 3, 4]
     text = checked(page.path.read_text())
     assert text.count("<polyline") == 2 and "4 of 4 steps (100%)" in text
