@@ -3,7 +3,8 @@
 --select chooses architectures from RUN_DIR/candidates.csv, or a baseline to compare them with. Each
 one is trained --repeats times.
 After all training, the models are scored once on the test images (--evaluate_on). The results are
-in RUN_DIR/retrain/NAME/result.json. If training stops, repeat the command to resume.
+in RUN_DIR/retrain/NAME/result.json, the answers for all images in predictions.npz beside it. If
+training stops, repeat the command to resume.
 Next step: python -m oneshot_tf.export --run_dir=DIR
 """
 

@@ -14,9 +14,10 @@ candidates.csv    one line per candidate
 search.json       the settings that candidates.csv was made with
 search/NAME/      the same files of a search with --name
 stand_alone/      the candidate that --evaluator=stand_alone is training
-retrain/          stand-alone models and their results
+retrain/          stand-alone models, their results and their answers
 costs/            measured latencies and lengths of files
 export/NUMBER/    a version of the exported model
+report/           live.html of the program at work, and what analyze writes
 """
 
 import contextlib
