@@ -25,7 +25,8 @@ from oneshot_tf.system.progress import Progress, duration, watching
 
 _SECONDS = 3.0  # least time between two versions of a page
 _REFRESH, _REFRESH_AT_END = 5, 30  # seconds after which a browser reads the page again
-_PATIENCE = 60.0  # seconds without a new version after which the page says so, at least
+# Seconds without a new version after which the page says so: at least, and before the first line.
+_PATIENCE, _PATIENCE_AT_START = 60.0, 600.0
 _MOST_CURVES = 6
 
 _STYLE = """
@@ -156,17 +157,24 @@ class LivePage:
         self._seconds, self._state = seconds, "runs"
         self._works: dict[str, Progress] = {}  # by title, the newest one last
         self._facts: dict[str, str] = {}
-        self._warned, self._written, self._longest = False, time.monotonic(), 0.0
+        self._warned, self._written = False, time.monotonic()
+        self._line = self._longest = 0.0  # the time of the last line, and between two at most
 
     def told(self, facts: Mapping[str, str]) -> None:
-        """Keeps facts for the next version of the page."""
+        """Keeps facts for the next version of the page, and writes it if nothing else will soon."""
         self._facts.update(facts)
+        if not self._works:
+            self.write()
 
     def progress(self, progress: Progress) -> None:
         """Keeps the progress, and writes the page if it is time."""
+        now = time.monotonic()
+        if self._works:  # the time before the first line says nothing about later ones
+            self._longest = max(self._longest, now - self._line)
+        self._line = now
         self._works.pop(progress.title, None)
         self._works[progress.title] = progress
-        if time.monotonic() - self._written >= self._seconds:
+        if now - self._written >= self._seconds:
             self.write()
 
     @contextlib.contextmanager
@@ -188,9 +196,7 @@ class LivePage:
 
     def write(self) -> bool:
         """Writes the page atomically. Returns False if it cannot be written."""
-        now = time.monotonic()
-        self._longest = max(self._longest, now - self._written)
-        self._written = now
+        self._written = time.monotonic()
         try:
             text = self.html()
             # Without waiting for the disk: a page lost in a crash is no loss.
@@ -212,7 +218,7 @@ class LivePage:
         runs, now = self._state == "runs", time.time()
         clock = time.strftime("%H:%M:%S", time.localtime(now))
         stamp = time.strftime(f"%Y-%m-%d {clock}", time.localtime(now))
-        patience = max(_PATIENCE, 3 * self._longest)
+        patience = max(_PATIENCE if self._works else _PATIENCE_AT_START, 3 * self._longest)
         old = (
             f"<p class='missing' id='old' hidden>Last update {clock}; the program may have "
             "stopped.</p>"

@@ -59,10 +59,13 @@ def test_a_net_in_training_tells_how_long_all_of_them_take(tmp_path, clock):
     page = live.LivePage(tmp_path / "live.html", "cifar", "retrain")
     with watching(page):
         tell(part="net 2/4, run 1/1", architecture="plain_cnn:24", more="2")
+        text = page.path.read_text()  # already before the first line, which may take minutes
+        assert "net 2/4" in text and "data-patience='600'" in text
         search(clock, "stand-alone training")
     text = checked(page.path.read_text())
     assert "net 2/4, run 1/1" in text and "plain_cnn:24" in text  # a baseline has no drawing
     assert "About 2m00s left with the 2 more to train." in text  # at 2/s: 40 + 2 * 100 are left
+    assert "data-patience='60'" in text
 
 
 def test_names_from_anybody_are_escaped(tmp_path, clock):
