@@ -47,8 +47,9 @@ td { min-width: 4rem } td.text { text-align: left; min-width: 14rem; max-width: 
 .lead p { margin: 0.4rem 0; max-width: none } .lead pre { background: var(--back) }
 .dim { color: var(--dim) }
 .bars { width: 100% } .bars td { min-width: 0; white-space: nowrap }
-.bars td:first-child { white-space: normal; overflow-wrap: anywhere; max-width: 12rem }
-td.share { width: 60%; vertical-align: middle } td.share i { display: block; height: 0.7rem;
+.bars td:first-child, .confusion th:first-child { max-width: 9rem; overflow: hidden;
+  text-overflow: ellipsis }
+td.share { width: 100%; vertical-align: middle } td.share i { display: block; height: 0.7rem;
   background: var(--accent); border-radius: 2px; min-width: 1px }
 .confusion { font-size: 0.85rem } .confusion td, .confusion th { padding: 0.25rem 0.35rem;
   min-width: 2.1rem; text-align: center; border: 1px solid var(--back) }
