@@ -18,7 +18,7 @@ from oneshot_tf.analysis.style import document, escaped
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import make_folder, write_atomically
+from oneshot_tf.system.files import write_atomically
 from oneshot_tf.system.interrupts import Interrupted
 from oneshot_tf.system.locks import locked
 from oneshot_tf.system.progress import Progress, duration, watching
@@ -111,8 +111,9 @@ def phase(name: str, number: int, count: int, seconds_left: float | None = None)
 def live_page(directory: RunDirectory, program: str, name: str = "", writes: bool = True):
     """Keeps the live page of a run while the block runs, and prints its path.
 
-    If another program of the run writes live.html now, the page is live_PROGRAM_NAME.html. If the
-    page cannot be written, one line says so, and the program goes on.
+    The page begins when work begins, so that a mistake in the settings writes nothing. If another
+    program of the run writes live.html now, the page is live_PROGRAM_NAME.html. If the page cannot
+    be written, one line says so, and the program goes on.
 
     Args:
         directory: The run. It must exist.
@@ -127,14 +128,11 @@ def live_page(directory: RunDirectory, program: str, name: str = "", writes: boo
     with contextlib.ExitStack() as stack:
         path = folder / "live.html"
         try:
-            make_folder(folder)
             stack.enter_context(locked(folder, name=".live.lock"))
         except InputError:
             if folder.is_dir():  # another program has the page
                 path = folder / f"live_{'_'.join(filter(None, (program, name)))}.html"
         page = LivePage(path, directory.path.resolve().name, program)
-        if page.write():
-            print(f"Live page: {path}", flush=True)
         stack.enter_context(watching(page))
         with page.ending():
             yield
@@ -157,7 +155,8 @@ class LivePage:
         self._seconds, self._state = seconds, "runs"
         self._works: dict[str, Progress] = {}  # by title, the newest one last
         self._facts: dict[str, str] = {}
-        self._warned, self._written = False, time.monotonic()
+        self._begun = self._warned = False
+        self._written = 0.0
         self._line = self._longest = 0.0  # the time of the last line, and between two at most
 
     def told(self, facts: Mapping[str, str]) -> None:
@@ -169,12 +168,12 @@ class LivePage:
     def progress(self, progress: Progress) -> None:
         """Keeps the progress, and writes the page if it is time."""
         now = time.monotonic()
-        if self._works:  # the time before the first line says nothing about later ones
+        if self._line:  # the time before the first line says nothing about later ones
             self._longest = max(self._longest, now - self._line)
-        self._line = now
+        self._line = now if progress.done else 0.0
         self._works.pop(progress.title, None)
         self._works[progress.title] = progress
-        if now - self._written >= self._seconds:
+        if not self._begun or now - self._written >= self._seconds:
             self.write()
 
     @contextlib.contextmanager
@@ -192,7 +191,8 @@ class LivePage:
 
     def _end(self, state: str) -> None:
         self._state = state
-        self.write()
+        if self._begun:
+            self.write()
 
     def write(self) -> bool:
         """Writes the page atomically. Returns False if it cannot be written."""
@@ -211,6 +211,9 @@ class LivePage:
                 )
             self._warned = True
             return False
+        if not self._begun:
+            print(f"Live page: {self.path}", flush=True)
+        self._begun = True
         return True
 
     def html(self) -> str:
@@ -218,7 +221,8 @@ class LivePage:
         runs, now = self._state == "runs", time.time()
         clock = time.strftime("%H:%M:%S", time.localtime(now))
         stamp = time.strftime(f"%Y-%m-%d {clock}", time.localtime(now))
-        patience = max(_PATIENCE if self._works else _PATIENCE_AT_START, 3 * self._longest)
+        began = any(work.done for work in self._works.values())
+        patience = max(_PATIENCE if began else _PATIENCE_AT_START, 3 * self._longest)
         old = (
             f"<p class='missing' id='old' hidden>Last update {clock}; the program may have "
             "stopped.</p>"
@@ -243,7 +247,7 @@ class LivePage:
             parts.append(f"<p>{escaped(state)}</p>")
         works = list(reversed(self._works.values()))
         if not (works or state):
-            parts.append("<p>It reads its files. The first step takes a while.</p>")
+            parts.append("<p>The first step takes a while.</p>")
         parts += [self._bar(w) for w in works[:1] + [w for w in works[1:] if w.done < w.total]]
         return "".join(parts)
 

@@ -15,7 +15,7 @@ class Watcher(Protocol):
     """What is called while work goes on in this process."""
 
     def progress(self, progress: "Progress") -> None:
-        """Is called for each progress line, after it is printed."""
+        """Is called when work begins, and for each progress line, after it is printed."""
 
     def told(self, facts: Mapping[str, str]) -> None:
         """Is called with the facts that the work tells."""
@@ -82,6 +82,8 @@ class Progress:
         )
         self._last = 0.0
         self.done = 0
+        for watcher in _watchers:
+            watcher.progress(self)
 
     def point(self, done: int, **values: float) -> None:
         """Keeps values for curves, measured when `done` units are done. It prints nothing."""

@@ -93,7 +93,8 @@ def test_the_last_version_says_how_the_program_ended(tmp_path, space, capsys, er
     directory = begin(tmp_path / "run", space)
     try:
         with live.live_page(directory, "train"):
-            assert "It reads its files." in (directory.path / "report/live.html").read_text()
+            tell(part="net 1/1")
+            assert "The first step takes" in (directory.path / "report/live.html").read_text()
             if error:
                 raise error
     except type(error or ValueError):
@@ -145,16 +146,25 @@ def test_other_workers_write_no_page_and_a_second_program_has_its_own(tmp_path, 
         Progress("training", 1, "steps").update(1)
     assert not (directory.path / "report").exists()
     with live.live_page(directory, "search"), live.live_page(directory, "retrain", "top"):
-        pass
+        tell(part="all")
     names = {path.name for path in (directory.path / "report").iterdir()}
     assert names == {"live.html", "live_retrain_top.html"}
+
+
+def test_a_mistake_before_the_work_writes_nothing(tmp_path, space, capsys):
+    directory = begin(tmp_path / "run", space)
+    before = sorted(directory.path.rglob("*"))
+    with pytest.raises(ost.InputError), live.live_page(directory, "search"):
+        raise ost.InputError("--num_candidates must be at least 1; got 0.")
+    assert sorted(directory.path.rglob("*")) == before and not capsys.readouterr().out
 
 
 def test_a_page_is_not_written_at_every_line(tmp_path, clock):
     page = live.LivePage(tmp_path / "live.html", "run", "train", seconds=3.0)
     with watching(page):
-        for number in range(9):  # each prints a line, because it is the last unit
-            Progress("training", 1, "steps", stream=io.StringIO()).update(1, f"line {number}")
+        progress = Progress("training", 100, "steps", seconds=0.0, stream=io.StringIO())
+        for number in range(9):
+            progress.update(number, f"line {number}")
             clock[0] += 1.0
     assert "line 8" in page.html() and "line 6" in page.path.read_text()
 
