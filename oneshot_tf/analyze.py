@@ -1,8 +1,9 @@
-"""Reports how well candidate accuracy ranks architectures, with intervals, plots and tables.
+"""Reports what a run has found, what it costs, and how well the candidates' ranking works.
 
 Writes RUN_DIR/report/report.html, one file that opens offline, each plot as SVG and each table as
 CSV. If the run lacks results for a part of the report, the report names the command that makes
-them.
+them. It scores nothing: retrain has kept the answers of its nets. The pictures of the worst
+mistakes need the images of the data set.
 """
 
 import dataclasses
@@ -40,7 +41,11 @@ class AnalyzeSettings(Settings):
     top: int = setting(0, "k of precision at k. 0: a quarter of the stand-alone models.", least=0)
 
 
-def main(run: settings.RunSettings, analyze: AnalyzeSettings) -> None:
+def main(
+    run: settings.RunSettings,
+    analyze: AnalyzeSettings,
+    location: settings.LocationSettings | None = None,
+) -> None:
     """Writes the report of a run and prints its main findings."""
     directory = RunDirectory(run.run_dir, analyze.search)
     others = [RunDirectory(path) for path in analyze.compare.split(",") if path]
@@ -52,12 +57,19 @@ def main(run: settings.RunSettings, analyze: AnalyzeSettings) -> None:
             raise InputError(f"{other.path} must have the same images as {directory.path}.")
     with directory.locked(shared=True):
         only = [name for name in analyze.only.split(",") if name]
-        report = Report(directory, others, analyze.resamples, analyze.top, only)
+        report = Report(directory, others, analyze.resamples, analyze.top, only, location)
         path = report.write()
+    for text in report.lead:
+        print(text)
     for text in report.words:
         print(f"- {text}")
     print(f"The report is {path}.", flush=True)
 
 
 if __name__ == "__main__":
-    command_line.run(main, settings.RunSettings, AnalyzeSettings)
+    command_line.run(
+        main,
+        settings.RunSettings,
+        AnalyzeSettings,
+        settings.LocationSettings(download=False),
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from oneshot_tf import analyze, export, retrain, search, settings, train
+from oneshot_tf.analysis import live
 from oneshot_tf.data.sources import keep_data
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.planning import contest, plan, summary
@@ -36,6 +37,8 @@ from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.hints import without_next
 from oneshot_tf.system.locks import locked
+
+_LAST = 3  # phases after the comparison: final training, export and report
 
 
 def main(
@@ -101,6 +104,7 @@ class _Phases:
         self.devices = DeviceSettings(**device.to_dict())
         self.run_settings = RunSettings(run_dir=str(job.directory.path))
         self.strategy: Any = STRATEGIES[DEFAULT_STRATEGY].settings()
+        self.number, self.first = 0, 2 if job.plan.one_shot_passes else 1
 
     def run(self) -> None:
         """Runs the phases that are not done."""
@@ -123,14 +127,17 @@ class _Phases:
         self._phase("report", "Report", self.report)
 
     def _phase(self, name: str, title: str, work: Callable[[], None]) -> None:
-        job = self.job
+        job, left, words = self.job, None, ""
+        self.number += 1
         if job.diary.is_done(name):
             return
-        left = ""
         if isinstance(job.budget, float):
-            left = f" ({as_time(job.budget - job.diary.spent)} of {as_time(job.budget)} left)"
-        print(f"\n== {title}{left}", flush=True)
-        with job.diary.phase(name):
+            left = job.budget - job.diary.spent
+            words = f" ({as_time(left)} of {as_time(job.budget)} left)"
+        nets = len(job.contenders) if self.number > self.first else job.num_nets
+        count = self.first + nets + _LAST
+        print(f"\n== {title}{words}", flush=True)
+        with job.diary.phase(name), live.phase(title, self.number, count, left):
             work()
 
     def train(self) -> None:

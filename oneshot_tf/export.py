@@ -13,7 +13,6 @@ of the model. A table compares the formats.
 """
 
 import dataclasses
-import math
 import pathlib
 import re
 from typing import Any
@@ -25,11 +24,9 @@ from oneshot_tf.cost.baselines import of_text
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.runs.baselines import is_baseline
-from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.runs.results import judged_in, owner_of, read_result, read_results
+from oneshot_tf.runs.final_nets import final_nets
+from oneshot_tf.runs.results import judged_in, owner_of, read_result
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.searching.inherited import inherit
 from oneshot_tf.serving.check import check_in_fresh_process
@@ -268,27 +265,13 @@ def _folders(directory: RunDirectory, net: str) -> list[pathlib.Path]:
             f"--net must be the folder of a trained model below {root}, for example "
             f"top/net_00/run_0; got {net}."
         )
-    results = [r for r in read_results(directory) if r["retrain"]["select"] != "all_on"]
-    if not results:
+    nets = final_nets(directory)
+    if not nets:
         raise InputError(
             f"{directory.path} has no stand-alone model. Train one first: "
             f"{command('retrain', f'--run_dir={directory.path}')}."
         )
-    # Models of the final training go first. Test accuracies never decide the choice.
-    final = [r for r in results if r["evaluated_on"] == "test"]
-    candidates = CandidateFile(directory).read()
-    ranks = {str(c.architecture): c.rank for c in ranked(candidates)}
-
-    def order(result_and_net: tuple[dict, dict]) -> tuple:
-        result, net = result_and_net
-        text = str(Architecture.from_text(net["architecture"]))
-        rank = ranks.get(text) or net["rank"] or math.inf
-        size = (-result["retrain"]["filters"], -result["retrain"]["num_cells"])
-        alike = rank, *size, -result["num_steps"], net["folder"][0]
-        return alike if final else (-net["mean"], *alike)
-
-    nets = [(r, n) for r in final or results for n in r["nets"] if not is_baseline(n)]
-    return [root / net["folder"][0] for _, net in sorted(nets, key=order)]
+    return [root / net["folder"][0] for _, net in nets]
 
 
 def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:

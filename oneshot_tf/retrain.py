@@ -3,8 +3,9 @@
 --select chooses architectures from RUN_DIR/candidates.csv, or a baseline to compare them with. Each
 one is trained --repeats times.
 After all training, the models are scored once on the test images (--evaluate_on). The results are
-in RUN_DIR/retrain/NAME/result.json. If training stops, repeat the command to resume. With
---share_work, start the same command several times.
+in RUN_DIR/retrain/NAME/result.json, the answers for all images in predictions.npz beside it. If
+training stops, repeat the command to resume. With --share_work, start the same command several
+times.
 Next step: python -m oneshot_tf.export --run_dir=DIR
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.cost.baselines import BASELINES, Baseline
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
@@ -24,6 +26,7 @@ from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.learning.steps import count_micro_batches
+from oneshot_tf.learning.summaries import note_hparams
 from oneshot_tf.retraining.jobs import Jobs
 from oneshot_tf.retraining.sharing import FOLDER, share
 from oneshot_tf.runs.baselines import chosen_baseline
@@ -106,7 +109,9 @@ def main(
             share(jobs, chosen, sharing.claim_seconds, begin, finish)
         else:
             begin()
-            finish(jobs.run(chosen))
+            with live_page(directory, "retrain", retrain.name, writes=is_chief()):
+                scores = jobs.run(chosen)
+            finish(scores)
         if is_chief():
             _print_end(directory, folder)
 
@@ -143,6 +148,7 @@ def _finish(
     result = {**made_with, **scores, **_strata(directory, jobs.retrain)}
     if is_chief():
         write_json(jobs.folder / "result.json", result)
+        note_hparams(jobs.folder, result)
 
 
 def _print_end(directory: RunDirectory, folder: pathlib.Path) -> None:

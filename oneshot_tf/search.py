@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.summaries import Summaries
@@ -250,7 +251,8 @@ def _search(
         if sharing.share_work:
             worked = share_work(job, sharing.claim_seconds)
         else:
-            EVALUATORS[search.evaluator](job)
+            with live_page(directory, "search", search.name, writes=is_chief()):
+                EVALUATORS[search.evaluator](job)
     best = _finish(directory, file, [c for c in done.values() if c is not None], worked)
     if is_chief():
         limits.print_fronts(best)

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_table, inventory_of, warnings
 from oneshot_tf.data.sources import load_data
@@ -79,7 +80,8 @@ def main(
             f"{devices.num_replicas_in_sync} device(s), {micro_batches} micro-batch(es) per step.",
             flush=True,
         )
-        _train(directory, dataset, groups)
+        with live_page(directory, "train", writes=is_chief()):
+            _train(directory, dataset, groups)
 
 
 def _sizes(

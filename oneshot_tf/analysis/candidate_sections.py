@@ -85,8 +85,17 @@ def winner(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
     )
 
 
-def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate]) -> None:
-    """Plots accuracy against each cost, with the Pareto front."""
+def fronts(
+    page: Page, directory: RunDirectory, candidates: Sequence[Candidate], chosen: str = ""
+) -> None:
+    """Plots accuracy against each cost, with the Pareto front.
+
+    Args:
+        page: The page to write to.
+        directory: The run.
+        candidates: The candidates of the search.
+        chosen: The text of the chosen architecture, which is marked if it is a candidate.
+    """
     whole = measured(candidates)
     if len(whole) < 2:
         return
@@ -94,9 +103,11 @@ def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
     for cost, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds")):
         points = [(getattr(c, cost), c.candidate_accuracy) for c in whole]
         front = [(getattr(c, cost), c.candidate_accuracy) for c in pareto_front(whole, cost)]
+        mark = _place(whole, cost, chosen)
+        label = f"{words} of the stand-alone model"
         page.figure(
             f"front_{cost}",
-            plots.front(points, front, f"{words} of the stand-alone model", measure(directory)),
+            plots.front(points, front, label, measure(directory), mark),
             f"The Pareto front of {len(front)} candidates by {words}.",
         )
     for costs in measured_costs(directory):
@@ -108,11 +119,18 @@ def fronts(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
         known = [dataclasses.replace(c, **change) for c, change in zip(known, changes)]
         points = [(getattr(c, name), c.candidate_accuracy) for c in known]
         front = [(getattr(c, name), c.candidate_accuracy) for c in pareto_front(known, name)]
+        mark = _place(known, name, chosen)
         page.figure(
             f"front_{costs.name}",
-            plots.front(points, front, f"measured {costs.unit}", measure(directory)),
+            plots.front(points, front, f"measured {costs.unit}", measure(directory), mark),
             f"{costs.title}: the {len(known)} candidates that were measured.",
         )
+
+
+def _place(candidates: Sequence[Candidate], cost: str, chosen: str) -> tuple[float, float] | None:
+    """Returns the cost and the accuracy of a chosen candidate, or None if it is not there."""
+    found = (c for c in candidates if chosen and str(c.architecture) == chosen)
+    return next(((getattr(c, cost), c.candidate_accuracy or 0.0) for c in found), None)
 
 
 def searches(page: Page, directory: RunDirectory) -> None:

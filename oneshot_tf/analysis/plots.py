@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, ScalarFormatter
 
 from oneshot_tf.system.printable import printable
 
@@ -18,15 +18,31 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def _svg(figure: Any) -> str:
+    """Returns the SVG. It has no background, and its black parts have the colour of the text."""
+    figure.patch.set_alpha(0.0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0.0)
+        axes.spines[["top", "right"]].set_visible(False)
+        legend = axes.get_legend()
+        if legend:
+            legend.get_frame().set(facecolor="none", edgecolor="none")
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "oneshot_tf", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight", dpi=200)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        about = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # links of other sites
+        figure.savefig(text, format="svg", metadata=about, bbox_inches="tight", dpi=200)
+    svg = text.getvalue()[text.getvalue().index("<svg") :].replace("#000000", "currentColor")
+    return svg.replace("<svg ", '<svg fill="currentColor" ', 1)
 
 
 def _axes():
-    figure = Figure(figsize=(5.2, 3.9))
+    figure = Figure(figsize=(5.2, 3.5))
     return figure, figure.subplots()
+
+
+def _short_numbers(axes: Any) -> None:
+    """Writes large numbers on the x axis as 20k or 3M, because long ones would overlap."""
+    axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _literal(name: str) -> str:
@@ -170,7 +186,13 @@ def bands(curves: Any, x_label: str, y_label: str) -> str:
     return _svg(figure)
 
 
-def front(points: Any, front: Any, x_label: str, y_label: str = "candidate accuracy") -> str:
+def front(
+    points: Any,
+    front: Any,
+    x_label: str,
+    y_label: str = "candidate accuracy",
+    chosen: tuple[float, float] | None = None,
+) -> str:
     """Plots accuracy against cost, and the Pareto front as a line.
 
     Args:
@@ -178,13 +200,17 @@ def front(points: Any, front: Any, x_label: str, y_label: str = "candidate accur
         front: The pairs on the front, with rising cost.
         x_label: Label of the cost.
         y_label: Label of the accuracy.
+        chosen: The pair of the chosen net, which is marked. None marks none.
     """
     figure, axes = _axes()
     x, y = zip(*points)
     axes.plot(x, y, ".", color="0.6", markersize=3, rasterized=len(points) > _MOST_SHAPES)
     x, y = zip(*front)
     axes.plot(x, y, "o-", color=COLOURS[0], markersize=5, linewidth=1.5, label="Pareto front")
+    if chosen is not None:
+        axes.plot(*chosen, "*", color=COLOURS[1], markersize=13, label="the net above")
     axes.set_xlabel(x_label)
+    _short_numbers(axes)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")
@@ -204,6 +230,7 @@ def steps(curves: Any, x_label: str, y_label: str) -> str:
         colour = COLOURS[number % len(COLOURS)]
         axes.step(x, y, where="post", color=colour, linewidth=1.5, label=_literal(name))
     axes.set_xlabel(x_label)
+    _short_numbers(axes)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower right")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_sections
+from oneshot_tf.analysis.first_screen import first_screen
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.ranking_report import RankingReport
@@ -15,7 +16,7 @@ from oneshot_tf.runs.candidates import measured
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
 from oneshot_tf.runs.search_record import MEASURES, measure
-from oneshot_tf.settings import DataSettings, OneShotSettings, Settings
+from oneshot_tf.settings import DataSettings, LocationSettings, OneShotSettings, Settings
 from oneshot_tf.system.printable import command
 
 
@@ -29,6 +30,11 @@ class Report:
         resamples: Number of bootstrap resamples.
         top: The k of precision at k. 0 means a quarter of the nets.
         only: Folders of `retrain` whose nets are ranked. Empty ranks all.
+        location: Where the images are now. The worst mistakes are shown with their images.
+
+    Attributes:
+        lead: The sentences of the first screen.
+        words: The conclusions.
 
     Raises:
         InputError: A run or a folder does not exist, or a file is damaged.
@@ -41,10 +47,13 @@ class Report:
         resamples: int = 1000,
         top: int = 0,
         only: Iterable[str] = (),
+        location: LocationSettings | None = None,
     ):
         self.directory, self.others = directory, list(others)
         self.resamples, self.top = resamples, top
         self.page = Page()
+        self.location = location or LocationSettings(download=False)
+        self.lead: list[str] = []
         self.words: list[str] = []
         self.dataset = directory.group(DataSettings, "data").dataset
         self.candidates = CandidateFile(directory).read()
@@ -52,18 +61,17 @@ class Report:
 
     def write(self):
         """Writes all sections, and returns the path of report.html."""
+        self.lead = first_screen(self.page, self.directory, self.candidates, self.location)
         self._ranking()
         self._selections()
         candidate_sections.distribution(self.page, self.directory, self.candidates, self.resamples)
-        candidate_sections.fronts(self.page, self.directory, self.candidates)
         candidate_sections.searches(self.page, self.directory)
         self._other_runs()
         run_sections.training(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)
         candidate_sections.winner(self.page, self.directory, self.candidates)
-        run_sections.exported(self.page, self.directory)
         run_sections.commands(self.page, self.directory)
-        title = f"{self.dataset}: {self.directory.path.name}"
+        title = f"{self.dataset}: {self.directory.path.resolve().name}"
         return self.page.write(self.directory.path / "report", title, self.words)
 
     def _ranking(self):

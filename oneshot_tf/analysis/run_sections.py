@@ -2,10 +2,10 @@
 
 from oneshot_tf.analysis import plots
 from oneshot_tf.analysis.page import Page
+from oneshot_tf.analysis.served import Export
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.system.json_files import check_form, check_run, read_json, read_json_lines
+from oneshot_tf.system.json_files import read_json_lines
 from oneshot_tf.system.printable import command
-from oneshot_tf.system.versions import newest
 
 
 def training(page: Page, directory: RunDirectory) -> None:
@@ -44,23 +44,12 @@ def tracked(page: Page, directory: RunDirectory) -> None:
     page.table("tracked", ["number", "architecture", "candidate accuracy"], rows, "")
 
 
-_EXPORTED = {
-    "format": str, "bytes": int, "accuracy": float, "largest_difference": float,
-    "same_classes": float, "one_ms": float, "batch_ms": float, "runtime": str,
-}  # fmt: skip
-
-
-def exported(page: Page, directory: RunDirectory) -> None:
-    """Compares the formats of the newest version of the export, as `export` measured them."""
-    root = directory.path / "export"
-    version = None if (root / "architecture.json").exists() else newest(root)
-    path = (version or root) / "formats.json"
-    if not path.exists():
+def exported(page: Page, export: Export | None) -> None:
+    """Compares the formats of an export, as `export` measured them."""
+    if export is None or export.formats is None:
         return
-    table = read_json(path)
-    check_form(path, table, {"images": str, "how": str, "net": str, "formats": [_EXPORTED]})
-    check_run(path, table, directory.run_id())
-    number = "" if version is None else f", version {version.name} of the export"
+    table = export.formats
+    number = f", version {export.number} of the export" if export.number else ""
     about = f"The model {table['net']} in each format{number}. {table['images']}"
     page.head("Exported formats", about)
     rows = [

@@ -8,7 +8,7 @@ an architecture. A *stand-alone accuracy* is that of a model trained from scratc
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -49,6 +49,19 @@ class Score:
     cross_entropy: float
     num_images: int
     balanced_accuracy: float | None = None
+
+
+class Answers(NamedTuple):
+    """What a stand-alone model answered for N images.
+
+    labels, predicted: Int32 `[N]`, the right and the predicted classes.
+    probability, of_label: Float32 `[N]`, the probabilities of the predicted and right classes.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    of_label: np.ndarray
 
 
 class CandidateEvaluator:
@@ -250,25 +263,41 @@ def evaluate_standalone(net: Any, split: Any, normalize: Callable[[tf.Tensor], t
     Raises:
         NotFinite: The cross-entropy is not finite.
     """
+    return score_and_answers(net, split, normalize)[0]
+
+
+def score_and_answers(
+    net: Any, split: Any, normalize: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[Score, Answers]:
+    """Scores a model as `evaluate_standalone` does, and returns its answers for all images too."""
     split, size, net = split.in_memory(), split.image_size, _in_float32(net)
     # One graph for any number of images.
     forward = tf.function(lambda images: net(images, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32)
     )
-    entropy, hits = 0.0, np.zeros(len(split), bool)
+    entropy, parts = 0.0, []
     for start in range(0, len(split), _STANDALONE_BATCH):
         part = split.take(slice(start, start + _STANDALONE_BATCH))
         logits = forward(normalize(part.images))
-        hits[start : start + _STANDALONE_BATCH] = np.argmax(logits.numpy(), axis=1) == part.labels
         entropy += float(tf.reduce_sum(cross_entropy(part.labels, logits)))
+        parts.append(_answers(part.labels, logits))
     if not np.isfinite(entropy):
         raise NotFinite(
             f"The stand-alone model {net.architecture} has a cross-entropy of {entropy}: its "
             "weights are too large. Train it again with a lower --learning_rate."
         )
+    answers = Answers(*map(np.concatenate, zip(*parts)))
+    hits = answers.predicted == split.labels
     counts, right = np.bincount(split.labels), np.bincount(split.labels, weights=hits)
     balanced = float(np.mean(right[counts > 0] / counts[counts > 0]))
-    return Score(int(hits.sum()) / len(split), entropy / len(split), len(split), balanced)
+    score = Score(int(hits.sum()) / len(split), entropy / len(split), len(split), balanced)
+    return score, answers
+
+
+def _answers(labels: np.ndarray, logits: tf.Tensor) -> Answers:
+    predicted = np.argmax(logits.numpy(), axis=1).astype(np.int32)
+    probabilities, rows = tf.nn.softmax(logits).numpy(), np.arange(len(labels))
+    return Answers(labels, predicted, probabilities[rows, predicted], probabilities[rows, labels])
 
 
 def _in_float32(net: Any) -> Any:

@@ -16,7 +16,7 @@ from oneshot_tf.learning.batches import Batches
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.final_training import check_final, make_tools, warmup_steps
-from oneshot_tf.learning.metrics_log import MetricsLog, Track, words
+from oneshot_tf.learning.metrics_log import MetricsLog, Track, curves, words
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks
 from oneshot_tf.learning.optimizers import NesterovSGD
 from oneshot_tf.learning.recalibration import Recalibration
@@ -255,6 +255,8 @@ class Loop:
         progress = Progress(self.title, self.num_steps, "steps")
         entry: dict[str, Any] = {}
         self._done, self._saved, self._whole = start, start, True
+        for line in self.log.lines() if start else []:
+            progress.point(line["step"], **curves(line))
         self.log.restart()
         self.recovery.snapshot(start)
         if self.checkpoints and self.device.nan_policy == "rollback" and start == 0:
@@ -272,6 +274,7 @@ class Loop:
                     save, log = self._due(number)
                     if save or log:
                         entry = self._report(save)
+                        progress.point(self._done, **curves(entry))
                     if save:
                         self._save()
                     progress.update(self._done, words(entry))

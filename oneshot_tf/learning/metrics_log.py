@@ -13,6 +13,7 @@ from oneshot_tf.system.files import append_line, write_atomically
 from oneshot_tf.system.json_files import read_json_lines
 
 Track = Callable[[int], dict[str, Any]]
+_CURVES = ("loss", "accuracy")
 
 
 class MetricsLog:
@@ -44,6 +45,11 @@ class MetricsLog:
         """Returns the last line of metrics.jsonl, or only the step if there is none."""
         lines = read_json_lines(self.file, {"step": int}) if self.file else []
         return lines[-1] if lines else {"step": step}
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl that have what `curves` takes."""
+        form = {"step": int, **dict.fromkeys(_CURVES, float)}
+        return read_json_lines(self.file, form) if self.file else []
 
     def restart(self) -> None:
         """Forgets the steps since the last line."""
@@ -97,3 +103,8 @@ def _truncate(path: pathlib.Path, step: int) -> None:
 def words(entry: dict[str, Any]) -> str:
     """Returns the loss and accuracy of a line as text; an empty text for an empty line."""
     return f"loss {entry['loss']:.3f}, accuracy {entry['accuracy']:.3f}" if entry else ""
+
+
+def curves(entry: dict[str, Any]) -> dict[str, float]:
+    """Returns the loss and accuracy of a line, for curves; nothing for an empty line."""
+    return {name: entry[name] for name in _CURVES} if entry else {}

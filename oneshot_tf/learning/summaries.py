@@ -2,10 +2,11 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams_api
 
 from oneshot_tf.system.errors import plain
 from oneshot_tf.system.files import make_folder, writing
@@ -36,6 +37,17 @@ class Summaries:
         """Writes the distribution of many numbers."""
         self._write(lambda: tf.summary.histogram(name, values, step=step))
 
+    def hparams(self, step: int, values: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+        """Writes settings and scores of a training, which TensorBoard's tab HParams compares.
+
+        Args:
+            step: The last step of the training.
+            values: Numbers, texts and truth values by name.
+            scores: Numbers by name.
+        """
+        self._write(lambda: hparams_api.hparams(dict(values)))
+        self.scalars(step, dict(scores))
+
     def _write(self, write: Callable[[], Any]):
         with writing(self.folder), tf.device("/cpu:0"):
             try:
@@ -47,3 +59,27 @@ class Summaries:
                 self._writer.flush()
             except tf.errors.OpError as error:
                 raise OSError(plain(error)) from None
+
+
+def note_hparams(folder: pathlib.Path, result: Mapping[str, Any]) -> None:
+    """Writes the stand-alone nets of a selection for TensorBoard's tab HParams.
+
+    Each training of a net is a run of its own there. Candidates are never runs.
+
+    Args:
+        folder: The folder of result.json.
+        result: Its values.
+    """
+    retrain, train, tools = result["retrain"], result["train"], result["final"]
+    shared = {name: retrain[name] for name in ("select", "filters", "num_cells", "epochs")}
+    shared |= {name: train[name] for name in ("batch_size", "learning_rate", "weight_decay",
+                                              "label_smoothing", "augmentation")}  # fmt: skip
+    for net in result["nets"]:
+        own = {name: net[name] for name in ("architecture", "parameters", "multiply_adds")}
+        for place, accuracy in zip(net["folder"], net["accuracies"]):
+            scores = {"stand_alone_accuracy": accuracy}
+            if net["candidate_accuracy"] is not None:
+                scores["candidate_accuracy"] = net["candidate_accuracy"]
+            values = {**shared, **tools, **own, "images": result["evaluated_on"]}
+            events = Summaries(folder.parent / place / "tensorboard")
+            events.hparams(result["num_steps"], values, scores)

@@ -132,12 +132,17 @@ class Job:
     def _searched(self) -> int:
         return self.budget.searched if isinstance(self.budget, Passes) else _SEARCHED
 
+    @property
+    def num_nets(self) -> int:
+        """Number of nets to compare. It may be less in the end, if the front is short."""
+        return contest.num_nets(self._searched if self.plan.one_shot_passes else 0)
+
     # -------------------------------------------------------------------- lengths
 
     def planned(self, phase: str) -> float:
         """Returns the seconds of training or scoring that a phase gets, as known now."""
         phases = PHASES if self.plan.one_shot_passes else PHASES[2:]
-        return self.clock.share(phase, phases, contest.num_nets(self._searched))
+        return self.clock.share(phase, phases, self.num_nets)
 
     @property
     def train_steps(self) -> int:
@@ -152,8 +157,7 @@ class Job:
         def decide() -> int:
             if isinstance(self.budget, Passes):
                 return self.budget.candidates
-            nets = contest.num_nets(self._searched)
-            seconds = self.clock.share("search", PHASES[1:], nets)
+            seconds = self.clock.share("search", PHASES[1:], self.num_nets)
             relative = plan.relative_cost(
                 self.plan.model, self.plan.image_size, *self._sizes[0]
             )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 
 from oneshot_tf.cost.baselines import Baseline
 from oneshot_tf.data.dataset import Dataset
-from oneshot_tf.evaluation.shared_weights import evaluate_standalone
+from oneshot_tf.devices.distribution import is_chief
+from oneshot_tf.evaluation.shared_weights import Answers, score_and_answers
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.final_training import check_final
 from oneshot_tf.learning.loop import fit_standalone
@@ -15,10 +16,12 @@ from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.baselines import costs_of
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.predictions import write_predictions
 from oneshot_tf.runs.results import mean_std, net_seed, num_steps, owner_of
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.progress import tell
 
 
 class Jobs:
@@ -56,6 +59,7 @@ class Jobs:
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
         check_final(self.final, self.training, self.num_steps, train.batch_size)
+        self.answers: list[Answers] = []  # of all models, in the order of their scoring
 
     def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
         """Trains all models, then evaluates them."""
@@ -80,11 +84,10 @@ class Jobs:
             before_write: As in `fit_standalone`.
         """
         architecture = chosen[index]["architecture"]
-        print(
-            f"{self.retrain.name}: net {index + 1}/{len(chosen)}, run "
-            f"{repeat + 1}/{self.repeats.stop}: {architecture}",
-            flush=True,
-        )
+        part = f"net {index + 1}/{len(chosen)}, run {repeat + 1}/{self.repeats.stop}"
+        print(f"{self.retrain.name}: {part}: {architecture}", flush=True)
+        more = (len(chosen) - index) * len(self.repeats) - self.repeats.index(repeat) - 1
+        tell(part=part, architecture=str(architecture), more=str(more))
         checkpoints = self._checkpoints(index, repeat)
         checkpoints.check_newest_size(self._costs(architecture)["parameters"])
         net, seed = self._net(architecture, repeat)
@@ -108,6 +111,7 @@ class Jobs:
             "num_steps": self.num_steps,
             "nets": nets,
             **mean_std(means),
+            "predictions": write_predictions(self.folder, self.answers) if is_chief() else None,
         }
 
     def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +122,11 @@ class Jobs:
             checkpoints = self._checkpoints(index, repeat)
             checkpoints.restore_step(self.num_steps, net.variables, averaged=True)
             try:
-                scores.append(evaluate_standalone(net, split, self.dataset.normalize))
+                score, answers = score_and_answers(net, split, self.dataset.normalize)
             except InputError as error:
                 raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
+            scores.append(score)
+            self.answers.append(answers)
         accuracies = [score.accuracy for score in scores]
         return {
             **candidate,

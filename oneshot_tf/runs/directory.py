@@ -16,9 +16,10 @@ search/NAME/      the same files of a search with --name
 auto.json         the decisions and the finished phases of auto
 claims/           while copies of a search share work: their claims and results
 stand_alone/      the candidate that --evaluator=stand_alone is training
-retrain/          stand-alone models and their results
+retrain/          stand-alone models, their results and their answers
 costs/            measured latencies and lengths of files
 export/NUMBER/    a version of the exported model
+report/           live.html of the program at work, and what analyze writes
 """
 
 import contextlib

@@ -18,16 +18,14 @@ def evaluate_all(job: SearchJob) -> None:
     """Scores every candidate on all validation images, as the paper does (section 3.3)."""
     evaluator, divergence = job.evaluator(), job.divergence()
     job.begin()
-    progress = Progress("search", job.wanted, "candidates")
-    best = max((c.candidate_accuracy or 0.0 for c in job.candidates()), default=0.0)
+    progress = job.progress("search", ("image evaluations", evaluator.num_images))
     for new in job.proposed():
         for chunk in pieces(new, job.together):
             columns = full_scores(evaluator, divergence, chunk)
             job.add(chunk, *columns)
-            best = max(best, *columns[0])
             rate = progress.rate(len(job.done)) * evaluator.num_images
             speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
-            progress.update(len(job.done), f"{speed}best {best:.4f}")
+            job.report(progress, speed)
 
 
 def full_scores(
@@ -53,12 +51,12 @@ def rank_by_divergence(job: SearchJob) -> None:
     """Ranks all candidates by divergence, without labels. Then scores the best (section 5)."""
     divergence = job.divergence()
     job.begin()
-    progress = Progress("search by divergence", job.wanted, "candidates")
+    progress = job.progress("search by divergence")
     for new in job.proposed():
         for chunk in pieces(new, job.together):
             none = [None] * len(chunk)
             job.add(chunk, none, none, [0] * len(chunk), divergence(chunk).tolist())
-            progress.update(len(job.done))
+            job.report(progress)
     if job.settings.finalists:
         _score_finalists(job)
 
@@ -70,11 +68,13 @@ def _score_finalists(job: SearchJob) -> None:
     progress = Progress("finalists", len(todo), "candidates")
     for chunk in pieces(todo, job.together):
         for c, score in zip(chunk, evaluator([c.architecture for c in chunk])):
-            job.done[c.architecture] = dataclasses.replace(
-                c,
-                candidate_accuracy=score.accuracy,
-                cross_entropy=score.cross_entropy,
-                num_images=score.num_images,
+            job.keep(
+                dataclasses.replace(
+                    c,
+                    candidate_accuracy=score.accuracy,
+                    cross_entropy=score.cross_entropy,
+                    num_images=score.num_images,
+                )
             )
         job.file.write(job.candidates())
         progress.update(progress.done + len(chunk))
@@ -105,7 +105,8 @@ def race(job: SearchJob) -> None:
         (race.entropy / race.seen).tolist(),
         race.seen.tolist(),
     )
-    job.done.update((candidate.architecture, candidate) for candidate in scored)
+    for candidate in scored:
+        job.keep(candidate)
 
 
 def _run(race: Race) -> None:

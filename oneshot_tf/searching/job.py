@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,15 +15,17 @@ from oneshot_tf.evaluation.kl_divergence import DivergenceEvaluator, divergence_
 from oneshot_tf.evaluation.shared_weights import CandidateEvaluator
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.candidate_file import CandidateFile
-from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.candidates import Candidate, order_key
 from oneshot_tf.runs.directory import RunDirectory
-from oneshot_tf.runs.search_record import SearchRecord
+from oneshot_tf.runs.search_record import MEASURES, SearchRecord
 from oneshot_tf.searching.restored import restore_supernet
 from oneshot_tf.settings import LocationSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.strategies import Proposer
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.progress import Progress, tell
 
+_BEST = "best accuracy so far"
 _TOGETHER = 4  # candidates per call and replica, if there are several workers
 _PROPOSALS = 64  # architectures that a proposer is asked for at a time
 _MOST_REPEATS = 10_000  # proposals in a row without a new one
@@ -71,6 +74,7 @@ class SearchJob:
         # All workers evaluate the same candidates at the same time.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.together = _TOGETHER * replicas if num_workers() > 1 else None
+        self.best: Candidate | None = None
 
     @functools.cached_property
     def supernet(self) -> Supernet:
@@ -90,6 +94,8 @@ class SearchJob:
         unranked = [dataclasses.replace(c, rank=0) if c.rank else c for c in self.candidates()]
         if not self.file.holds(unranked):
             self.file.write(unranked)
+        if unranked:
+            self._compare(min(unranked, key=order_key))
 
     def refresh(self) -> None:
         """Reads the candidates again, because another copy may have written them.
@@ -159,8 +165,41 @@ class SearchJob:
     def add(self, architectures: Sequence[Architecture], *columns: Sequence[Any]) -> None:
         """Writes new candidates to the file. Takes the arguments of `described`."""
         for candidate in self.described(architectures, *columns):
-            self.done[candidate.architecture] = candidate
+            self.keep(candidate)
             self.file.append(candidate)
+
+    def keep(self, candidate: Candidate) -> None:
+        """Keeps a candidate, or replaces the one of its architecture. It writes nothing."""
+        self.done[candidate.architecture] = candidate
+        self._compare(candidate)
+
+    def _compare(self, candidate: Candidate) -> None:
+        """Tells the best candidate so far if this is it."""
+        if self.best is not None and order_key(self.best) <= order_key(candidate):
+            return
+        self.best, accuracy = candidate, candidate.candidate_accuracy
+        value = f"divergence {candidate.divergence} nats"
+        if accuracy is not None:
+            value = f"{MEASURES[self.settings.evaluator]} {accuracy:.4f}"
+        about = f"The best candidate so far: {value}"
+        tell(architecture=str(candidate.architecture), about=about)
+
+    def progress(self, title: str, axis: tuple[str, float] | None = None) -> Progress:
+        """Returns the progress of a search, with the curve that earlier starts have measured."""
+        progress = Progress(title, self.wanted, "candidates", axis=axis)
+        found = sorted(self.candidates(), key=lambda c: c.order)
+        scored = [c.candidate_accuracy for c in found if c.candidate_accuracy is not None]
+        for number, best in enumerate(itertools.accumulate(scored, max), start=1):
+            progress.point(number, **{_BEST: best})
+        return progress
+
+    def report(self, progress: Progress, text: str = "") -> None:
+        """Reports the progress of a search, with the best accuracy so far."""
+        best = None if self.best is None else self.best.candidate_accuracy
+        if best is not None:
+            text += f"best {best:.4f}"
+            progress.point(len(self.done), **{_BEST: best})
+        progress.update(len(self.done), text)
 
     def described(
         self,

@@ -15,20 +15,17 @@ from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import read_text, user_path
-from oneshot_tf.system.progress import Progress
 
 
 def look_up_all(job: SearchJob) -> None:
     """Looks up the accuracy of every candidate in the table."""
     table = read_table(user_path(job.settings.table), job.space)
     job.begin()
-    progress = Progress("search in a table", job.wanted, "candidates")
-    best = 0.0
+    progress = job.progress("search in a table")
     for new in job.proposed():
         accuracies = [table[architecture] for architecture in new]
         job.add(new, accuracies, [None] * len(new), [0] * len(new))
-        best = max(best, *accuracies)
-        progress.update(len(job.done), f"best {best:.4f}")
+        job.report(progress)
 
 
 def read_table(path: str | os.PathLike, space: CellSpace) -> Mapping[Architecture, float]:

@@ -17,7 +17,7 @@ from oneshot_tf.searching.job import SearchJob
 from oneshot_tf.settings import DeviceSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.files import remove_folder
-from oneshot_tf.system.progress import Progress
+from oneshot_tf.system.progress import tell
 
 FOLDER = "stand_alone"
 
@@ -26,16 +26,16 @@ def train_all(job: SearchJob) -> None:
     """Trains every candidate on the training images, and scores it on the validation images."""
     trial = Trial(job)
     job.begin()
-    progress = Progress("search", job.wanted, "candidates")
-    best = max((c.candidate_accuracy or 0.0 for c in job.candidates()), default=0.0)
+    progress = job.progress("search")
     for new in job.proposed():
         for architecture in new:
-            print(f"Candidate {len(job.done) + 1:,} of {job.wanted:,}: {architecture}", flush=True)
+            part = f"Candidate {len(job.done) + 1:,} of {job.wanted:,}"
+            print(f"{part}: {architecture}", flush=True)
+            tell(part=part)
             score = trial.score(architecture)
             job.add([architecture], [score.accuracy], [score.cross_entropy], [score.num_images])
             trial.clean()
-            best = max(best, score.accuracy)
-            progress.update(len(job.done), f"accuracy {score.accuracy:.4f}, best {best:.4f}")
+            job.report(progress, f"accuracy {score.accuracy:.4f}, ")
 
 
 class Trial:

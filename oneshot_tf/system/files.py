@@ -62,8 +62,13 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[Any], Any], mode: str = "w") -> None:
-    """Calls `write(file)` on a temporary file, flushes it to disk and renames it to `path`."""
+def write_atomically(
+    path: str | os.PathLike, write: Callable[[Any], Any], mode: str = "w", flush: bool = True
+) -> None:
+    """Calls `write(file)` on a temporary file, flushes it to disk and renames it to `path`.
+
+    Without `flush`, it does not wait for the disk. After a power cut, the file may then be empty.
+    """
     path = pathlib.Path(path)
     beside = beside_of(path)
     with writing(path):
@@ -73,9 +78,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Any], Any], mode:
             with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if flush:
+                    os.fsync(file.fileno())
             os.replace(beside, path)
-            _flush(path.parent)
+            if flush:
+                _flush(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)

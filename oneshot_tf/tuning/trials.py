@@ -18,6 +18,7 @@ from oneshot_tf.evaluation.forward import NotFinite
 from oneshot_tf.evaluation.shared_weights import evaluate, evaluate_standalone
 from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
 from oneshot_tf.learning.not_finite import GaveUp
+from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.candidate_file import CandidateFile
@@ -164,8 +165,16 @@ class Trials:
                 measured = {"score": _WORST[self.tune.objective], "why": str(error)}
             seconds = round(time.monotonic() - started, 1)
             write_json(file, {"values": values, **measured, "seconds": seconds})
+            self._note(folder, values, measured)
         print(f"Trial {key}: score {measured['score']:.4f}", flush=True)
         return measured["score"]
+
+    def _note(self, folder: pathlib.Path, values: dict[str, Any], measured: dict[str, Any]) -> None:
+        """Writes the trial for TensorBoard's tab HParams."""
+        tuned = {name: values[name] for name in self.names}
+        parts = values.get("tuner/epochs", LONGEST)
+        settings = {**tuned, "objective": self.tune.objective, f"parts_of_{LONGEST}": parts}
+        Summaries(folder / "tensorboard").hparams(0, settings, {"score": measured["score"]})
 
     def _measure(self, values: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
         train, strategy = (

@@ -6,6 +6,7 @@ from candidate_runs import begin
 import oneshot_tf as ost
 from oneshot_tf.analysis import run_sections
 from oneshot_tf.analysis.page import Page
+from oneshot_tf.analysis.served import read_export
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.json_files import write_json
 
@@ -18,12 +19,12 @@ ROW = {
 def test_the_exported_formats_are_shown(space, tmp_path):
     directory = begin(tmp_path / "run", space)
     page = Page()
-    run_sections.exported(page, directory)  # nothing was exported
+    run_sections.exported(page, read_export(directory))  # nothing was exported
     path = make_folder(directory.path / "export") / "formats.json"
     table = {"run_id": directory.run_id(), "net": "top/net_00/run_0", "how": "By a clock.",
              "images": "On 300 test images.", "formats": [ROW]}  # fmt: skip
     write_json(path, table)
-    run_sections.exported(page, directory)
+    run_sections.exported(page, read_export(directory))
     text = page.write(tmp_path / "report", "title", []).read_text()
     assert text.count("Exported formats") == 1
     for part in ("top/net_00/run_0", "On 300 test images.", "By a clock.", "34,512", "2.0e-01"):
@@ -35,7 +36,7 @@ def test_the_exported_formats_are_shown(space, tmp_path):
         write_json(make_folder(version) / "formats.json", {**table, "net": net})
     path.unlink()
     page = Page()
-    run_sections.exported(page, directory)
+    run_sections.exported(page, read_export(directory))
     text = page.write(tmp_path / "report", "title", []).read_text()
     assert "The model ten in each format, version 10 of the export." in text
     path = versions[1] / "formats.json"
@@ -45,4 +46,4 @@ def test_the_exported_formats_are_shown(space, tmp_path):
     ):
         write_json(path, {**table, **wrong})
         with pytest.raises(ost.InputError, match=said):
-            run_sections.exported(page, directory)
+            read_export(directory)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import oneshot_tf as ost
 from oneshot_tf.cost.counts import activation_bytes
-from oneshot_tf.evaluation.shared_weights import plan_chunks
+from oneshot_tf.evaluation.shared_weights import plan_chunks, score_and_answers
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,19 @@ def test_a_standalone_net_is_scored_image_by_image(small_space, digits):
     few = ost.evaluate_standalone(net, split.take(slice(0, 20)), digits.normalize)
     assert score.num_images == 300
     assert few.accuracy == np.mean(np.argmax(logits, axis=1) == split.labels[:20])
+
+
+def test_answers_are_those_that_the_score_counts(digits):
+    cell = ost.Architecture.from_text("prev1:max3x3")
+    net = ost.Standalone(ost.bender2018(num_blocks=1), cell, ost.Stack(1, 4), num_classes=10)
+    split = digits.train.take(slice(0, 300))
+    score, answers = score_and_answers(net, split, digits.normalize)
+    chances = tf.nn.softmax(net(digits.normalize(split.images))).numpy()
+    np.testing.assert_array_equal(answers.labels, split.labels)
+    np.testing.assert_array_equal(answers.predicted, chances.argmax(axis=1))
+    np.testing.assert_allclose(answers.probability, chances.max(axis=1), atol=1e-5)
+    np.testing.assert_allclose(answers.of_label, chances[np.arange(300), split.labels], atol=1e-5)
+    assert score.accuracy == np.mean(answers.predicted == split.labels)
 
 
 def test_no_images(supernet, digits):

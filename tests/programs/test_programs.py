@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import edit_json
+from pages import checked
 from program_runs import error_of, run
 
 import oneshot_tf as ost
@@ -65,7 +66,7 @@ def test_a_run_directory_explains_itself(folder):
     files = {path.name for path in (folder / "run").iterdir()}
     made = {"config.json", "flags.txt", "space.json", "provenance.jsonl", "metrics.jsonl"}
     made |= {"checkpoints", "candidates.csv", "search.json", "retrain", "export"}
-    made |= {"tracked.jsonl", "tensorboard"}
+    made |= {"tracked.jsonl", "tensorboard", "report"}
     assert files == made  # no locks, nothing half-written
     folders = {path.name for path in (folder / "run").iterdir() if path.is_dir()}
     assert folders <= set(FOLDERS)  # which are looked at before they are used
@@ -100,6 +101,18 @@ def test_its_report(folder, tmp_path):
     assert "too few" in out
     names = {path.name for path in (tmp_path / "run" / "report").iterdir()}
     assert {"report.html", "tracked.svg", "divergence.svg", "ranking.csv", "commands.csv"} <= names
+    assert {"live.html", "confusion.csv", "classes.csv"} <= names
+    result = json.loads((tmp_path / "run" / "retrain" / "top" / "result.json").read_text())
+    exported = json.loads((tmp_path / "run" / "export" / "1" / "architecture.json").read_text())
+    shares = {p: a for n in result["nets"] for p, a in zip(n["folder"], n["accuracies"])}
+    assert f"classifies {shares[exported['net']]:.2%} of 300 test images correctly" in out
+    lines = (tmp_path / "run" / "report" / "classes.csv").read_text().splitlines()[1:]
+    right = sum(int(line.split(",")[2]) for line in lines)
+    assert right / 300 == pytest.approx(shares[exported["net"]])
+    text = checked((tmp_path / "run" / "report" / "report.html").read_text())
+    assert text.count("<img ") == 10
+    text = checked((tmp_path / "run" / "report" / "live.html").read_text())
+    assert "retrain is done." in text and "net 2/2, run 2/2" in text
 
 
 def test_candidates_are_ranked_and_counted_whole(folder):

@@ -10,7 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import complete_result
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
 
 import oneshot_tf as ost
 from oneshot_tf import settings, tune
@@ -88,6 +91,19 @@ def test_it_ends_with_flags_that_train_takes(whole, tmp_path):
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_tensorboard_compares_the_trials(whole):
+    paths = list(whole.glob("trials/*/result.json"))
+    assert len(paths) == 3
+    for path in paths:
+        result = json.loads(path.read_text())
+        events = EventAccumulator(str(path.parent / "tensorboard"), {"tensors": 0}).Reload()
+        content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+        values = metadata.parse_session_start_info_plugin_data(content).hparams
+        assert values["drop_rate"].number_value == result["values"]["drop_rate"]
+        (score,) = events.Tensors("score")
+        assert tf.make_ndarray(score.tensor_proto) == pytest.approx(result["score"])
 
 
 def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
