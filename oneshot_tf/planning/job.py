@@ -14,7 +14,7 @@ from oneshot_tf.planning.asked import AutoSettings
 from oneshot_tf.planning.budgets import Passes, parse_budget
 from oneshot_tf.planning.contest import Contender, Outcome
 from oneshot_tf.planning.diary import Diary
-from oneshot_tf.planning.looking import Found, data_for, image_sizes, look
+from oneshot_tf.planning.looking import Found, data_for, image_sizes, look, with_strides
 from oneshot_tf.planning.plan import MOST_PASSES, PHASES, Clock, Plan
 from oneshot_tf.planning.speed import Speed, time_training
 from oneshot_tf.runs.candidate_file import CandidateFile
@@ -108,7 +108,7 @@ class Job:
     def _sizes(self) -> list[tuple[int, int]]:
         """The image sizes to choose from, with their stem strides."""
         size = self.auto.image_size
-        return [(size, plan.stem_stride(size))] if size else image_sizes(self.found.side)
+        return with_strides(size) if size else image_sizes(self.found.side)
 
     def _reference_speed(self) -> Speed:
         print("Timing a small net on this machine ...", flush=True)

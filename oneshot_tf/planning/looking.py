@@ -16,9 +16,7 @@ from oneshot_tf.system.files import user_path
 _SAMPLE = 256  # files whose size is read
 _MOST_VALIDATION = 10_000  # images; more would only make the search slower
 _IN_MEMORY = 0.25  # share of the free memory that decoded images may take
-# Image size and stem stride, for images that are larger than `_AS_THEY_ARE`. The stem leaves 32 to
-# 56 pixels for the cells.
-_SIZES = ((32, 1), (64, 2), (128, 4), (224, 4))
+_SIZES = (32, 64, 128, 224)  # for images that are larger than `_AS_THEY_ARE`
 _AS_THEY_ARE, _SMALLEST = 40, 8
 
 
@@ -70,11 +68,11 @@ def _median_side(files: list[str]) -> int:
                 sides.append(min(image.size))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue  # reading the data names the images that cannot be decoded
-    return int(np.median(sides)) if sides else _SIZES[0][0]
+    return int(np.median(sides)) if sides else _SIZES[0]
 
 
 def image_sizes(side: int) -> list[tuple[int, int]]:
-    """Returns the image sizes to choose from, with their stem strides, the largest one first.
+    """Returns the image sizes to choose from, with their stem strides, the best one first.
 
     Small images keep their size. Of larger ones, no detail is invented.
 
@@ -82,8 +80,19 @@ def image_sizes(side: int) -> list[tuple[int, int]]:
         side: The median of the shorter sides, in pixels.
     """
     if side <= _AS_THEY_ARE:
-        return [(max(_SMALLEST, side), 1)]
-    return [(size, stride) for size, stride in reversed(_SIZES) if size <= side]
+        return with_strides(max(_SMALLEST, side))
+    sizes = (size for size in reversed(_SIZES) if size <= side)
+    return [pair for size in sizes for pair in with_strides(size)]
+
+
+def with_strides(image_size: int) -> list[tuple[int, int]]:
+    """Returns an image size with the stem strides that suit it, the slowest first.
+
+    The cells get 12 to 56 pixels, or all pixels of images that are smaller than that.
+    """
+    strides = [s for s in (1, 2, 4) if s == 1 or image_size // s >= 12]
+    fast = [s for s in strides if image_size // s <= 56]
+    return [(image_size, stride) for stride in (fast or strides[-1:])[:2]]
 
 
 def data_for(data: DataSettings, found: Found, image_size: int) -> DataSettings:

@@ -141,11 +141,6 @@ def relative_cost(
     return costs[0] / costs[1]
 
 
-def stem_stride(image_size: int) -> int:
-    """Returns the stem stride for an image size that the user chose."""
-    return next((stride for stride, most in ((1, 40), (2, 80)) if image_size <= most), 4)
-
-
 def reference_model(stride: int) -> ModelSettings:
     """Returns the sizes of the net that is timed, for a stem stride."""
     return ModelSettings(num_cells=NETS[0][0], filters=NETS[0][1], stem_stride=stride)
@@ -179,7 +174,7 @@ def plan_for_time(
     good = [key for key, passes in found.items() if passes >= GOOD_PASSES]
     if good:
         largest = max(size for size, _ in good)
-        chosen = max((k for k in good if k[0] == largest), key=lambda k: _size_of(k[1]))
+        chosen = max((k for k in good if k[0] == largest), key=lambda k: _detail_of(k[1]))
     else:
         chosen = max(found, key=lambda key: found[key])  # the most passes
     passes = min(found[chosen], MOST_PASSES["one_shot"])
@@ -189,8 +184,9 @@ def plan_for_time(
     return sized(chosen[1], chosen[0], passes, num_images)
 
 
-def _size_of(model: ModelSettings) -> tuple[int, int]:
-    return model.num_cells, model.filters
+def _detail_of(model: ModelSettings) -> tuple[int, int, int]:
+    """Returns a key that is greater for nets that keep more detail, then for larger nets."""
+    return -model.stem_stride, model.num_cells, model.filters
 
 
 def _check_contenders(clock: Clock, num_images: int, nets: int) -> None:

@@ -74,8 +74,9 @@ def test_a_folder_is_counted_and_its_images_are_sized(tmp_path):
 
 @pytest.mark.parametrize(
     "side, expected",
-    [(3, [(8, 1)]), (28, [(28, 1)]), (40, [(40, 1)]), (50, [(32, 1)]), (64, [(64, 2), (32, 1)]),
-     (500, [(224, 4), (128, 4), (64, 2), (32, 1)])],
+    [(3, [(8, 1)]), (28, [(28, 1), (28, 2)]), (40, [(40, 1), (40, 2)]), (50, [(32, 1), (32, 2)]),
+     (64, [(64, 2), (64, 4), (32, 1), (32, 2)]),
+     (500, [(224, 4), (128, 4), (64, 2), (64, 4), (32, 1), (32, 2)])],
 )  # fmt: skip
 def test_images_are_not_enlarged(side, expected):
     assert looking.image_sizes(side) == expected
@@ -114,6 +115,13 @@ def test_images_get_smaller_before_there_is_no_search():
     sizes = [(224, 4), (64, 2), (32, 1)]
     assert planned(600, FAST, sizes=sizes).image_size == 224
     assert planned(60, SLOW, 40_000, sizes).image_size < 224
+
+
+def test_the_stem_reduces_images_if_the_time_is_short():
+    sizes = looking.image_sizes(28)
+    assert planned(600, SLOW, sizes=sizes).stem_stride == 1
+    short = planned(25, SLOW, sizes=sizes)
+    assert short.stem_stride == 2 and short.one_shot_passes >= plan.GOOD_PASSES
 
 
 def test_a_short_time_leaves_no_search_and_a_shorter_one_is_refused():
