@@ -108,7 +108,7 @@ def main(
             directory.note_provenance(f"retrain/{retrain.name}")
         shared = f"{directory.path} (all workers must share --run_dir)"
         check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
-        with live_page(directory, "retrain", retrain.name, writes=is_chief()):
+        with live_page(directory, "retrain", is_chief()):
             result = jobs.run(chosen) | _strata(directory, retrain)
         if is_chief():
             _finish(directory, folder, {**made_with, **result})

@@ -227,7 +227,7 @@ def _search(
             directory=directory, location=location, settings=search, file=file, done=done,
             record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
-        with live_page(directory, "search", search.name, writes=is_chief()):
+        with live_page(directory, "search", is_chief()):
             EVALUATORS[search.evaluator](job)
     best = _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
     if is_chief():
