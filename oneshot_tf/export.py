@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from oneshot_tf import settings
+from oneshot_tf.cost.baselines import of_text
 from oneshot_tf.learning.checkpoints import Checkpoints
+from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.runs.baselines import is_baseline
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.final_nets import final_nets
 from oneshot_tf.runs.results import judged_in, owner_of, read_result
@@ -221,7 +222,7 @@ def _model(
     export: ExportSettings,
     location: settings.LocationSettings,
     judge: Judge,
-) -> tuple[Standalone, dict[str, Any], Any, str]:
+) -> tuple[Any, dict[str, Any], Any, str]:
     """Returns the model to export, facts about it, the images if they are needed, and its name."""
     if export.inherit_weights:
         given = (location, export.architecture, export.calibration_images)
@@ -273,7 +274,7 @@ def _folders(directory: RunDirectory, net: str) -> list[pathlib.Path]:
     return [root / net["folder"][0] for _, net in nets]
 
 
-def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone, dict[str, Any]]:
+def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
     """Returns the trained model of a folder, and facts about it."""
     result_file = folder.parent.parent / "result.json"
     result = read_result(directory, result_file)
@@ -281,20 +282,17 @@ def _restore(directory: RunDirectory, folder: pathlib.Path) -> tuple[Standalone,
     entry = next((n for n in result["nets"] if place in n["folder"]), None)
     if entry is None:
         raise InputError(f"{result_file} does not list {place}. Let retrain finish first.")
-    if is_baseline(entry):
-        raise InputError(
-            f"--net={place} is the baseline {entry['architecture']}, which is not exported. Give "
-            "the folder of a searched net."
-        )
     owner = owner_of(directory.run_id(), place)
     checkpoints = Checkpoints(folder / "checkpoints", owner=owner)
     checkpoints.check_size(result["num_steps"], entry["parameters"])
-    net = Standalone(
-        directory.space(),
-        Architecture.from_text(entry["architecture"]),
-        directory.stack(result["retrain"]["num_cells"], result["retrain"]["filters"]),
-        num_classes=len(directory.facts()["class_names"]),
-    )
+    stack = directory.stack(result["retrain"]["num_cells"], result["retrain"]["filters"])
+    num_classes = len(directory.facts()["class_names"])
+    baseline = of_text(entry["architecture"])
+    if baseline is not None:
+        net = baseline_model(baseline, stack, num_classes)
+    else:
+        architecture = Architecture.from_text(entry["architecture"])
+        net = Standalone(directory.space(), architecture, stack, num_classes)
     checkpoints.restore_step(result["num_steps"], net.variables, averaged=True)
     accuracy = entry["accuracies"][entry["folder"].index(place)]
     facts = {

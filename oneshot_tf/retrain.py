@@ -4,12 +4,14 @@
 one is trained --repeats times.
 After all training, the models are scored once on the test images (--evaluate_on). The results are
 in RUN_DIR/retrain/NAME/result.json, the answers for all images in predictions.npz beside it. If
-training stops, repeat the command to resume.
+training stops, repeat the command to resume. With --share_work, start the same command several
+times.
 Next step: python -m oneshot_tf.export --run_dir=DIR
 """
 
+import contextlib
 import dataclasses
-import gc
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -22,21 +24,17 @@ from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.inventory import format_short, inventory_of, warnings
 from oneshot_tf.devices.distribution import check_alike, is_chief, make_strategy
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.evaluation.shared_weights import Answers, score_and_answers
-from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.final_training import check_final
-from oneshot_tf.learning.loop import check_batch_size, fit_standalone
+from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.learning.steps import count_micro_batches
 from oneshot_tf.learning.summaries import note_hparams
-from oneshot_tf.nn.baselines import baseline_model
-from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.runs.baselines import chosen_baseline, costs_of
+from oneshot_tf.retraining.jobs import Jobs
+from oneshot_tf.retraining.sharing import FOLDER, share
+from oneshot_tf.runs.baselines import chosen_baseline
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
-from oneshot_tf.runs.predictions import write_predictions
-from oneshot_tf.runs.results import mean_std, net_seed, num_steps, owner_of, print_results
+from oneshot_tf.runs.results import print_results
 from oneshot_tf.runs.same_settings import affecting, check_same
 from oneshot_tf.runs.selection import Strata
 from oneshot_tf.runs.sizes import check_one_shot
@@ -47,16 +45,18 @@ from oneshot_tf.settings import (
     LocationSettings,
     ModelSettings,
     RetrainSettings,
+    SharingSettings,
     TrainSettings,
     command_line,
 )
 from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.files import discard_folder
+from oneshot_tf.system.hints import print_with_next
 from oneshot_tf.system.json_files import check_form, check_run, read_json, write_json
+from oneshot_tf.system.locks import in_turn
 from oneshot_tf.system.printable import command
-from oneshot_tf.system.progress import tell
 from oneshot_tf.timing.choosing import check_within, select_within
 from oneshot_tf.timing.limits import RunLimits
 
@@ -69,25 +69,25 @@ def main(
     location: LocationSettings,
     final: FinalSettings | None = None,
     limits: LimitSettings | None = None,
+    sharing: SharingSettings | None = None,
 ) -> None:
     """Trains and scores stand-alone models."""
+    sharing = sharing or SharingSettings()
+    sharing.check_distribution(device.distribution)
     directory = RunDirectory(run.run_dir, retrain.search)
     check_one_shot(directory)
     model = directory.group(ModelSettings, "model")
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
-    retrain = dataclasses.replace(
-        retrain,
-        filters=retrain.filters or model.filters,
-        num_cells=retrain.num_cells or model.num_cells,
-        name=_folder_name(retrain),
-    )
+    retrain = _completed(retrain, model)
     stack = model.stack(retrain.num_cells, retrain.filters)
-    limits = limits or LimitSettings()
+    limits, folder = limits or LimitSettings(), directory.path / "retrain" / retrain.name
     cost = COSTS[retrain.front] if retrain.select == "pareto" else ""
-    chosen = _choose(directory, retrain, RunLimits(directory, limits, stack, cost=cost))
-    folder = directory.path / "retrain" / retrain.name
-    final = final or FinalSettings()
-    groups = {"retrain": retrain, "train": train, "final": final, "device": device}
+    # The first copy measures, and the others read what it measured.
+    alone = in_turn(folder, "measure costs") if sharing.share_work else contextlib.nullcontext()
+    with alone:
+        chosen = _choose(directory, retrain, RunLimits(directory, limits, stack, cost=cost))
+    groups = {"retrain": retrain, "train": train, "final": final or FinalSettings(),
+              "device": device}  # fmt: skip
     made_with = _made_with(directory, groups, chosen)
     if limits.any() or cost:
         made_with["limits"] = limits.to_dict()  # the costs that were measured depend on them
@@ -98,31 +98,61 @@ def main(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         devices.num_replicas_in_sync,
     )  # fmt: skip
-    with opened(directory, devices, folder):
+    page = live_page(directory, "retrain", is_chief(devices))
+    with opened(directory, devices, folder, sharing.share_work), page:
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
-        jobs = _Jobs(directory, folder, dataset, stack, groups)
+        jobs = Jobs(directory, folder, dataset, stack, groups)
+        begin = functools.partial(_begin, directory, jobs, groups, made_with, sharing.share_work)
+        finish = functools.partial(_finish, directory, jobs, made_with)
+        if sharing.share_work:
+            share(jobs, chosen, sharing.claim_seconds, begin, finish)
+        else:
+            begin()
+            finish(jobs.run(chosen))
         if is_chief():
-            _print_inventory(dataset)
-            write_json(folder / "settings.json", made_with)
-            directory.note_provenance(f"retrain/{retrain.name}")
-        shared = f"{directory.path} (all workers must share --run_dir)"
-        check_alike(f"candidates in {shared}", made_with["chosen"]["architectures"])
-        with live_page(directory, "retrain", is_chief()):
-            result = jobs.run(chosen) | _strata(directory, retrain)
-        if is_chief():
-            _finish(directory, folder, {**made_with, **result})
+            _print_end(directory, folder)
 
 
-def _finish(directory: RunDirectory, folder: pathlib.Path, result: dict[str, Any]) -> None:
-    write_json(folder / "result.json", result)
-    note_hparams(folder, result)
+def _begin(
+    directory: RunDirectory,
+    jobs: Jobs,
+    groups: Mapping[str, settings.Settings],
+    made_with: dict[str, Any],
+    shared: bool,
+) -> None:
+    """Writes settings.json. No other process may begin at the same time.
+
+    If the work is shared, a result.json must have the same settings, because other copies may be
+    done. Otherwise this process has the folder to itself, and it removes what copies left.
+    """
+    folder = jobs.folder
+    _check_same(folder / "settings.json", groups, made_with)  # it may have come meanwhile
+    if shared:
+        _check_same(folder / "result.json", groups, made_with)
+    if is_chief():
+        if not shared:
+            discard_folder(folder / FOLDER)
+        _print_inventory(jobs.dataset)
+        write_json(folder / "settings.json", made_with)
+        directory.note_provenance(f"retrain/{jobs.retrain.name}")
+    where = f"{directory.path} (all workers must share --run_dir)"
+    check_alike(f"candidates in {where}", made_with["chosen"]["architectures"])
+
+
+def _finish(
+    directory: RunDirectory, jobs: Jobs, made_with: dict[str, Any], scores: dict[str, Any]
+) -> None:
+    result = {**made_with, **scores, **_strata(directory, jobs.retrain)}
+    if is_chief():
+        write_json(jobs.folder / "result.json", result)
+        note_hparams(jobs.folder, result)
+
+
+def _print_end(directory: RunDirectory, folder: pathlib.Path) -> None:
     print_results(directory)
-    print(
-        f"The results are in {folder / 'result.json'}. Next: "
-        f"{command('export', f'--run_dir={directory.path}')}",
-        flush=True,
-    )
+    next_command = command("export", f"--run_dir={directory.path}")
+    print_with_next(f"The results are in {folder / 'result.json'}.", next_command)
 
 
 def _made_with(
@@ -142,6 +172,16 @@ def _print_inventory(dataset: Dataset) -> None:
     print(format_short(inventory), flush=True)
     for warning in warnings(inventory):
         print(f"Warning: {warning}", flush=True)
+
+
+def _completed(retrain: RetrainSettings, model: ModelSettings) -> RetrainSettings:
+    """Returns the settings with the sizes of the one-shot model and the name of the folder."""
+    return dataclasses.replace(
+        retrain,
+        filters=retrain.filters or model.filters,
+        num_cells=retrain.num_cells or model.num_cells,
+        name=_folder_name(retrain),
+    )
 
 
 def _folder_name(retrain: RetrainSettings) -> str:
@@ -221,120 +261,6 @@ def _check_same(
         )
 
 
-class _Jobs:
-    """The stand-alone models of one folder. Trains and evaluates them."""
-
-    def __init__(
-        self,
-        directory: RunDirectory,
-        folder: pathlib.Path,
-        dataset: Dataset,
-        stack: Stack,
-        groups: Mapping[str, Any],
-    ):
-        self.stack, self.run_id = stack, directory.run_id()
-        self.space, self.folder, self.dataset = directory.space(), folder, dataset
-        self.retrain, self.train_settings = groups["retrain"], groups["train"]
-        self.final, self.device = groups["final"], groups["device"]
-        retrain, train = self.retrain, self.train_settings
-        self.repeats = range(retrain.first_run, retrain.first_run + retrain.repeats)
-        self.on_test = retrain.evaluate_on == "test"
-        self.training = dataset.with_validation_in_train() if self.on_test else dataset
-        self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
-        check_final(self.final, self.training, self.num_steps, train.batch_size)
-        self.answers: list[Answers] = []  # of all models, in the order of their scoring
-
-    def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Trains all models, then evaluates them."""
-        for index, candidate in enumerate(chosen):
-            for repeat in self.repeats:
-                part = f"net {index + 1}/{len(chosen)}, run {repeat + 1}/{self.repeats.stop}"
-                print(f"{self.retrain.name}: {part}: {candidate['architecture']}", flush=True)
-                more = (len(chosen) - index) * len(self.repeats) - self.repeats.index(repeat) - 1
-                tell(part=part, architecture=str(candidate["architecture"]), more=str(more))
-                self.train(candidate["architecture"], index, repeat)
-        return self.evaluate(chosen)
-
-    def train(self, architecture: Architecture | Baseline, index: int, repeat: int) -> None:
-        """Trains one model, or resumes its training."""
-        checkpoints = self._checkpoints(index, repeat)
-        checkpoints.check_newest_size(self._costs(architecture)["parameters"])
-        net, seed = self._net(architecture, repeat)
-        fit_standalone(
-            net, self.training, self.num_steps, self.train_settings, seed,
-            self._folder(index, repeat), device=self.device, owner=self._owner(index, repeat),
-            final=self.final,
-        )  # fmt: skip
-        gc.collect()
-
-    def evaluate(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Scores every trained model. Only `export` scores test images too, afterwards."""
-        split = self.dataset.load_test() if self.on_test else self.dataset.validation
-        nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
-        means = [net["mean"] for net in nets]
-        return {
-            "evaluated_on": self.retrain.evaluate_on,
-            "evaluated_in": "float32",  # like the exported model
-            "num_images": len(split),
-            "num_training_images": len(self.training.train),
-            "num_steps": self.num_steps,
-            "nets": nets,
-            **mean_std(means),
-            "predictions": write_predictions(self.folder, self.answers) if is_chief() else None,
-        }
-
-    def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
-        scores = []
-        architecture = candidate["architecture"]
-        for repeat in self.repeats:
-            net, _ = self._net(architecture, repeat)
-            checkpoints = self._checkpoints(index, repeat)
-            checkpoints.restore_step(self.num_steps, net.variables, averaged=True)
-            try:
-                score, answers = score_and_answers(net, split, self.dataset.normalize)
-            except InputError as error:
-                raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
-            scores.append(score)
-            self.answers.append(answers)
-        accuracies = [score.accuracy for score in scores]
-        return {
-            **candidate,
-            "architecture": str(architecture),
-            **self._costs(architecture),
-            "folder": [
-                str(self._folder(index, r).relative_to(self.folder.parent)) for r in self.repeats
-            ],
-            "accuracies": accuracies,
-            "balanced_accuracies": [score.balanced_accuracy for score in scores],
-            **mean_std(accuracies),
-        }
-
-    def _net(self, architecture: Architecture | Baseline, repeat: int) -> tuple[Any, int]:
-        seed = net_seed(self.retrain.seed, architecture, repeat)
-        classes, dtype = self.dataset.num_classes, self.device.dtype
-        if isinstance(architecture, Baseline):
-            return baseline_model(architecture, self.stack, classes, seed, dtype), seed
-        return Standalone(self.space, architecture, self.stack, classes, seed, dtype), seed
-
-    def _costs(self, architecture: Architecture | Baseline) -> dict[str, int]:
-        sizes = (self.stack, self.dataset.num_classes, self.dataset.image_size)
-        return costs_of(self.space, architecture, *sizes)
-
-    def _checkpoints(self, index: int, repeat: int) -> Checkpoints:
-        return Checkpoints(
-            self._folder(index, repeat) / "checkpoints",
-            owner=self._owner(index, repeat),
-            num_steps=self.num_steps,
-        )
-
-    def _folder(self, index: int, repeat: int) -> pathlib.Path:
-        return self.folder / f"net_{index:02d}" / f"run_{repeat}"
-
-    def _owner(self, index: int, repeat: int) -> str | None:
-        place = self._folder(index, repeat).relative_to(self.folder.parent)
-        return owner_of(self.run_id, place)
-
-
 if __name__ == "__main__":
     command_line.run(
         main,
@@ -345,4 +271,5 @@ if __name__ == "__main__":
         settings.LocationSettings,
         settings.FinalSettings,
         LimitSettings,
+        SharingSettings,
     )

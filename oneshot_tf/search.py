@@ -3,10 +3,11 @@
 A strategy proposes architectures, the candidates. Each one is evaluated on the validation images
 with the weights of the one-shot model; --evaluator offers other ways. RUN_DIR/candidates.csv has
 one line per candidate. If the search stops, repeat the command to resume. To continue a finished
-search, raise --num_candidates.
+search, raise --num_candidates. With --share_work, start the same command several times.
 Next step: python -m oneshot_tf.retrain --run_dir=DIR
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -29,11 +30,21 @@ from oneshot_tf.runs.search_record import (
     note_cost,
     with_schedule,
 )
-from oneshot_tf.searching import BUDGETS, EVALUATORS, RANKINGS, SearchJob
+from oneshot_tf.searching import (
+    BUDGETS,
+    EVALUATORS,
+    RANKINGS,
+    SearchJob,
+    check_shareable,
+    is_planned,
+    share_work,
+    take_back,
+)
 from oneshot_tf.settings import (
     LimitSettings,
     LocationSettings,
     Settings,
+    SharingSettings,
     command_line,
     setting,
 )
@@ -42,6 +53,7 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.strategies import PROPOSERS, Listed, Proposer
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum
+from oneshot_tf.system.locks import in_turn
 from oneshot_tf.system.printable import command
 from oneshot_tf.timing.limits import RunLimits
 
@@ -172,8 +184,11 @@ def main(
     location: LocationSettings,
     device: settings.DistributionSettings,
     limits: LimitSettings | None = None,
+    sharing: SharingSettings | None = None,
 ) -> None:
     """Searches for the best candidates."""
+    sharing = sharing or SharingSettings()
+    sharing.check_distribution(device.distribution)
     directory = RunDirectory(run.run_dir, search.name)
     directory.config()  # refuses a folder without a run
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
@@ -181,8 +196,11 @@ def main(
         device.distribution, _ghosts(directory, search), (search, strategy, device)
     )
     # Several searches with names may work on one model at the same time.
-    with opened(directory, devices, directory.searched if search.name else None):
-        _search(directory, search, strategy, location, limits or LimitSettings())
+    folder = directory.searched if search.name or sharing.share_work else None
+    with opened(directory, devices, folder, sharing.share_work):
+        if not sharing.share_work:
+            take_back(directory, CandidateFile(directory))
+        _search(directory, search, strategy, location, limits or LimitSettings(), sharing)
 
 
 def _ghosts(directory: RunDirectory, search: SearchSettings) -> int:
@@ -197,6 +215,7 @@ def _search(
     strategy: Any,
     location: LocationSettings,
     asked: LimitSettings,
+    sharing: SharingSettings,
 ) -> None:
     file = CandidateFile(directory, writes=is_chief())
     race = directory.searched / "race.npz"
@@ -206,13 +225,13 @@ def _search(
     )
     done: dict[Architecture, Candidate | None] = {c.architecture: c for c in file.read()}
     steps = directory.group(settings.OneShotSettings, "one_shot").train_steps
-    new = not done and not race.exists()
+    new = not done and not race.exists() and not is_planned(directory)
     budget = min(search.num_candidates, directory.space().num_architectures)
     strategy = with_schedule(directory, strategy, budget, new)
     record = made_with(search, strategy, steps, asked)
     if not new:
         check_same_search(directory, record)  # before minutes are spent on measuring
-    limits = _limits(directory, search, strategy, asked)
+    limits = _limits(directory, search, strategy, asked, sharing)
     if limits.checksum:
         record[COSTS] = limits.checksum
         if not new:
@@ -221,22 +240,31 @@ def _search(
     wanted = proposer.limit if search.trained_in else min(search.num_candidates, proposer.limit)
     if not search.trained_in and wanted < search.num_candidates:
         print(f"--strategy={strategy.strategy} proposes at most {wanted:,} architectures here.")
-    unfinished = len(done) < wanted or _lacks_finalists(search, done)
-    if unfinished:
+    if sharing.share_work:
+        check_shareable(search, proposer)
+    worked = len(done) < wanted or _lacks_finalists(search, done) or is_planned(directory)
+    if worked:
         job = SearchJob(
             directory=directory, location=location, settings=search, file=file, done=done,
             record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
         with live_page(directory, "search", is_chief()):
-            EVALUATORS[search.evaluator](job)
-    best = _finish(directory, file, [c for c in done.values() if c is not None], unfinished)
+            if sharing.share_work:
+                worked = share_work(job, sharing.claim_seconds)
+            else:
+                EVALUATORS[search.evaluator](job)
+    best = _finish(directory, file, [c for c in done.values() if c is not None], worked)
     if is_chief():
         limits.print_fronts(best)
     print_next(best, directory)
 
 
 def _limits(
-    directory: RunDirectory, search: SearchSettings, strategy: Any, asked: LimitSettings
+    directory: RunDirectory,
+    search: SearchSettings,
+    strategy: Any,
+    asked: LimitSettings,
+    sharing: SharingSettings,
 ) -> RunLimits:
     if search.trained_in and (asked.any() or strategy.strategy != "random"):
         raise InputError(
@@ -244,7 +272,10 @@ def _limits(
             "--max_parameters, do not apply. Leave them out."
         )
     stack = directory.stack(search.limit_num_cells, search.limit_filters)
-    return RunLimits(directory, asked, stack, use_measured=False)
+    # The first copy measures, and the others read what it measured.
+    alone = asked.any() and sharing.share_work
+    with in_turn(directory.searched, "measure costs") if alone else contextlib.nullcontext():
+        return RunLimits(directory, asked, stack, use_measured=False)
 
 
 def _proposer(
@@ -309,4 +340,5 @@ if __name__ == "__main__":
         settings.LocationSettings,
         settings.DistributionSettings,
         LimitSettings,
+        SharingSettings,
     )

@@ -40,6 +40,7 @@ from oneshot_tf.settings import (
 from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
+from oneshot_tf.system.hints import print_with_next
 from oneshot_tf.system.printable import command
 
 
@@ -74,7 +75,7 @@ def main(
         directory.check_settings(groups)  # again, because now no other process can change them
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
-        _begin(directory, groups, dataset)
+        begin(directory, groups, dataset)
         print(
             f"{devices.num_replicas_in_sync} device(s), {micro_batches} micro-batch(es) per step.",
             flush=True,
@@ -131,7 +132,7 @@ def _run_id(directory: RunDirectory) -> str | None:
     return f"{number:032x}" if number else None
 
 
-def _begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> None:
+def begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> None:
     """Begins the run, or checks that it resumes with the same data."""
     inventory = inventory_of(dataset)  # before anything is written: test images may be damaged
     facts = facts_of(dataset)
@@ -170,11 +171,8 @@ def _train(directory: RunDirectory, dataset: Dataset, groups: dict[str, Any]) ->
         supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
         directory.path, device=device, track=track, owner=_run_id(directory),
     )  # fmt: skip
-    print(
-        f"Trained for {last['step']:,} steps. Next: "
-        f"{command('search', f'--run_dir={directory.path}')}",
-        flush=True,
-    )
+    next_command = command("search", f"--run_dir={directory.path}")
+    print_with_next(f"Trained for {last['step']:,} steps.", next_command)
 
 
 if __name__ == "__main__":

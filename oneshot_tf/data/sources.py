@@ -1,5 +1,8 @@
 """Loads images from scikit-learn's digits, arrays, folders or tensorflow-datasets."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from oneshot_tf.data import arrays, folders
@@ -9,6 +12,21 @@ from oneshot_tf.data.listing import printable
 from oneshot_tf.system.errors import InputError
 
 _DEFAULT_SIZE = 32
+_kept: dict[tuple, Dataset] | None = None  # see `keep_data`
+
+
+@contextlib.contextmanager
+def keep_data() -> Iterator[None]:
+    """Inside the block, `load_data` returns a data set again instead of reading it again.
+
+    A program that runs several others uses it. The images must not change in the meantime.
+    """
+    global _kept
+    before, _kept = _kept, {}
+    try:
+        yield
+    finally:
+        _kept = before
 
 
 def load_data(
@@ -56,6 +74,29 @@ def load_data(
         InputError: If the data set cannot be found or used. The message gives the reason and the
             fix.
     """
+    key = (dataset, data_dir, image_size, num_validation, skip_bad_images, storage, fit)
+    found = None if _kept is None else _kept.get(key)
+    if found is None:
+        found = _load(
+            dataset, data_dir, image_size, num_validation, download=download,
+            skip_bad_images=skip_bad_images, storage=storage, fit=fit,
+        )  # fmt: skip
+    if _kept is not None:
+        _kept[key] = found
+    return found
+
+
+def _load(
+    dataset: str,
+    data_dir: str,
+    image_size: int,
+    num_validation: int,
+    *,
+    download: bool,
+    skip_bad_images: bool,
+    storage: str,
+    fit: str,
+) -> Dataset:
     kind, _, path = dataset.partition(":")
     if kind in ("folder", "npz") and not path:
         raise InputError(f"--dataset={dataset} must name a path, for example {kind}:my_data.")

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -25,6 +25,7 @@ from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
 from oneshot_tf.strategies.protocols import Sampler
+from oneshot_tf.system.claims import ClaimLost
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.interrupts import Interrupted, uninterrupted
@@ -99,11 +100,13 @@ def fit_standalone(
     device: DeviceSettings | None = None,
     owner: str | None = None,
     final: FinalSettings | None = None,
+    before_write: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Trains a stand-alone model from scratch (section 3.4), as `fit_supernet`.
 
     `final` adds tools of final training: warm-up, averaged weights, ScheduledDropPath and class
-    weights. With `weight_average`, the net has the averaged weights in the end.
+    weights. With `weight_average`, the net has the averaged weights in the end. `before_write` is
+    called before each write to `directory`. It may raise `ClaimLost`, which ends the training.
 
     Example:
 
@@ -115,6 +118,7 @@ def fit_standalone(
     """
     settings = settings or TrainSettings()
     loop = Loop(net, data, None, num_steps, settings, seed, directory, final=final)
+    loop.before_write = before_write or loop.before_write
     last = loop.run(device or DeviceSettings(), "stand-alone training", owner)
     if loop.tools.averages:
         loop.tools.averages.use()
@@ -185,6 +189,7 @@ class Loop:
         )  # fmt: skip
         self.variables = net.variables + self.optimizer.variables + self.tools.variables
         self.directory = None if directory is None else make_folder(directory)
+        self.before_write: Callable[[], None] = lambda: None
 
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict[str, Any]:
         """Trains from the newest checkpoint to the end. Returns the last metrics."""
@@ -199,6 +204,7 @@ class Loop:
             try:
                 return self._train(start)
             except Diverged as failure:
+                self.before_write()
                 self.recovery.after(failure)
 
     def _open(self, owner: str | None) -> None:
@@ -230,6 +236,7 @@ class Loop:
                 f"{starts}. All workers must share one --run_dir."
             )
         if is_chief():
+            self.before_write()
             self.log.truncate(start)
         return start
 
@@ -288,7 +295,8 @@ class Loop:
 
     def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
         """Saves what is done and raises `Interrupted`."""
-        with contextlib.suppress(Diverged):  # a diverged state is not saved
+        # A diverged state is not saved, and neither is that of a training that another copy does.
+        with contextlib.suppress(Diverged, ClaimLost):
             # Several workers save together or not at all.
             if self._whole and self._done > self._saved and num_workers() == 1:
                 self._report(save=True)
@@ -323,12 +331,14 @@ class Loop:
             self._whole = True
         more = self.sampler.metrics(self._done - 1) if self.sampler else {}
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+        self.before_write()
         entry = self.log.write(self._done, {**more, "learning_rate": rate}, write=is_chief())
         self.recovery.refresh(self._done)
         return entry
 
     def _save(self) -> None:
         if self.checkpoints:
+            self.before_write()
             self.checkpoints.save(self._done, self.variables, write=is_chief())
             if num_workers() > 1:
                 self.recovery.snapshot(self._done)

@@ -220,7 +220,7 @@ class _Unit(keras.layers.Layer):
 
 
 def baseline_model(
-    baseline: Baseline, stack: Stack, num_classes: int, seed: int, dtype: str
+    baseline: Baseline, stack: Stack, num_classes: int, seed: int = 0, dtype: Any = None
 ) -> BaselineModel:
     """Returns the untrained model of a baseline, with the stem stride and reductions of a stack."""
     sizes = (baseline.width, stack.num_reductions or 0, stack.stem_stride)

@@ -41,10 +41,11 @@ class CandidateFile:
             search.json determine the valid values of a line.
         writes: Whether this process writes the file. False in workers that only take part in a
             search.
+        path: Path of the file. None: candidates.csv of the search.
     """
 
-    def __init__(self, directory: Any, writes: bool = True):
-        self.path = directory.searched / "candidates.csv"
+    def __init__(self, directory: Any, writes: bool = True, path: pathlib.Path | None = None):
+        self.path = path or directory.searched / "candidates.csv"
         self.directory, self.writes = directory, writes
         run_id = directory.run_id()
         self._run = [] if run_id is None else [run_id[:_DIGITS]]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.system.hints import print_with_next
 from oneshot_tf.system.printable import command
 
 Item = TypeVar("Item")
@@ -129,10 +130,9 @@ def print_next(best: Sequence[Candidate], directory: Any) -> None:
     """Prints where the candidates of a `RunDirectory` are, and the next command."""
     path, searched = directory.path, directory.searched
     flags = [f"--run_dir={path}", *([f"--search={searched.name}"] if searched != path else [])]
-    print(
-        f"{len(best):,} candidates are in {searched / 'candidates.csv'}. Next: "
-        f"{command('retrain', *flags)}",
-        flush=True,
+    print_with_next(
+        f"{len(best):,} candidates are in {searched / 'candidates.csv'}.",
+        command("retrain", *flags),
     )
 
 

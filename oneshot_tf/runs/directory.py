@@ -13,6 +13,8 @@ checkpoints/      checkpoints of the one-shot model
 candidates.csv    one line per candidate
 search.json       the settings that candidates.csv was made with
 search/NAME/      the same files of a search with --name
+auto.json         the decisions and the finished phases of auto
+claims/           while copies of a search share work: their claims and results
 stand_alone/      the candidate that --evaluator=stand_alone is training
 retrain/          stand-alone models, their results and their answers
 costs/            measured latencies and lengths of files
@@ -51,7 +53,7 @@ from oneshot_tf.system.printable import command
 
 # Folders in a run directory or a tuning directory. A new folder must be added here, so that
 # `RunDirectory` checks it.
-FOLDERS = ("checkpoints", "costs", "export", "keras_tuner", "report", "retrain", "search",
+FOLDERS = ("checkpoints", "claims", "costs", "export", "keras_tuner", "report", "retrain", "search",
            "stand_alone", "tensorboard", "trials")  # fmt: skip
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,100}")

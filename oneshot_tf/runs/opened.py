@@ -14,7 +14,10 @@ from oneshot_tf.system.locks import locked
 
 @contextlib.contextmanager
 def opened(
-    directory: RunDirectory, strategy: tf.distribute.Strategy, folder: Any = None
+    directory: RunDirectory,
+    strategy: tf.distribute.Strategy,
+    folder: Any = None,
+    shared: bool = False,
 ) -> Iterator[None]:
     """Locks a run for a program, and computes on the devices of a strategy inside the block.
 
@@ -25,6 +28,8 @@ def opened(
         strategy: The distribution strategy that `make_strategy` returned.
         folder: The folder of a program that only adds one folder to the run. Other programs may
             then work in the run too, but not in this folder. None locks the whole run.
+        shared: Whether other copies of the program may work in the folder at the same time. All
+            of them must say so.
 
     Raises:
         InputError: Another program works there, or another worker has stopped.
@@ -33,8 +38,9 @@ def opened(
         if is_chief(strategy):
             stack.enter_context(directory.locked(shared=folder is not None))
             if folder is not None:
-                stack.enter_context(locked(folder))
-                remove_leftovers(folder)
+                stack.enter_context(locked(folder, shared))
+                if not shared:  # otherwise another copy may be writing them
+                    remove_leftovers(folder)
         stack.enter_context(watch_workers(strategy))
         stack.enter_context(strategy.scope())
         yield

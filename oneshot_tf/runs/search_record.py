@@ -100,13 +100,18 @@ class SearchRecord:
         directory: The run.
         settings: The `made_with` settings of the search.
         new: Whether the search begins. Otherwise the record continues that of the file.
+        writes: Whether this process writes the file. False in a copy that joins a search.
 
     Attributes:
+        settings: The `made_with` settings.
         values: The contents.
     """
 
-    def __init__(self, directory: RunDirectory, settings: dict[str, Any], new: bool):
-        self.path = directory.searched / "search.json"
+    def __init__(
+        self, directory: RunDirectory, settings: dict[str, Any], new: bool, writes: bool = True
+    ):
+        self.path, self.settings = directory.searched / "search.json", settings
+        self._writes = writes and is_chief()
         self.values = {**settings, "run_id": directory.run_id()}
         self._written = not new and self.path.exists()
         if self._written:
@@ -117,7 +122,7 @@ class SearchRecord:
         known = self._written and all(self.values.get(n) == v for n, v in facts.items())
         self.values.update(facts)
         self._written = True
-        if is_chief() and not known:
+        if self._writes and not known:
             make_folder(self.path.parent)
             write_json(self.path, self.values)
 
@@ -136,7 +141,7 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
     if not path.exists():
         raise InputError(
             f"{path} is missing, so the settings of the candidates beside it are unknown. Restore "
-            "it, or move candidates.csv and race.npz away to start anew."
+            "it, or move candidates.csv, race.npz and claims away to start anew."
         )
     before = read_json(path)
     check_run(path, before, directory.run_id())
@@ -155,8 +160,8 @@ def check_same_search(directory: RunDirectory, settings: dict[str, Any]) -> None
         if old != value:
             raise InputError(
                 f"The search in {directory.searched} began with --{name}={old}; now "
-                f"--{name}={value}. Give --{name}={old} to resume, move candidates.csv and "
-                "race.npz away to start anew, or give this search a --name of its own."
+                f"--{name}={value}. Give --{name}={old} to resume, move candidates.csv, race.npz "
+                "and claims away to start anew, or give this search a --name of its own."
             )
 
 

@@ -15,6 +15,7 @@ from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.system.errors import InputError
 
 _PER_BUCKET = 4
+_LIKE = 10  # with --parameters, random candidates come from one in this many
 
 # A selection chooses from ranked candidates.
 Selection = Callable[[list[Candidate], RetrainSettings, np.random.Generator], list[Candidate]]
@@ -25,7 +26,8 @@ def select(candidates: Iterable[Candidate], retrain: RetrainSettings) -> list[Ca
 
     Args:
         candidates: The candidates of the search.
-        retrain: The settings. Only `select`, `count`, `top`, `percentile` and `seed` are used.
+        retrain: The settings. Only `select`, `count`, `top`, `percentile`, `front`,
+            `parameters` and `seed` are used.
 
     Raises:
         InputError: There are too few candidates.
@@ -71,6 +73,9 @@ def _random(
     best: list[Candidate], retrain: RetrainSettings, rng: np.random.Generator
 ) -> list[Candidate]:
     _check_count(retrain.count, len(best), f"{len(best)} candidates")
+    if retrain.parameters:  # the tenth of the candidates whose size is nearest
+        near = sorted(best, key=lambda c: (abs(c.parameters - retrain.parameters), c.rank))
+        best = near[: max(retrain.count, len(best) // _LIKE)]
     chosen = rng.choice(len(best), retrain.count, replace=False)
     return _by_rank(best[i] for i in chosen)
 

@@ -2,10 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.searching.job import SearchJob
+from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.progress import Progress, pieces
 
 _RACE_IMAGES = 128  # smaller chunks are slower, larger ones stop later
@@ -15,18 +18,32 @@ def evaluate_all(job: SearchJob) -> None:
     """Scores every candidate on all validation images, as the paper does (section 3.3)."""
     evaluator, divergence = job.evaluator(), job.divergence()
     job.begin()
-    images = evaluator.num_images
-    progress = job.progress("search", ("image evaluations", images))
+    progress = job.progress("search", ("image evaluations", evaluator.num_images))
     for new in job.proposed():
         for chunk in pieces(new, job.together):
-            scores = evaluator(chunk)
-            accuracies = [score.accuracy for score in scores]
-            entropies = [score.cross_entropy for score in scores]
-            divergences = divergence(chunk).tolist()
-            job.add(chunk, accuracies, entropies, [images] * len(chunk), divergences)
-            rate = progress.rate(len(job.done)) * images
+            job.add(chunk, *full_scores(evaluator, divergence, chunk))
+            rate = progress.rate(len(job.done)) * evaluator.num_images
             speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
             job.report(progress, speed)
+
+
+def full_scores(
+    evaluator: Callable[[Any], Any], divergence: Callable[[Any], Any], chunk: Sequence[Architecture]
+) -> tuple[list, list, list, list]:
+    """Returns the columns of `SearchJob.described` for architectures: scores on all images.
+
+    Args:
+        evaluator: A `CandidateEvaluator`.
+        divergence: A `DivergenceEvaluator`.
+        chunk: The architectures.
+    """
+    scores = evaluator(chunk)
+    return (
+        [score.accuracy for score in scores],
+        [score.cross_entropy for score in scores],
+        [score.num_images for score in scores],
+        divergence(chunk).tolist(),
+    )
 
 
 def rank_by_divergence(job: SearchJob) -> None:

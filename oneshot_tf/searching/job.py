@@ -97,6 +97,15 @@ class SearchJob:
         if unranked:
             self._compare(min(unranked, key=order_key))
 
+    def refresh(self) -> None:
+        """Reads the candidates again, because another copy may have written them.
+
+        Raises:
+            InputError: As in `CandidateFile.read`.
+        """
+        self.done.clear()
+        self.done.update((c.architecture, c) for c in self.file.read())
+
     def candidates(self) -> list[Candidate]:
         """Returns the candidates found so far."""
         return [candidate for candidate in self.done.values() if candidate is not None]

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import hashlib
 import pathlib
+from collections.abc import Callable
 
 from oneshot_tf.cost import counts
 from oneshot_tf.devices.distribution import is_chief
@@ -23,11 +24,7 @@ FOLDER = "stand_alone"
 
 def train_all(job: SearchJob) -> None:
     """Trains every candidate on the training images, and scores it on the validation images."""
-    trial = _Trial(job)
-    job.record.note(
-        num_images=len(job.dataset.validation),
-        training_images_per_candidate=trial.num_steps * trial.train.batch_size,
-    )
+    trial = Trial(job)
     job.begin()
     progress = job.progress("search")
     for new in job.proposed():
@@ -41,8 +38,12 @@ def train_all(job: SearchJob) -> None:
             job.report(progress, f"accuracy {score.accuracy:.4f}, ")
 
 
-class _Trial:
-    """Trains and scores one candidate after the other, with the run's settings of training."""
+class Trial:
+    """Trains and scores one candidate after the other, with the run's settings of training.
+
+    Args:
+        job: The search. Its record gets the cost of a candidate.
+    """
 
     def __init__(self, job: SearchJob):
         self.job, directory = job, job.directory
@@ -56,9 +57,19 @@ class _Trial:
         self.num_steps = num_steps(
             job.settings.epochs, len(job.dataset.train), self.train.batch_size
         )
+        job.record.note(
+            num_images=len(job.dataset.validation),
+            training_images_per_candidate=self.num_steps * self.train.batch_size,
+        )
 
-    def score(self, architecture: Architecture) -> Score:
+    def score(
+        self, architecture: Architecture, before_write: Callable[[], None] | None = None
+    ) -> Score:
         """Trains a candidate, or resumes its training, and scores it.
+
+        Args:
+            architecture: The candidate.
+            before_write: As in `fit_standalone`.
 
         Raises:
             InputError: Its loss is not finite, and several rollbacks did not help.
@@ -68,13 +79,13 @@ class _Trial:
         net = Standalone(
             job.space, architecture, job.stack, job.num_classes, seed, self.device.dtype
         )
-        folder = self._folder(architecture)
+        folder = self.folder_of(architecture)
         owner = f"{self.run_id}/{job.settings.name}/{architecture}"
         size = counts.parameters(job.space, [architecture], job.stack, job.num_classes)[0]
         Checkpoints(folder / "checkpoints", owner=owner).check_newest_size(int(size))
         fit_standalone(
             net, job.dataset, self.num_steps, self.train, seed, folder,
-            device=self.device, owner=owner,
+            device=self.device, owner=owner, before_write=before_write,
         )  # fmt: skip
         return evaluate_standalone(net, job.dataset.validation, job.dataset.normalize)
 
@@ -84,5 +95,6 @@ class _Trial:
             remove_folder(self.folder)
         gc.collect()
 
-    def _folder(self, architecture: Architecture) -> pathlib.Path:
+    def folder_of(self, architecture: Architecture) -> pathlib.Path:
+        """Returns the folder of the training of a candidate."""
         return self.folder / hashlib.blake2b(str(architecture).encode(), digest_size=8).hexdigest()

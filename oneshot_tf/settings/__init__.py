@@ -14,6 +14,7 @@ from oneshot_tf.settings.groups import (
 from oneshot_tf.settings.limits import LimitSettings
 from oneshot_tf.settings.retrain import RetrainSettings
 from oneshot_tf.settings.setting import Settings, StrategySettings, setting
+from oneshot_tf.settings.sharing import SharingSettings
 
 __all__ = [
     "DataSettings",
@@ -27,6 +28,7 @@ __all__ = [
     "RetrainSettings",
     "RunSettings",
     "Settings",
+    "SharingSettings",
     "StrategySettings",
     "TrainSettings",
     "setting",

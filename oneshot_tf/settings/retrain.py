@@ -81,8 +81,9 @@ class RetrainSettings(Settings):
     )
     parameters: int = setting(
         0,
-        "For --select=plain_cnn and mobile_net: number of parameters to come near to. 0: the "
-        "number of the best candidate.",
+        "Number of parameters to come near to. For --select=plain_cnn and mobile_net, 0 is the "
+        "number of the best candidate. For --select=random, the candidates come from the tenth "
+        "whose size is nearest; 0 allows all.",
         least=0,
         added=True,
     )

@@ -27,6 +27,8 @@ _LEFTOVER = re.compile(r"\..+\.(\d+|old)\.writing", re.DOTALL)
 # JSON values take up to about twenty times as much memory as their text.
 MOST_TEXT, _MOST_SUMMED = 2**28, 2**34  # bytes
 _MOST_INT = 2**63  # the limit of NumPy and of plots
+# Processes on two machines may have the same process number.
+_MACHINE = int.from_bytes(os.urandom(6), "big")
 _HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
 
 
@@ -71,7 +73,7 @@ def write_atomically(
     beside = beside_of(path)
     with writing(path):
         try:
-            beside.unlink(missing_ok=True)  # left by a killed program with the same process number
+            beside.unlink(missing_ok=True)  # left by an earlier failure of this process
             descriptor = open_file(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             with open(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
                 write(file)
@@ -88,7 +90,7 @@ def write_atomically(
 
 def beside_of(path: pathlib.Path) -> pathlib.Path:
     """Returns the temporary name, in the same folder, under which `path` is written."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_WRITING}")
+    return path.with_name(f".{path.name}.{os.getpid()}{_MACHINE:015d}{_WRITING}")
 
 
 def remove_leftovers(folder: str | os.PathLike, name: str = "") -> None:
@@ -121,6 +123,18 @@ def total_bytes(paths: Iterable[pathlib.Path]) -> int:
     """Returns the length of files, and of all files in folders. Missing ones have none."""
     inner = (each for path in paths for each in (path, *path.rglob("*")))
     return sum(each.stat().st_size for each in inner if each.is_file())
+
+
+def discard_folder(folder: str | os.PathLike) -> None:
+    """Removes a folder that other processes may use: at once, as they see it.
+
+    Raises:
+        InputError: The folder cannot be renamed. It may be missing.
+    """
+    gone = beside_of(pathlib.Path(folder))
+    with writing(folder), contextlib.suppress(FileNotFoundError):
+        os.replace(folder, gone)
+    remove_folder(gone)
 
 
 def remove_folder(folder: str | os.PathLike) -> None:

@@ -8,6 +8,8 @@ import pathlib
 import shlex
 import socket
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from oneshot_tf.system.errors import InputError
@@ -17,6 +19,12 @@ from oneshot_tf.system.opening import open_file
 from oneshot_tf.system.printable import printable
 
 _HOLDER = {"pid": int, "host": str, "command": [str]}
+_TURN = ".turn.lock"  # name of the lock file of `in_turn`
+_LOOK_SECONDS, _SAY_SECONDS = 0.5, 30.0  # between two looks at a lock, and between two lines
+
+
+class InUse(InputError):
+    """Raised if another process holds a lock."""
 
 
 @contextlib.contextmanager
@@ -33,8 +41,8 @@ def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock")
         name: Name of the lock file.
 
     Raises:
-        InputError: Another process holds the lock; the message gives its number and host. Or the
-            lock file is a link, or not a file.
+        InUse: Another process holds the lock. The message gives its number and host.
+        InputError: The lock file is a link, or not a file.
     """
     folder = pathlib.Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -53,6 +61,31 @@ def locked(folder: str | os.PathLike, shared: bool = False, name: str = ".lock")
                 path.rmdir()
 
 
+@contextlib.contextmanager
+def in_turn(folder: str | os.PathLike, work: str) -> Iterator[None]:
+    """Runs the block when no other process runs such a block for the folder. Waits for its turn.
+
+    Args:
+        folder: The folder that the block changes. It is created if it is missing.
+        work: What the block does, for the line that is printed while waiting.
+
+    Raises:
+        InputError: As in `locked`.
+    """
+    said = -_SAY_SECONDS
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder, name=_TURN))
+                break
+            except InUse as error:
+                if time.monotonic() - said > _SAY_SECONDS:
+                    said = time.monotonic()
+                    print(f"Waiting to {work}. {str(error).partition('. ')[0]}.", flush=True)
+            time.sleep(_LOOK_SECONDS)
+        yield
+
+
 def _acquire(path: pathlib.Path, kind: Any):
     """Acquires the lock and returns the open file that holds it."""
     while True:
@@ -63,7 +96,7 @@ def _acquire(path: pathlib.Path, kind: Any):
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise InputError(_in_use(path)) from None
+            raise InUse(_in_use(path)) from None
         except OSError as error:
             print(
                 f"{printable(path.parent)} cannot be locked ({error.strerror}). Make sure that no "

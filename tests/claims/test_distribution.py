@@ -120,7 +120,7 @@ def test_retraining_on_two_devices(trained):
     assert_close(weights(nets[0], 5), weights(nets[1], 5), 1e-4)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_are_one(trained, tmp_path, count):
     run = tmp_path / "run"
     flags = [*DATA, *MODEL, *TRAIN, "--train_steps=4", "--checkpoint_steps=2"]
@@ -135,6 +135,7 @@ def test_a_search_by_two_processes(trained, tmp_path):
     assert accuracies(run) == accuracies(trained)
 
 
+@pytest.mark.slow
 def test_three_processes_one_of_which_dies(trained, tmp_path):
     """The others stop within 30 s, and all of them together go on where they were saved."""
     flags = [*DATA, *MODEL, *TRAIN, "--checkpoint_steps=2", "--keep_checkpoints=1000"]

@@ -78,6 +78,7 @@ def run(program):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_four_devices_are_one():
     assert run(FOUR) == "equal"
 
@@ -90,9 +91,10 @@ def test_memory_is_flat_after_the_first_tenth():
         assert max(megabytes[1:]) < 1.05 * megabytes[0], (work, megabytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count, flags",
-    [(2, ["--only=train", "--kills=1"]), pytest.param(10, [], marks=pytest.mark.slow)],
+    [(2, ["--only=train", "--kills=1"]), (10, [])],
 )
 def test_killed_programs_end_with_the_same(count, flags):
     command = [sys.executable, CHAOS, f"--trials={count}", *flags]

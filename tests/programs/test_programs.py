@@ -289,6 +289,7 @@ def test_an_export_needs_no_data(folder, tmp_path, monkeypatch):
             export.main(*groups, settings.LocationSettings())
 
 
+@pytest.mark.slow
 def test_an_export_without_retraining(folder):
     """The best candidate with the shared weights, as the next version, beside the retrained one."""
     flags = ["--run_dir=run", "--inherit_weights"]
@@ -600,7 +601,7 @@ for program in sys.argv[1:]:
 def test_help(tmp_path):
     own = dict.fromkeys(("train", "search", "retrain", "export", "analyze", "tune", "reproduce",
                          "measure"), "--run_dir")  # fmt: skip
-    own |= {"draw": "--file", "predict": "--saved_model", "plan": "--topology"}
+    own |= {"draw": "--file", "predict": "--saved_model", "plan": "--topology", "auto": "--budget"}
     done = subprocess.run(
         [sys.executable, "-c", HELP, *own], cwd=tmp_path, text=True, capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import edit_json
 
 import oneshot_tf as ost
@@ -234,17 +235,29 @@ def test_a_baseline_is_trained_and_scored_like_a_net(with_baselines, digits, kin
 
 
 def test_baselines_are_shown_and_are_no_nets(with_baselines):
-    """In no ranking, and in no choice of a net to export."""
+    """They are in no ranking."""
     assert [r["name"] for r in read_results(with_baselines)] == ["tools"]
     (nets,) = collect(with_baselines).values()
     assert [net.selections for net in nets] == [("tools",)]
     analyze.main(settings.RunSettings(run_dir=str(with_baselines.path)), analyze.AnalyzeSettings())
     text = (with_baselines.path / "report" / "selections.csv").read_text()
     assert "tools," in text and "plain_cnn (baseline)," in text and "10^6 multiply-adds" in text
-    arguments = settings.RunSettings(run_dir=str(with_baselines.path)), settings.LocationSettings()
-    chosen = export.ExportSettings(net="mobile_net/net_00/run_0")
-    line = refused(export.main, arguments[0], chosen, arguments[1])
-    assert "is the baseline mobile_net:" in line and "not exported" in line
+
+
+def test_a_baseline_is_exported_when_it_is_named(with_baselines, digits, tmp_path):
+    """A fresh process compares the SavedModel with the net, so the export itself is the check."""
+    run = settings.RunSettings(run_dir=str(with_baselines.path))
+    chosen = export.ExportSettings(net="mobile_net/net_00/run_0", export_dir=str(tmp_path / "out"))
+    export.main(run, chosen, settings.LocationSettings())
+    found = json.loads((tmp_path / "out" / "1" / "architecture.json").read_text())
+    (result,) = [r for r in read_results(with_baselines, True) if r["name"] == "mobile_net"]
+    assert found["text"] == result["nets"][0]["architecture"]
+    assert found["parameters"] == result["nets"][0]["parameters"]
+    assert found["stand_alone_accuracy"] == result["nets"][0]["accuracies"][0]
+    assert found["architecture"] is None and found["space"] is None
+    served = tf.saved_model.load(str(tmp_path / "out" / "1")).signatures["fixed"]
+    images = digits.validation.images[:5]
+    assert served(images=tf.constant(images))["probabilities"].shape == [5, 10]
 
 
 def test_the_default_size_is_that_of_the_best_candidate(run):

@@ -1,0 +1,114 @@
+"""auto.json: what was asked of `auto`, what it decided, and how far it came.
+
+A decision is written before it is acted on. So a run that was killed goes on with the same sizes
+and lengths, although the time that is left has changed.
+"""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from oneshot_tf.runs.same_settings import check_same
+from oneshot_tf.settings import Settings
+from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.json_files import check_form, read_json, write_json
+
+NAME = "auto.json"
+_FORM = {"asked": dict, "decisions": dict, "done": [str], "seconds": dict, "spent": float,
+         "open": (str, None)}  # fmt: skip
+
+
+class Diary:
+    """The file auto.json in a run directory.
+
+    Args:
+        folder: The run directory.
+        asked: The settings of the program by group. A run resumes only with the same.
+
+    Raises:
+        InputError: The folder has a run that `auto` did not begin, or the settings differ.
+    """
+
+    def __init__(self, folder: pathlib.Path, asked: Mapping[str, Settings]):
+        self.path = folder / NAME
+        self._began = time.monotonic()
+        self._state: dict[str, Any]
+        if self.path.exists():
+            self._state = read_json(self.path)
+            check_form(self.path, self._state, _FORM)
+            check_same(
+                folder, self._state["asked"], asked,
+                "Give the same value, or another --out.",
+            )  # fmt: skip
+            self._before = self._state["spent"] + self._unnoted()
+            return
+        if (folder / "config.json").exists():
+            raise InputError(
+                f"--out={folder} has a run that auto did not begin. Give an empty or a new folder."
+            )
+        self._before = 0.0
+        self._state = {
+            "asked": {name: group.to_dict() for name, group in asked.items()},
+            "decisions": {}, "done": [], "seconds": {}, "spent": 0.0, "open": None,
+        }  # fmt: skip
+
+    def _unnoted(self) -> float:
+        """Returns the seconds that a killed process worked after it last wrote auto.json."""
+        if self._state["open"] is None:
+            return 0.0
+        noted = self.path.stat().st_mtime
+        files = (path for path in self.path.parent.rglob("*") if path.is_file())
+        times = []
+        for path in files:
+            with contextlib.suppress(OSError):  # it was removed at this moment
+                times.append(path.stat().st_mtime)
+        return max(0.0, max(times, default=noted) - noted)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that this run has taken so far, in all processes."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase that is done."""
+        return dict(self._state["seconds"])
+
+    def decided(self, name: str, decide: Callable[[], Any]) -> Any:
+        """Returns an earlier decision, or decides and writes the decision.
+
+        Args:
+            name: Name of the decision.
+            decide: Returns the decision, as values for JSON.
+        """
+        decisions = self._state["decisions"]
+        if name not in decisions:
+            decisions[name] = decide()
+            self._write()
+        return decisions[name]
+
+    def is_done(self, phase: str) -> bool:
+        """Returns whether a phase is done."""
+        return phase in self._state["done"]
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Notes how long the block takes, and that a phase is done if it ends without an error."""
+        self._state["open"] = name
+        self._write()
+        began = self.spent
+        try:
+            yield
+            self._state["done"].append(name)
+        finally:
+            self._state["open"] = None
+            seconds = self._state["seconds"]
+            seconds[name] = seconds.get(name, 0.0) + self.spent - began
+            with contextlib.suppress(OSError, InputError):  # an error of the block matters more
+                self._write()
+
+    def _write(self) -> None:
+        self._state["spent"] = self.spent
+        write_json(self.path, self._state)

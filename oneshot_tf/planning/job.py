@@ -1,0 +1,280 @@
+"""The decisions of `auto`: sizes, nets and lengths. Each is made once and kept in auto.json."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from oneshot_tf.cost import counts
+from oneshot_tf.data.dataset import Dataset
+from oneshot_tf.data.sources import load_data
+from oneshot_tf.nn.baselines import baseline_model
+from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.planning import contest, plan
+from oneshot_tf.planning.asked import AutoSettings
+from oneshot_tf.planning.budgets import Passes, parse_budget
+from oneshot_tf.planning.contest import Contender, Outcome
+from oneshot_tf.planning.diary import Diary
+from oneshot_tf.planning.looking import Found, data_for, image_sizes, look
+from oneshot_tf.planning.plan import MOST_PASSES, PHASES, Clock, Plan
+from oneshot_tf.planning.speed import Speed, time_training
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.results import read_result
+from oneshot_tf.settings import (
+    DataSettings,
+    FinalSettings,
+    LimitSettings,
+    LocationSettings,
+    TrainSettings,
+)
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.strategies import RandomSearch
+from oneshot_tf.timing.limits import RunLimits
+
+_UNEQUAL = 3.0  # classes count equally if one has more than this many times the images of another
+_SEARCHED = 2  # searched nets that a time budget compares
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run of `auto`.
+
+    Args:
+        auto, location, limits: What was asked for.
+        directory: The run directory.
+        diary: Its auto.json.
+    """
+
+    auto: AutoSettings
+    location: LocationSettings
+    limits: LimitSettings
+    directory: RunDirectory
+    diary: Diary
+
+    @functools.cached_property
+    def budget(self) -> float | Passes:
+        """The seconds or the passes to spend."""
+        return parse_budget(self.auto.budget)
+
+    @property
+    def clock(self) -> Clock:
+        """The time that is left. Only for a budget in seconds."""
+        assert isinstance(self.budget, float)
+        speed = self.diary.decided("speed", lambda: dataclasses.asdict(self._reference_speed()))
+        return Clock(self.budget, self.diary.spent, Speed(**speed))
+
+    @functools.cached_property
+    def found(self) -> Found:
+        """What the data set holds."""
+        found = self.diary.decided("found", lambda: dataclasses.asdict(look(self._asked_data)))
+        return Found(**found)
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The sizes of the nets."""
+        return Plan(**self.diary.decided("plan", lambda: dataclasses.asdict(self._make_plan())))
+
+    @functools.cached_property
+    def data(self) -> DataSettings:
+        """The data set with its image size."""
+        given = data_for(self._asked_data, self.found, self.plan.image_size)
+        stored = self.diary.decided("data", given.to_dict)
+        # Only the location may differ when a run resumes.
+        return DataSettings.from_stored({**stored, **self.location.to_dict()})
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return load_data(**self.data.to_dict())
+
+    @functools.cached_property
+    def balanced(self) -> bool:
+        """Whether all classes count the same."""
+        if self.auto.class_weights != "auto":
+            return self.auto.class_weights == "balanced"
+        assert self.dataset.inventory is not None
+        counts = self.dataset.inventory(decode_test=False).per_class.get("train")
+        return bool(counts is not None and counts.max() > _UNEQUAL * counts.min())
+
+    @property
+    def _asked_data(self) -> DataSettings:
+        return DataSettings(
+            **self.location.to_dict(), dataset=self.auto.dataset, fit=self.auto.fit,
+            image_size=self.auto.image_size, skip_bad_images=self.auto.skip_bad_images,
+        )  # fmt: skip
+
+    @property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """The image sizes to choose from, with their stem strides."""
+        size = self.auto.image_size
+        return [(size, plan.stem_stride(size))] if size else image_sizes(self.found.side)
+
+    def _reference_speed(self) -> Speed:
+        print("Timing a small net on this machine ...", flush=True)
+        size, stride = self._sizes[0]
+        model = plan.reference_model(stride)
+        space = model.space()
+        net = Standalone(space, _reference_cell(space), model.stack(), num_classes=10)
+        return time_training(net, size, TrainSettings(augmentation=self.auto.augmentation))
+
+    def _make_plan(self) -> Plan:
+        sizes = {name: getattr(self.auto, name) for name in ("num_cells", "filters")}
+        fixed = {name: value for name, value in sizes.items() if value}
+        # A sixth becomes test images and a tenth of the rest validation images.
+        images = max(1, self.found.num_images * 3 // 4)
+        if isinstance(self.budget, Passes):
+            return plan.plan_for_passes(self.budget, images, self._sizes, fixed)
+        nets = contest.num_nets(self._searched)
+        return plan.plan_for_time(self.clock, images, self._sizes, nets, fixed)
+
+    @property
+    def _searched(self) -> int:
+        return self.budget.searched if isinstance(self.budget, Passes) else _SEARCHED
+
+    # -------------------------------------------------------------------- lengths
+
+    def planned(self, phase: str) -> float:
+        """Returns the seconds of training or scoring that a phase gets, as known now."""
+        phases = PHASES if self.plan.one_shot_passes else PHASES[2:]
+        return self.clock.share(phase, phases, contest.num_nets(self._searched))
+
+    @property
+    def train_steps(self) -> int:
+        """Steps of the one-shot training."""
+        images = len(self.dataset.train)
+        return max(1, round(self.plan.one_shot_passes * images / self.plan.batch_size))
+
+    @property
+    def num_candidates(self) -> int:
+        """Number of candidates to score."""
+
+        def decide() -> int:
+            if isinstance(self.budget, Passes):
+                return self.budget.candidates
+            nets = contest.num_nets(self._searched)
+            seconds = self.clock.share("search", PHASES[1:], nets)
+            relative = plan.relative_cost(
+                self.plan.model, self.plan.image_size, *self._sizes[0]
+            )  # fmt: skip
+            each = plan.SEARCH_IMAGE * self.clock.speed.image * relative
+            number = int(seconds / (each * len(self.dataset.validation)))
+            return max(plan.LEAST_CANDIDATES, min(plan.MOST_CANDIDATES, number))
+
+        return self.diary.decided("num_candidates", decide)
+
+    def epochs(self, contender: Contender) -> float:
+        """Passes over the training images for a net of the comparison.
+
+        With a budget in seconds, all nets train for the same time.
+        """
+
+        def decide() -> float:
+            if isinstance(self.budget, Passes):
+                return self.budget.contender
+            count = len(self.contenders)
+            phases = PHASES[2:]
+            seconds = self.diary.decided(
+                "seconds_each", lambda: self.clock.share("contenders", phases, count) / count
+            )
+            image = self._seconds_for_image(contender)
+            return _passes("contenders", seconds, image * len(self.dataset.train))
+
+        return self.diary.decided(f"epochs_{contender.name}", decide)
+
+    def _seconds_for_image(self, contender: Contender) -> float:
+        """Returns the seconds for an image in the training of a net.
+
+        A baseline is timed. A cell takes many seconds to trace, so its time follows from that of
+        the reference net by multiply-adds.
+        """
+        space, stack = self.directory.space(), self.directory.stack()
+        size, num_classes = self.plan.image_size, self.dataset.num_classes
+        if contender.baseline:
+            net = baseline_model(contender.baseline, stack, num_classes)
+            return time_training(net, size, self.training(final=True)).image
+        cell = Architecture.from_text(contender.net)
+        reference_size, stride = self._sizes[0]
+        reference = plan.reference_model(stride).stack()
+        costs = [
+            int(counts.multiply_adds(space, [a], each, num_classes, pixels)[0])
+            for a, each, pixels in (
+                (cell, stack, size),
+                (_reference_cell(space), reference, reference_size),
+            )
+        ]
+        return self.clock.speed.image * costs[0] / costs[1]
+
+    def final_epochs(self, best: Outcome) -> float:
+        """Passes over the training and validation images for the chosen net."""
+
+        def decide() -> float:
+            if isinstance(self.budget, Passes):
+                return self.budget.final
+            seconds = self.clock.share("final", ("final",), 1)
+            # Its speed in the comparison. Tracing and scoring took part of the time.
+            start = (1 + plan.NET_START) * self.clock.speed.start
+            working = max(best.seconds - start, best.seconds / 2)
+            image = working / (best.epochs * len(self.dataset.train))
+            images = len(self.dataset.train) + len(self.dataset.validation)
+            return _passes("final", seconds, image * images)
+
+        return self.diary.decided("epochs_final", decide)
+
+    # ---------------------------------------------------------------- trainings and nets
+
+    def training(self, final: bool = False) -> TrainSettings:
+        """How the one-shot model is trained, or how stand-alone nets are."""
+        size = self.plan.final_batch_size if final else self.plan.batch_size
+        return TrainSettings(
+            batch_size=size, ghost_batch_size=self.plan.ghost_batch_size,
+            augmentation=self.auto.augmentation,
+        )  # fmt: skip
+
+    def tools(self, epochs: float) -> FinalSettings:
+        """The tools of final training, for a number of passes."""
+        return FinalSettings(
+            warmup_epochs=min(1.0, epochs / 10), weight_average=0.999,
+            class_weights="balanced" if self.balanced else "none",
+        )  # fmt: skip
+
+    @functools.cached_property
+    def contenders(self) -> list[Contender]:
+        """The nets to compare. The search must be finished."""
+        return [Contender(**net) for net in self.diary.decided("contenders", self._choose)]
+
+    def _choose(self) -> list[dict[str, Any]]:
+        space, stack = self.directory.space(), self.directory.stack()
+        num_classes, size = self.dataset.num_classes, self.plan.image_size
+        if self.plan.one_shot_passes:
+            candidates = CandidateFile(self.directory).read()
+            nets = contest.searched_nets(candidates, self._searched, self.auto.seed)
+        else:
+            allowed = RunLimits(self.directory, self.limits, stack).apply(space)
+            random = RandomSearch(allowed, seed=self.auto.seed)
+            nets = contest.random_nets(random.propose(contest.NUM_RANDOM))
+        parameters = nets[0].parameters(space, stack, num_classes)
+        nets += contest.baselines(parameters, stack, num_classes, size, self.limits)
+        return [dataclasses.asdict(net) for net in nets]
+
+    def result(self, name: str) -> dict[str, Any]:
+        """Returns the result.json of a folder of RUN_DIR/retrain."""
+        path = self.directory.path / "retrain" / name / "result.json"
+        return read_result(self.directory, path)
+
+    def outcomes(self) -> list[Outcome]:
+        """Returns what the nets of the comparison reached. All must be trained."""
+        seconds = self.diary.seconds
+        return [
+            contest.outcome_of(net, self.result(net.name), seconds[net.name])
+            for net in self.contenders
+        ]
+
+
+def _reference_cell(space: CellSpace) -> Architecture:
+    return RandomSearch(space, seed=0).propose(1)[0]
+
+
+def _passes(phase: str, seconds: float, a_pass: float) -> float:
+    """Returns the passes that fit in a time, from 1 to the most that a phase takes."""
+    return round(min(MOST_PASSES[phase], max(1.0, seconds / a_pass)), 2)
