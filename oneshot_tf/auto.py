@@ -197,7 +197,7 @@ class _Phases:
 
     def report(self) -> None:
         """Writes the report."""
-        analyze.main(self.run_settings, analyze.AnalyzeSettings())
+        analyze.main(self.run_settings, analyze.AnalyzeSettings(), self.job.location)
 
 
 if __name__ == "__main__":

@@ -80,8 +80,7 @@ def main(
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
     retrain = _completed(retrain, model)
     stack = model.stack(retrain.num_cells, retrain.filters)
-    limits = limits or LimitSettings()
-    folder = directory.path / "retrain" / retrain.name
+    limits, folder = limits or LimitSettings(), directory.path / "retrain" / retrain.name
     cost = COSTS[retrain.front] if retrain.select == "pareto" else ""
     # The first copy measures, and the others read what it measured.
     alone = in_turn(folder, "measure costs") if sharing.share_work else contextlib.nullcontext()
@@ -99,7 +98,8 @@ def main(
         train.batch_size, train.ghost_batch_size, train.device_batch_size,
         devices.num_replicas_in_sync,
     )  # fmt: skip
-    with opened(directory, devices, folder, sharing.share_work):
+    page = live_page(directory, "retrain", is_chief(devices))
+    with opened(directory, devices, folder, sharing.share_work), page:
         dataset = directory.load_data(location, test=retrain.evaluate_on == "test")
         check_batch_size(train, dataset)
         jobs = Jobs(directory, folder, dataset, stack, groups)

@@ -248,10 +248,10 @@ def _search(
             directory=directory, location=location, settings=search, file=file, done=done,
             record=SearchRecord(directory, record, new), wanted=wanted, proposer=proposer,
         )  # fmt: skip
-        if sharing.share_work:
-            worked = share_work(job, sharing.claim_seconds)
-        else:
-            with live_page(directory, "search", search.name, writes=is_chief()):
+        with live_page(directory, "search", is_chief()):
+            if sharing.share_work:
+                worked = share_work(job, sharing.claim_seconds)
+            else:
                 EVALUATORS[search.evaluator](job)
     best = _finish(directory, file, [c for c in done.values() if c is not None], worked)
     if is_chief():

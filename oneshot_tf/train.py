@@ -80,7 +80,7 @@ def main(
             f"{devices.num_replicas_in_sync} device(s), {micro_batches} micro-batch(es) per step.",
             flush=True,
         )
-        with live_page(directory, "train", writes=is_chief()):
+        with live_page(directory, "train", is_chief()):
             _train(directory, dataset, groups)
 
 

@@ -9,6 +9,7 @@ from oneshot_tf.analysis import candidate_sections, mistakes, run_sections
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.analysis.served import Export, cost_words, read_export, served_net
 from oneshot_tf.analysis.style import escaped
+from oneshot_tf.runs.baselines import is_baseline
 from oneshot_tf.runs.candidates import Candidate, measured, order_key
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.predictions import how_to_make_predictions, read_predictions
@@ -59,8 +60,11 @@ def _found(directory: RunDirectory, candidates: Sequence[Candidate], served: Any
         result, net, place = served
         accuracy = net["accuracies"][net["folder"].index(place)]
         among = f" of {len(candidates):,} candidates" if candidates else ""
+        how = f"The search{among} led to"
+        if is_baseline(net):
+            how = "The exported net is the baseline"
         return (
-            f"The search{among} led to {net['architecture']}, which was trained alone and "
+            f"{how} {net['architecture']}, which was trained alone and "
             f"classifies {accuracy:.2%} of {result['num_images']:,} {result['evaluated_on']} "
             f"images correctly ({place})."
         )

@@ -27,7 +27,7 @@ _SECONDS = 3.0  # least time between two versions of a page
 _REFRESH, _REFRESH_AT_END = 5, 30  # seconds after which a browser reads the page again
 # Seconds without a new version after which the page says so: at least, and before the first line.
 _PATIENCE, _PATIENCE_AT_START = 60.0, 600.0
-_MOST_CURVES = 6
+_MOST_CURVES, _MOST_PAGES = 6, 100
 
 _STYLE = """
 .state { display: flex; flex-wrap: wrap; gap: 0.25rem 1rem; align-items: baseline }
@@ -108,34 +108,41 @@ def phase(name: str, number: int, count: int, seconds_left: float | None = None)
 
 
 @contextlib.contextmanager
-def live_page(directory: RunDirectory, program: str, name: str = "", writes: bool = True):
+def live_page(directory: RunDirectory, program: str, writes: bool = True) -> Iterator[None]:
     """Keeps the live page of a run while the block runs, and prints its path.
 
-    The page begins when work begins, so that a mistake in the settings writes nothing. If another
-    program of the run writes live.html now, the page is live_PROGRAM_NAME.html. If the page cannot
-    be written, one line says so, and the program goes on.
+    The page begins when work begins, so that a mistake in the settings writes nothing. If other
+    programs of the run have live.html now, the page is live_2.html or the next free one. If the
+    page cannot be written, one line says so, and the program goes on.
 
     Args:
         directory: The run. It must exist.
         program: Name of the program.
-        name: Name of the search or of the results' folder, if the program has one.
         writes: False in workers that write no files.
     """
     if not writes:
         yield
         return
-    folder = directory.path / "report"
     with contextlib.ExitStack() as stack:
-        path = folder / "live.html"
-        try:
-            stack.enter_context(locked(folder, name=".live.lock"))
-        except InputError:
-            if folder.is_dir():  # another program has the page
-                path = folder / f"live_{'_'.join(filter(None, (program, name)))}.html"
+        path = _free_page(stack, directory.path / "report")
         page = LivePage(path, directory.path.resolve().name, program)
         stack.enter_context(watching(page))
         with page.ending():
             yield
+
+
+def _free_page(stack: contextlib.ExitStack, folder: pathlib.Path) -> pathlib.Path:
+    """Returns the first page that no other program has, and keeps it until the stack closes."""
+    names = ["live", *(f"live_{number}" for number in range(2, _MOST_PAGES + 1))]
+    for name in names:
+        try:
+            stack.enter_context(locked(folder, name=f".{name}.lock"))
+        except InputError:
+            if folder.is_dir():  # another program has the page
+                continue
+            break  # the folder cannot be written, which the page will say
+        return folder / f"{name}.html"
+    return folder / "live.html"
 
 
 class LivePage:

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from oneshot_tf.runs.baselines import is_baseline
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.final_nets import final_nets
 from oneshot_tf.runs.measured_costs import measured_costs
@@ -68,7 +69,7 @@ def served_net(
 
     Returns None if no net was retrained.
     """
-    for result in read_results(directory) if export else []:
+    for result in read_results(directory, baselines=True) if export else []:
         for net in result["nets"]:
             if export and export.net in net["folder"]:
                 return result, net, export.net
@@ -90,7 +91,7 @@ def cost_words(directory: RunDirectory, net: dict[str, Any], export: Export | No
             f"{fast['one_ms']:.3g} ms for an image, measured with one CPU thread in "
             f"{fast['runtime']}."
         )
-    for costs in measured_costs(directory):
+    for costs in [] if is_baseline(net) else measured_costs(directory):
         value = costs.values.get(Architecture.from_text(net["architecture"]))
         if value is not None:
             return f"{words[:-1]}; measured: {value:.4g} {costs.unit} ({costs.title})."

@@ -59,12 +59,14 @@ class Jobs:
         self.training = dataset.with_validation_in_train() if self.on_test else dataset
         self.num_steps = num_steps(retrain.epochs, len(self.training.train), train.batch_size)
         check_final(self.final, self.training, self.num_steps, train.batch_size)
-        self.answers: list[Answers] = []  # of all models, in the order of their scoring
+        self._answers: list[Answers] = []  # of all models, in the order of their scoring
 
     def run(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
         """Trains all models, then evaluates them."""
         for index in range(len(chosen)):
             for repeat in self.repeats:
+                done = index * len(self.repeats) + self.repeats.index(repeat) + 1
+                tell(more=str(len(chosen) * len(self.repeats) - done))
                 self.train(chosen, index, repeat)
         return self.evaluate(chosen)
 
@@ -86,8 +88,7 @@ class Jobs:
         architecture = chosen[index]["architecture"]
         part = f"net {index + 1}/{len(chosen)}, run {repeat + 1}/{self.repeats.stop}"
         print(f"{self.retrain.name}: {part}: {architecture}", flush=True)
-        more = (len(chosen) - index) * len(self.repeats) - self.repeats.index(repeat) - 1
-        tell(part=part, architecture=str(architecture), more=str(more))
+        tell(part=part, architecture=str(architecture))
         checkpoints = self._checkpoints(index, repeat)
         checkpoints.check_newest_size(self._costs(architecture)["parameters"])
         net, seed = self._net(architecture, repeat)
@@ -99,8 +100,12 @@ class Jobs:
         gc.collect()
 
     def evaluate(self, chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        """Scores every trained model. Only `export` scores test images too, afterwards."""
+        """Scores every trained model, and keeps the answers in predictions.npz.
+
+        Only `export` scores test images too, afterwards.
+        """
         split = self.dataset.load_test() if self.on_test else self.dataset.validation
+        self._answers = []
         nets = [self._evaluate_net(split, index, c) for index, c in enumerate(chosen)]
         means = [net["mean"] for net in nets]
         return {
@@ -111,7 +116,7 @@ class Jobs:
             "num_steps": self.num_steps,
             "nets": nets,
             **mean_std(means),
-            "predictions": write_predictions(self.folder, self.answers) if is_chief() else None,
+            "predictions": write_predictions(self.folder, self._answers) if is_chief() else None,
         }
 
     def _evaluate_net(self, split: Any, index: int, candidate: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +131,7 @@ class Jobs:
             except InputError as error:
                 raise InputError(f"{checkpoints.path(self.num_steps)}: {error}") from None
             scores.append(score)
-            self.answers.append(answers)
+            self._answers.append(answers)
         accuracies = [score.accuracy for score in scores]
         return {
             **candidate,

@@ -21,8 +21,7 @@ def evaluate_all(job: SearchJob) -> None:
     progress = job.progress("search", ("image evaluations", evaluator.num_images))
     for new in job.proposed():
         for chunk in pieces(new, job.together):
-            columns = full_scores(evaluator, divergence, chunk)
-            job.add(chunk, *columns)
+            job.add(chunk, *full_scores(evaluator, divergence, chunk))
             rate = progress.rate(len(job.done)) * evaluator.num_images
             speed = f"{rate:,.0f} architecture-images/s, " if rate else ""
             job.report(progress, speed)

@@ -145,10 +145,10 @@ def test_other_workers_write_no_page_and_a_second_program_has_its_own(tmp_path, 
     with live.live_page(directory, "train", writes=False):
         Progress("training", 1, "steps").update(1)
     assert not (directory.path / "report").exists()
-    with live.live_page(directory, "search"), live.live_page(directory, "retrain", "top"):
+    with live.live_page(directory, "search"), live.live_page(directory, "retrain"):
         tell(part="all")
     names = {path.name for path in (directory.path / "report").iterdir()}
-    assert names == {"live.html", "live_retrain_top.html"}
+    assert names == {"live.html", "live_2.html"}
 
 
 def test_a_mistake_before_the_work_writes_nothing(tmp_path, space, capsys):

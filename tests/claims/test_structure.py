@@ -61,6 +61,7 @@ ALLOWED = {
     "retraining": {
         "cost",
         "data",
+        "devices",
         "evaluation",
         "learning",
         "nn",
