@@ -34,7 +34,7 @@ from oneshot_tf.system.printable import printable
 
 LEAST_SECONDS, MOST_SECONDS = 1.0, 86_400.0  # bounds of the time until a claim expires
 _RENEWALS = 5  # in the time until a claim expires
-_FILE = re.compile(r"([A-Za-z0-9_-]{1,200})\.(\d{1,9})\.claim")
+_FILE = re.compile(r"([A-Za-z0-9_-]{1,200})\.(0|[1-9]\d{0,8})\.claim")
 _MOST_TEXT = 4096  # bytes of a claim that are read
 
 

@@ -14,6 +14,7 @@ from oneshot_tf.cost import counts
 from oneshot_tf.evaluation.racing import Race
 from oneshot_tf.learning.checkpoints import Checkpoints, WrongOwner
 from oneshot_tf.learning.not_finite import Rollbacks
+from oneshot_tf.retraining import jobs
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate
 from oneshot_tf.runs.config_file import facts_of
@@ -142,7 +143,7 @@ def test_every_program_names_what_config_json_lacks(run, program, changes, part)
 )
 def test_a_size_that_no_checkpoint_has_builds_nothing(run, program, model, monkeypatch):
     for module, name in ((train, "Supernet"), (restored, "Supernet"), (export, "Standalone"),
-                         (retrain, "Standalone"), (train, "load_data")):  # fmt: skip
+                         (jobs, "Standalone"), (train, "load_data")):  # fmt: skip
         monkeypatch.setattr(module, name, None)  # a call would be a TypeError
     edit_json(run.path / "config.json", model={**GROUPS["model"].to_dict(), **model})
     (run.path / "candidates.csv").unlink()  # its costs would not fit either

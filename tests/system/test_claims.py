@@ -183,7 +183,8 @@ def test_a_removed_folder_ends_claims(tmp_path):
 def test_any_contents_of_a_claim_are_handled(tmp_path, text):
     path = tmp_path / "work.0.claim"
     path.write_bytes(text)
-    (tmp_path / "work.999999999999.claim").write_text("")
+    for number in ("999999999999", "07"):  # no numbers of claims
+        (tmp_path / f"work.{number}.claim").write_text("")
     (tmp_path / "else").write_text("")
     with Claims(tmp_path, SECONDS) as claims:
         assert claims.take(["work"]) is None
