@@ -109,9 +109,7 @@ def main(
             share(jobs, chosen, sharing.claim_seconds, begin, finish)
         else:
             begin()
-            with live_page(directory, "retrain", retrain.name, writes=is_chief()):
-                scores = jobs.run(chosen)
-            finish(scores)
+            finish(jobs.run(chosen))
         if is_chief():
             _print_end(directory, folder)
 
