@@ -140,6 +140,10 @@ class BaselineModel(keras.Model):
         context = {"num_ghosts": 1, "training": True}
         return dict(self._outputs(images, path_factors, context))
 
+    def description(self) -> dict[str, Any]:
+        """Returns which net this is, as `Standalone.description`. It is in no search space."""
+        return {"text": str(self.architecture), "architecture": None, "space": None}
+
     def get_config(self) -> dict:
         """Returns plain values. `from_config` makes the same untrained model from them."""
         return {

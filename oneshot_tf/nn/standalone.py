@@ -1,5 +1,6 @@
 """A stand-alone model: one architecture, built alone and trained from scratch."""
 
+import json
 import os
 from typing import Any
 
@@ -129,6 +130,14 @@ class Standalone(Network):
     def path_depths(self) -> list[float]:
         """The depth of each of `droppable`: (c + 1) / C for cell c of C."""
         return [(cell + 1) / self.stack.num_cells for cell, _ in self.droppable]
+
+    def description(self) -> dict[str, Any]:
+        """Returns which net this is, as values for JSON: its text, architecture and space."""
+        return {
+            "text": str(self.architecture),
+            "architecture": json.loads(self.architecture.to_json()),
+            "space": self.space.to_dict(),
+        }
 
     def get_config(self) -> dict:
         return {**super().get_config(), "architecture": str(self.architecture)}

@@ -1,7 +1,6 @@
 """Writes a stand-alone net as a SavedModel that runs without this package."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.cost.baselines import Baseline
 from oneshot_tf.data import graph_decoder
 from oneshot_tf.data.dataset import normalize
 from oneshot_tf.data.images import resize, three_channels
@@ -126,7 +124,7 @@ def _write(
         except tf.errors.OpError as error:
             raise OSError(plain(error)) from None
         description = {
-            **_described(net),
+            **net.description(),
             **dataclasses.asdict(net.stack),
             "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
             "image_size": dataset.image_size,
@@ -136,17 +134,6 @@ def _write(
             **(facts or {}),
         }
         write_json(directory / DESCRIPTION, description)
-
-
-def _described(net: Any) -> dict[str, Any]:
-    """Returns the entries of the description that say which net it is."""
-    if isinstance(net.architecture, Baseline):  # it is in no search space
-        return {"text": str(net.architecture), "architecture": None, "space": None}
-    return {
-        "text": str(net.architecture),
-        "architecture": json.loads(net.architecture.to_json()),
-        "space": net.space.to_dict(),
-    }
 
 
 class _Served(tf.Module):
