@@ -56,9 +56,9 @@ def test_commands_name_programs_flags_and_flag_files_that_exist(path):
 def known(name, source):
     """Whether a flag is a field of some settings."""
     field = re.compile(rf"^    {name.removeprefix('no')}: \w+ = setting\(", re.MULTILINE)
-    shared = (ROOT / "oneshot_tf" / "settings").glob("*.py")
-    strategies = (ROOT / "oneshot_tf" / "strategies").glob("*.py")
-    return any(field.search(p.read_text()) for p in (*shared, *strategies)) or field.search(source)
+    rooms = (ROOT / "oneshot_tf" / room for room in ("settings", "strategies", "planning"))
+    files = (path for room in rooms for path in room.glob("*.py"))
+    return any(field.search(path.read_text()) for path in files) or field.search(source)
 
 
 def test_there_are_commands_to_check():
