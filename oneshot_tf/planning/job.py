@@ -30,6 +30,7 @@ from oneshot_tf.settings import (
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.strategies import RandomSearch
+from oneshot_tf.system.errors import InputError
 from oneshot_tf.timing.limits import RunLimits
 
 _UNEQUAL = 3.0  # classes count equally if one has more than this many times the images of another
@@ -91,6 +92,12 @@ class Job:
     @functools.cached_property
     def balanced(self) -> bool:
         """Whether all classes count the same."""
+        if self.auto.class_weights == "balanced" and self.dataset.train.labels is None:
+            raise InputError(
+                f"--class_weights=balanced needs the labels of all images of {self.dataset.name} "
+                "at the start, but they are read with the images. Use --class_weights=none, or a "
+                "smaller --image_size, so that the images fit in memory."
+            )
         if self.auto.class_weights != "auto":
             return self.auto.class_weights == "balanced"
         assert self.dataset.inventory is not None
