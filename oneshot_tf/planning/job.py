@@ -165,9 +165,9 @@ class Job:
             if isinstance(self.budget, Passes):
                 return self.budget.candidates
             seconds = self.clock.share("search", PHASES[1:], self.num_nets)
-            relative = plan.relative_cost(
+            relative = plan.relative_time_of_all_on(
                 self.plan.model, self.plan.image_size, *self._sizes[0]
-            )  # fmt: skip
+            )
             each = plan.SEARCH_IMAGE * self.clock.speed.image * relative
             number = int(seconds / (each * len(self.dataset.validation)))
             return max(plan.LEAST_CANDIDATES, min(plan.MOST_CANDIDATES, number))
@@ -214,7 +214,7 @@ class Job:
                 (_reference_cell(space), reference, reference_size),
             )
         ]
-        return self.clock.speed.image * costs[0] / costs[1]
+        return self.clock.speed.image * plan.relative_time(*costs)
 
     def final_epochs(self, best: Outcome) -> float:
         """Passes over the training and validation images for the chosen net."""

@@ -16,9 +16,11 @@ from oneshot_tf.planning.speed import Speed
 from oneshot_tf.settings import ModelSettings
 from oneshot_tf.system.errors import InputError
 
-# The one-shot model takes this many times as long for an image, on average over the ramp of the
-# dropout rates, and for its start.
-ONE_SHOT_IMAGE, ONE_SHOT_START = 2.3, 7.0
+# The one-shot model takes this many times as long for an image, and for its start. Path dropout
+# makes late steps faster, so this is for the first half of the training.
+ONE_SHOT_IMAGE, ONE_SHOT_START = 4.5, 7.0
+# Time rises with this power of the multiply-adds, because small operations are less efficient.
+_POWER = 0.8
 SEARCH_IMAGE, SEARCH_START = 0.35, 4.0  # the forward pass of a candidate
 NET_START = 2.0  # a training and the evaluation of a net
 END_SECONDS, END_START = 30.0, 4.0  # the export in a fresh process, and the report
@@ -121,10 +123,20 @@ def one_shot_batch(num_images: int, passes: float, ghost: int) -> int:
     return size
 
 
-def relative_cost(
+def relative_time(multiply_adds: float, reference: float) -> float:
+    """Returns about how long a net takes for an image, relative to another one.
+
+    Args:
+        multiply_adds: Multiply-adds of the net for one image.
+        reference: Multiply-adds of the other net.
+    """
+    return (multiply_adds / reference) ** _POWER
+
+
+def relative_time_of_all_on(
     model: ModelSettings, image_size: int, reference_size: int, reference_stride: int
 ) -> float:
-    """Returns the multiply-adds of All On, relative to those of the reference net.
+    """Returns `relative_time` for All On in the sizes of a model and of the reference net.
 
     Args:
         model: The sizes of a net.
@@ -138,7 +150,7 @@ def relative_cost(
         int(counts.multiply_adds(space, [space.all_on()], each.stack(), 10, size)[0])
         for each, size in sizes
     ]
-    return costs[0] / costs[1]
+    return relative_time(*costs)
 
 
 def reference_model(stride: int) -> ModelSettings:
@@ -169,7 +181,7 @@ def plan_for_time(
                 num_cells=fixed.get("num_cells", cells), filters=fixed.get("filters", filters),
                 stem_stride=stride,
             )  # fmt: skip
-            image = clock.speed.image * relative_cost(model, image_size, *sizes[0])
+            image = clock.speed.image * relative_time_of_all_on(model, image_size, *sizes[0])
             found[image_size, model] = seconds / (ONE_SHOT_IMAGE * image * num_images)
     good = [key for key, passes in found.items() if passes >= GOOD_PASSES]
     if good:

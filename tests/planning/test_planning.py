@@ -104,9 +104,9 @@ def planned(minutes, speed, images=5_000, sizes=((32, 1),), **fixed):
 
 
 def test_more_time_and_faster_machines_make_larger_nets():
-    sizes = [(p.num_cells, p.filters) for p in (planned(30, SLOW), planned(30, FAST))]
+    sizes = [(p.num_cells, p.filters) for p in (planned(60, SLOW), planned(60, FAST))]
     assert sizes == [(3, 8), (6, 32)]
-    passes = [planned(minutes, SLOW).one_shot_passes for minutes in (20, 30, 60)]
+    passes = [planned(minutes, SLOW).one_shot_passes for minutes in (30, 60, 120)]
     assert 0 < passes[0] < passes[1] < passes[2]
     assert planned(10_000, FAST).one_shot_passes == plan.MOST_PASSES["one_shot"]
 
@@ -120,7 +120,7 @@ def test_images_get_smaller_before_there_is_no_search():
 def test_the_stem_reduces_images_if_the_time_is_short():
     sizes = looking.image_sizes(28)
     assert planned(600, SLOW, sizes=sizes).stem_stride == 1
-    short = planned(25, SLOW, sizes=sizes)
+    short = planned(40, SLOW, sizes=sizes)
     assert short.stem_stride == 2 and short.one_shot_passes >= plan.GOOD_PASSES
 
 
