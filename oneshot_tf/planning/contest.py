@@ -149,6 +149,19 @@ class Outcome:
     num_images: int
 
 
+def most_important(nets: Sequence[Contender], count: int) -> list[Contender]:
+    """Returns some of the nets, in the same order: at least the best candidate and the plain CNN.
+
+    Args:
+        nets: All nets.
+        count: How many to return.
+    """
+    first = ["searched_1", "plain_cnn", "random_1", "mobile_net"]
+    rank = {name: place for place, name in enumerate(first)}
+    kept = sorted(nets, key=lambda net: rank.get(net.name, len(first)))[: max(2, count)]
+    return [net for net in nets if net in kept]
+
+
 def outcome_of(contender: Contender, result: dict[str, Any], seconds: float) -> Outcome:
     """Returns the outcome in the result.json of a contender, as `read_result` returned it."""
     net = result["nets"][0]

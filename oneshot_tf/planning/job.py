@@ -165,10 +165,7 @@ class Job:
             if isinstance(self.budget, Passes):
                 return self.budget.candidates
             seconds = self.clock.share("search", PHASES[1:], self.num_nets)
-            relative = plan.relative_time_of_all_on(
-                self.plan.model, self.plan.image_size, *self._sizes[0]
-            )
-            each = plan.SEARCH_IMAGE * self.clock.speed.image * relative
+            each = plan.SEARCH_IMAGE * self._pass_seconds / len(self.dataset.train)
             number = int(seconds / (each * len(self.dataset.validation)))
             return max(plan.LEAST_CANDIDATES, min(plan.MOST_CANDIDATES, number))
 
@@ -266,7 +263,18 @@ class Job:
             nets = contest.random_nets(random.propose(contest.NUM_RANDOM))
         parameters = nets[0].parameters(space, stack, num_classes)
         nets += contest.baselines(parameters, stack, num_classes, size, self.limits)
+        if isinstance(self.budget, float):
+            count = plan.affordable(self.clock, len(nets), self._pass_seconds)
+            nets = contest.most_important(nets, count)
         return [dataclasses.asdict(net) for net in nets]
+
+    @property
+    def _pass_seconds(self) -> float:
+        """About how long a pass of a net over the training images takes."""
+        relative = plan.relative_time_of_all_on(
+            self.plan.model, self.plan.image_size, *self._sizes[0]
+        )
+        return self.clock.speed.image * relative * len(self.dataset.train)
 
     def result(self, name: str) -> dict[str, Any]:
         """Returns the result.json of a folder of RUN_DIR/retrain."""

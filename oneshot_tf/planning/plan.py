@@ -215,6 +215,19 @@ def _check_contenders(clock: Clock, num_images: int, nets: int) -> None:
         )
 
 
+def affordable(clock: Clock, nets: int, pass_seconds: float) -> int:
+    """Returns how many nets can be compared so that each, and the final one, gets a pass.
+
+    Args:
+        clock: The time that is left.
+        nets: The number of nets that are wanted.
+        pass_seconds: Seconds for a pass over the training images.
+    """
+    numbers = range(nets, 0, -1)
+    fit = (n for n in numbers if clock.flexible(PHASES[2:], n) >= (n + 1) * pass_seconds)
+    return next(fit, 1)
+
+
 def sized(model: ModelSettings, image_size: int, passes: float, num_images: int) -> Plan:
     """Returns a plan with the batch sizes that suit a number of passes and images."""
     ghost = ghost_batch_size(num_images)

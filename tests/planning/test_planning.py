@@ -157,6 +157,13 @@ def test_a_late_phase_makes_the_last_one_shorter():
     assert Clock(60.0, 1e6, SLOW).share("final", ("final",), 6) == 0.0
 
 
+def test_fewer_nets_are_compared_if_the_time_is_short():
+    long, short, over = (Clock(3_600.0, spent, SLOW) for spent in (0, 3_350, 4_000))
+    assert plan.affordable(long, 6, 10.0) == 6
+    assert 1 <= plan.affordable(short, 6, 10.0) < 6
+    assert plan.affordable(over, 6, 10.0) == 1
+
+
 @pytest.mark.parametrize("images, ghost", [(1_000_000, 32), (128, 32), (127, 16), (9, 2), (2, 2)])
 def test_a_step_has_four_ghost_batches_if_there_are_images(images, ghost):
     assert plan.ghost_batch_size(images) == ghost
@@ -268,6 +275,15 @@ def test_the_best_smaller_ones_and_random_ones_of_like_size(candidates):
     for each in randoms:
         assert each not in (best, smaller)
         assert abs(each.parameters - best.parameters) <= distances[8]
+
+
+def test_the_best_candidate_and_the_plain_cnn_are_always_compared(candidates):
+    nets = contest.searched_nets(candidates, 2, seed=0)
+    nets += contest.baselines(50_000, ost.Stack(3, 8), 10, 32, LimitSettings())
+    names = [[net.name for net in contest.most_important(nets, count)] for count in (1, 3, 6)]
+    assert names[0] == ["searched_1", "plain_cnn"]
+    assert names[1] == ["searched_1", "random_1", "plain_cnn"]
+    assert names[2] == [net.name for net in nets]
 
 
 def test_a_net_is_trained_as_what_it_is():
