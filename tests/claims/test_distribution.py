@@ -129,6 +129,7 @@ def test_several_processes_are_one(trained, tmp_path, count):
     assert len((run / "provenance.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_search_by_two_processes(trained, tmp_path):
     run = without_candidates(trained, tmp_path)
     finish(in_processes(2, "search", f"--run_dir={run}", "--num_candidates=7"))

@@ -23,6 +23,7 @@ def run(tmp_path, *flags):
     return done, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_every_way_is_measured(tmp_path):
     ways = ["--ways=dense,skip", "--precisions=float32"]
     done, said = run(tmp_path, *SMALL, *ways)

@@ -135,7 +135,7 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     assert len(calls) == 3 and set(trials(whole)) < set(trials(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
+@pytest.mark.parametrize("tuner", ["hyperband", pytest.param("bayesian", marks=pytest.mark.slow)])
 def test_other_tuners(tmp_path, tuner, monkeypatch):
     for module in (tune, one_trial):  # or Hyperband takes some fifty trials
         monkeypatch.setattr(module, "LONGEST", 3)
@@ -262,6 +262,7 @@ def test_nets_judged_on_test_images_tune_nothing(source, tmp_path):
     assert "--evaluate_on=validation" in command and str(source) in command
 
 
+@pytest.mark.slow
 def test_chief_and_two_workers(whole, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
