@@ -66,7 +66,8 @@ def contents(path):
                 text = file.read()
             if name == "metrics.jsonl":
                 text = [line.partition(b', "images_per_second"')[0] for line in text.splitlines()]
-            found[key] = None if name == "provenance.jsonl" else text
+            changing = name == "provenance.jsonl" or name.startswith("live")
+            found[key] = None if changing else text
         found |= {os.path.relpath(os.path.join(folder, name), path): "folder" for name in folders}
     return found
 
