@@ -26,7 +26,7 @@ NET_START = 2.0  # a training and the evaluation of a net
 END_SECONDS, END_START = 30.0, 4.0  # the export in a fresh process, and the report
 # Shares of the time that is not spent on starts.
 SHARES = {"one_shot": 0.30, "search": 0.10, "contenders": 0.30, "final": 0.30}
-LEAST_PASSES, GOOD_PASSES = 4.0, 20.0  # for the one-shot model
+LEAST_PASSES, GOOD_PASSES = 10.0, 20.0  # for the one-shot model
 MOST_PASSES = {"one_shot": 228.0, "contenders": 100.0, "final": 300.0}
 LEAST_CANDIDATES, MOST_CANDIDATES = 20, 2000
 NETS = ((3, 8), (3, 16), (6, 16), (6, 32))  # numbers of cells and filters, the fastest first

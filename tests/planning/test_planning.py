@@ -104,9 +104,9 @@ def planned(minutes, speed, images=5_000, sizes=((32, 1),), **fixed):
 
 
 def test_more_time_and_faster_machines_make_larger_nets():
-    sizes = [(p.num_cells, p.filters) for p in (planned(60, SLOW), planned(60, FAST))]
+    sizes = [(p.num_cells, p.filters) for p in (planned(90, SLOW), planned(90, FAST))]
     assert sizes == [(3, 8), (6, 32)]
-    passes = [planned(minutes, SLOW).one_shot_passes for minutes in (30, 60, 120)]
+    passes = [planned(minutes, SLOW).one_shot_passes for minutes in (60, 75, 90)]
     assert 0 < passes[0] < passes[1] < passes[2]
     assert planned(10_000, FAST).one_shot_passes == plan.MOST_PASSES["one_shot"]
 
