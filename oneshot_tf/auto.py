@@ -97,7 +97,7 @@ def _plan_of(job: Job) -> str:
 
 
 class _Phases:
-    """The phases, each of which calls a program."""
+    """The phases. Each one calls a program."""
 
     def __init__(self, job: Job, device: settings.DistributionSettings):
         self.job, self.device = job, device

@@ -174,7 +174,7 @@ class Job:
     def epochs(self, contender: Contender) -> float:
         """Passes over the training images for a net of the comparison.
 
-        With a budget in seconds, all nets train for the same time.
+        With a budget in seconds, all nets get the same time. The time of a cell is an estimate.
         """
 
         def decide() -> float:

@@ -3,8 +3,8 @@
 The time of a phase is its start plus its images times the seconds for an image. Two numbers are
 measured on this machine: the start and the seconds for an image of the training of a random net of
 three cells with F = 8. The others follow from them by ratios, which were measured on two CPU cores
-and are rough. So each phase is planned when it begins, from the time that is left then, and the
-last training takes up all errors.
+and are rough. So each phase is planned when it begins, from the time that is left then. The last
+training takes what remains.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from oneshot_tf.planning.speed import Speed
 from oneshot_tf.settings import ModelSettings
 from oneshot_tf.system.errors import InputError
 
-# The one-shot model takes this many times as long for an image, and for its start. Path dropout
-# makes late steps faster, so this is for the first half of the training.
+# The one-shot model takes about this many times as long for an image, and for its start, while no
+# paths are dropped.
 ONE_SHOT_IMAGE, ONE_SHOT_START = 4.5, 7.0
 # Time rises with this power of the multiply-adds, because small operations are less efficient.
 _POWER = 0.8
