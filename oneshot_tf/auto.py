@@ -3,7 +3,8 @@
 Looks at the images, chooses sizes and lengths for this machine, trains the one-shot model, and
 searches. Then it compares the best nets with random nets, a plain CNN and a small MobileNet. The
 best net by validation accuracy is trained on all training images, scored once on the test images,
-and exported. If it stops, repeat the command to resume.
+and exported. If it stops, repeat the command to resume. With --share_work, start the same command
+several times.
 Example: python -m oneshot_tf.auto --data=my_photos --out=runs/mine --budget=30m
 """
 
@@ -11,16 +12,19 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from oneshot_tf import analyze, export, retrain, search, settings, train
+from oneshot_tf import export, retrain, search, settings, train
 from oneshot_tf.analysis import live
+from oneshot_tf.analysis.first_screen import sentences
+from oneshot_tf.analysis.report import Report
 from oneshot_tf.data.sources import keep_data
 from oneshot_tf.devices.threads import set_threads
-from oneshot_tf.planning import contest, plan, summary
+from oneshot_tf.planning import contest, plan
 from oneshot_tf.planning.asked import AutoSettings
 from oneshot_tf.planning.budgets import as_time
 from oneshot_tf.planning.contest import Contender, Outcome
 from oneshot_tf.planning.diary import Diary
 from oneshot_tf.planning.job import Job
+from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.serving.formats import check_formats
 from oneshot_tf.settings import (
@@ -30,14 +34,19 @@ from oneshot_tf.settings import (
     OneShotSettings,
     RetrainSettings,
     RunSettings,
+    SharingSettings,
     command_line,
 )
 from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, STRATEGIES
+from oneshot_tf.system.claims import Claims
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.files import make_folder
+from oneshot_tf.system.files import discard_folder, make_folder
 from oneshot_tf.system.hints import without_next
 from oneshot_tf.system.locks import locked
+from oneshot_tf.system.progress import Progress
+from oneshot_tf.system.sharing import do_together
 
+_CLAIMS = "auto_claims"  # folder of the phases that copies of the program work on
 _LAST = 3  # phases after the comparison: final training, export and report
 
 
@@ -46,8 +55,10 @@ def main(
     location: LocationSettings,
     limits: LimitSettings,
     device: settings.DistributionSettings,
+    sharing: SharingSettings | None = None,
 ) -> None:
     """Plans and runs all phases."""
+    sharing = sharing or SharingSettings()
     check_formats(export.ExportSettings(format=auto.format).formats)
     if device.distribution in ("multi_worker", "tpu"):
         raise InputError(
@@ -57,12 +68,14 @@ def main(
     directory = RunDirectory(auto.out)
     set_threads(directory.threads(device.threads))  # before TensorFlow starts
     folder = make_folder(directory.path)
-    with locked(folder, name=".auto.lock"), keep_data(), without_next():
-        diary = Diary(folder, {"auto": auto, "limits": limits})
+    with locked(folder, sharing.share_work, ".auto.lock"), keep_data(), without_next():
+        diary = Diary(folder, {"auto": auto, "limits": limits}, sharing.share_work)
         job = Job(auto, location, limits, directory, diary)
         print(_plan_of(job), flush=True)
-        _Phases(job, device).run()
-        lines = diary.decided("summary", lambda: summary.sentences(job))
+        _Phases(job, device, sharing).run()
+        candidates = CandidateFile(directory)
+        lines = diary.decided("summary", lambda: sentences(directory, candidates.read()))
+        discard_folder(folder / _CLAIMS)
         print("\n" + "\n".join(lines), flush=True)
 
 
@@ -99,45 +112,78 @@ def _plan_of(job: Job) -> str:
 class _Phases:
     """The phases. Each one calls a program."""
 
-    def __init__(self, job: Job, device: settings.DistributionSettings):
-        self.job, self.device = job, device
+    def __init__(self, job: Job, device: settings.DistributionSettings, sharing: SharingSettings):
+        self.job, self.device, self.sharing = job, device, sharing
         self.devices = DeviceSettings(**device.to_dict())
         self.run_settings = RunSettings(run_dir=str(job.directory.path))
         self.strategy: Any = STRATEGIES[DEFAULT_STRATEGY].settings()
-        self.number, self.first = 0, 2 if job.plan.one_shot_passes else 1
+        self.passed = 0  # number of phases that are over
 
     def run(self) -> None:
         """Runs the phases that are not done."""
         job = self.job
         if job.plan.one_shot_passes:
-            self._phase("one_shot", "One-shot model", self.train)
-            self._phase("search", "Search", self.search)
+            self._each({"one_shot": ("One-shot model", self.train)})
+            self._all("search", "Search", self.search)
         else:
-            self._phase("begin", "Run directory", self.begin)
-        for number, net in enumerate(job.contenders, start=1):
-            title = f"Comparison, net {number} of {len(job.contenders)}: {net.kind}"
-            self._phase(net.name, title, functools.partial(self.compare, net))
+            self._each({"begin": ("Run directory", self.begin)})
+        count = len(job.contenders)
+        titles = [
+            f"Comparison, net {number} of {count}: {net.kind}"
+            for number, net in enumerate(job.contenders, start=1)
+        ]
+        self._each({
+            net.name: (title, functools.partial(self.compare, net))
+            for net, title in zip(job.contenders, titles)
+        })  # fmt: skip
         outcomes = job.outcomes()
         print(f"\nAccuracy on {outcomes[0].num_images:,} validation images:")
         print(contest.table(outcomes), flush=True)
         best = contest.winner(outcomes, job.balanced)
         title = f"Final training of the best net: {best.contender.kind}"
-        self._phase("final", title, functools.partial(self.final, best))
-        self._phase("export", "Export", self.export)
-        self._phase("report", "Report", self.report)
+        self._each({"final": (title, functools.partial(self.final, best))})
+        self._each({"export": ("Export", self.export)})
+        self._each({"report": ("Report", self.report)})
 
-    def _phase(self, name: str, title: str, work: Callable[[], None]) -> None:
+    def _each(self, phases: dict[str, tuple[str, Callable[[], None]]]) -> None:
+        """Runs phases, each by one copy of the program. Returns when all of them are done.
+
+        Args:
+            phases: Title and work by name.
+        """
+        numbers = {name: self.passed + place for place, name in enumerate(phases, start=1)}
+        self.passed += len(phases)
+
+        def do(name: str) -> None:
+            self._do(name, *phases[name], numbers[name])
+
+        left = [name for name in phases if not self.job.diary.is_done(name)]
+        if not self.sharing.share_work:
+            for name in left:
+                do(name)
+        elif left:
+            folder = make_folder(self.job.directory.path / _CLAIMS)
+            with Claims(folder, self.sharing.claim_seconds) as claims:
+                do_together(
+                    claims, left, lambda claim: do(claim.name), self.job.diary.is_done,
+                    lambda: False, Progress("auto", len(left), "phases"),
+                )  # fmt: skip
+
+    def _all(self, name: str, title: str, work: Callable[[], None]) -> None:
+        """Runs a phase whose work all copies of the program share."""
+        self.passed += 1
+        if not self.job.diary.is_done(name):
+            self._do(name, title, work, self.passed)
+
+    def _do(self, name: str, title: str, work: Callable[[], None], number: int) -> None:
         job, left, words = self.job, None, ""
-        self.number += 1
-        if job.diary.is_done(name):
-            return
         if isinstance(job.budget, float):
             left = job.budget - job.diary.spent
             words = f" ({as_time(left)} of {as_time(job.budget)} left)"
-        nets = len(job.contenders) if self.number > self.first else job.num_nets
-        count = self.first + nets + _LAST
+        first = 2 if job.plan.one_shot_passes else 1
+        nets = len(job.contenders) if number > first else job.num_nets
         print(f"\n== {title}{words}", flush=True)
-        with job.diary.phase(name), live.phase(title, self.number, count, left):
+        with job.diary.phase(name), live.phase(title, number, first + nets + _LAST, left):
             work()
 
     def train(self) -> None:
@@ -166,12 +212,16 @@ class _Phases:
         wanted = search.SearchSettings(num_candidates=job.num_candidates, seed=job.auto.seed)
         strategy = PROPOSERS["random"].settings()
         search.main(
-            self.run_settings, wanted, strategy, job.location, self.device, job.limits
+            self.run_settings, wanted, strategy, job.location, self.device, job.limits,
+            self.sharing,
         )  # fmt: skip
 
     def compare(self, net: Contender) -> None:
         """Trains a net for its part of the time, and scores it on the validation images."""
-        self._retrain(net, net.name, self.job.epochs(net), "validation")
+        if self.job.affords(net):
+            self._retrain(net, net.name, self.job.epochs(net), "validation")
+        else:
+            print("This net is left out, because the time is short.", flush=True)
 
     def final(self, best: Outcome) -> None:
         """Trains the chosen net on all training images, and scores it on the test images."""
@@ -186,7 +236,7 @@ class _Phases:
         limits = LimitSettings() if "select" in chosen else job.limits
         retrain.main(
             self.run_settings, wanted, job.training(final=True), self.devices, job.location,
-            job.tools(epochs), limits,
+            job.tools(epochs), limits, self.sharing,
         )  # fmt: skip
 
     def export(self) -> None:
@@ -197,10 +247,13 @@ class _Phases:
 
     def report(self) -> None:
         """Writes the report."""
-        analyze.main(self.run_settings, analyze.AnalyzeSettings(), self.job.location)
+        with self.job.directory.locked(shared=True):
+            path = Report(self.job.directory, location=self.job.location).write()
+        print(f"The report is {path}.", flush=True)
 
 
 if __name__ == "__main__":
     command_line.run(
-        main, AutoSettings, LocationSettings, LimitSettings, settings.DistributionSettings
-    )
+        main, AutoSettings, LocationSettings, LimitSettings, settings.DistributionSettings,
+        SharingSettings,
+    )  # fmt: skip

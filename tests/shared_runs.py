@@ -2,6 +2,8 @@
 
 import os
 
+import auto_runs
+
 import oneshot_tf as ost
 from oneshot_tf import retrain, search, settings
 from oneshot_tf.learning.checkpoints import Checkpoints
@@ -49,6 +51,10 @@ def run_retrain(path, sharing=SHARED, train=GROUPS["train"], device=DEVICE, **va
         settings.RunSettings(run_dir=str(path)), settings.RetrainSettings(**{**RETRAIN, **values}),
         train, device, settings.LocationSettings(), None, None, sharing,
     )  # fmt: skip
+
+
+def run_auto(path, sharing=SHARED):
+    auto_runs.start(path, sharing=sharing)
 
 
 def contents(path):

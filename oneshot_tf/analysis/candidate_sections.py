@@ -1,4 +1,4 @@
-"""Sections of the report about candidates: their distribution, the best, fronts, searches."""
+"""Sections of the report about candidates: their distribution, the best, and fronts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import numpy as np
 from oneshot_tf.analysis import plots, ranking
 from oneshot_tf.analysis.drawing import draw_cell
 from oneshot_tf.analysis.page import Page
-from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, measured, order_key, pareto_front
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.measured_costs import measured_costs
@@ -131,31 +130,3 @@ def _place(candidates: Sequence[Candidate], cost: str, chosen: str) -> tuple[flo
     """Returns the cost and the accuracy of a chosen candidate, or None if it is not there."""
     found = (c for c in candidates if chosen and str(c.architecture) == chosen)
     return next(((getattr(c, cost), c.candidate_accuracy or 0.0) for c in found), None)
-
-
-def searches(page: Page, directory: RunDirectory) -> None:
-    """Plots the best accuracy so far of every search of the run."""
-    curves, measures = {}, set()
-    for name in directory.searches():
-        searched = RunDirectory(directory.path, name)
-        found = CandidateFile(searched).read()
-        known = sorted((c for c in measured(found) if c.order), key=lambda c: c.order)
-        # In a race, and in a search by divergence, the order is not that of the evaluations.
-        if 1 < len(known) == len(found):
-            best = np.maximum.accumulate([c.candidate_accuracy or 0.0 for c in known])
-            images = np.cumsum([c.num_images for c in known])
-            curves[name or "without a name"] = (images, best)
-            measures.add(measure(searched))
-    if not curves:
-        return
-    spent = "image evaluations"
-    if measures != {MEASURES["shared"]}:  # other evaluators spend other things than images
-        spent = "candidates"
-        curves = {name: (np.arange(1, len(best) + 1), best) for name, (_, best) in curves.items()}
-    words = " or ".join(sorted(measures))
-    page.head("Searches", f"Each step scores one more candidate by its {words}.")
-    page.figure(
-        "searches",
-        plots.steps(curves, spent, "best accuracy so far"),
-        f"The best accuracy so far against the {spent} spent.",
-    )

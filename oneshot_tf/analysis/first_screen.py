@@ -1,5 +1,6 @@
 """The first screen of the report: what was found, what it costs, how to serve it."""
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -40,8 +41,7 @@ def first_screen(
     """
     export = read_export(directory)
     served = served_net(directory, export)
-    words = [_found(directory, candidates, served), *_costs(directory, candidates, served, export)]
-    how, commands = _serve(directory, export, served is not None, bool(candidates))
+    words, how, commands = _words(directory, candidates, export, served)
     lead = "".join(f"<p>{escaped(text)}</p>" for text in [*words, how])
     shown = "".join(f"<pre><code>{escaped(text)}</code></pre>" for text in commands)
     page.html(f"<div class='lead'>{lead}{shown}</div>")
@@ -54,19 +54,42 @@ def first_screen(
     return [*words, " ".join([how, *commands])]
 
 
+def sentences(directory: RunDirectory, candidates: Sequence[Candidate]) -> list[str]:
+    """Returns the sentences of the first screen, without the rest of the report.
+
+    Args:
+        directory: The run.
+        candidates: The candidates of the search.
+
+    Raises:
+        InputError: A file is damaged or belongs to another run.
+    """
+    export = read_export(directory)
+    words, how, commands = _words(directory, candidates, export, served_net(directory, export))
+    return [*words, " ".join([how, *commands])]
+
+
+def _words(
+    directory: RunDirectory, candidates: Sequence[Candidate], export: Export | None, served: Any
+) -> tuple[list[str], str, list[str]]:
+    """Returns what was found and what it costs, how to serve it, and the commands for it."""
+    words = [_found(directory, candidates, served), *_costs(directory, candidates, served, export)]
+    return words, *_serve(directory, export, served is not None, bool(candidates))
+
+
 def _found(directory: RunDirectory, candidates: Sequence[Candidate], served: Any) -> str:
     scored = measured(candidates)
     if served is not None:
         result, net, place = served
-        accuracy = net["accuracies"][net["folder"].index(place)]
-        among = f" of {len(candidates):,} candidates" if candidates else ""
-        how = f"The search{among} led to"
-        if is_baseline(net):
-            how = "The exported net is the baseline"
+        index, count = net["folder"].index(place), result["num_images"]
+        accuracy = net["accuracies"][index]
+        error = math.sqrt(accuracy * (1 - accuracy) / count)
+        balanced = net.get("balanced_accuracies", [])[index : index + 1]
+        more = "".join(f"; balanced accuracy {value:.2%}" for value in balanced)
         return (
-            f"{how} {net['architecture']}, which was trained alone and "
-            f"classifies {accuracy:.2%} of {result['num_images']:,} {result['evaluated_on']} "
-            f"images correctly ({place})."
+            f"{_origin(candidates, net)} {net['architecture']}. It classifies {accuracy:.2%} of "
+            f"{count:,} {result['evaluated_on']} images correctly (standard error {error:.2%}"
+            f"{more}; {place})."
         )
     if scored:
         best = min(scored, key=order_key)
@@ -75,6 +98,16 @@ def _found(directory: RunDirectory, candidates: Sequence[Candidate], served: Any
             f"{measure(directory)} of {best.candidate_accuracy:.4f}; it was not trained alone yet."
         )
     return "No architecture has been chosen yet."
+
+
+def _origin(candidates: Sequence[Candidate], net: dict[str, Any]) -> str:
+    """Returns the first words of the sentence about a net: where it comes from."""
+    if is_baseline(net):
+        return "The net is the baseline"
+    known = {str(candidate.architecture) for candidate in candidates}
+    if net["architecture"] in known:
+        return f"The net is one of {len(candidates):,} candidates of the search,"
+    return "The net is"
 
 
 def _costs(

@@ -218,7 +218,7 @@ def front(
 
 
 def steps(curves: Any, x_label: str, y_label: str) -> str:
-    """Plots values that only rise, as steps.
+    """Plots values that change with each candidate, as steps.
 
     Args:
         curves: Pairs of arrays (x, y) by name.
@@ -233,5 +233,5 @@ def steps(curves: Any, x_label: str, y_label: str) -> str:
     _short_numbers(axes)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="best")
     return _svg(figure)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_sections
+from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_sections, searches
 from oneshot_tf.analysis.first_screen import first_screen
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
@@ -65,7 +65,7 @@ class Report:
         self._ranking()
         self._selections()
         candidate_sections.distribution(self.page, self.directory, self.candidates, self.resamples)
-        candidate_sections.searches(self.page, self.directory)
+        searches.searches(self.page, self.directory)
         self._other_runs()
         run_sections.training(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)

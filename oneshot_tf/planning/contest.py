@@ -149,17 +149,14 @@ class Outcome:
     num_images: int
 
 
-def most_important(nets: Sequence[Contender], count: int) -> list[Contender]:
-    """Returns some of the nets, in the same order: at least the best candidate and the plain CNN.
+def by_importance(nets: Sequence[Contender]) -> list[Contender]:
+    """Returns the nets in the order of training. If the time runs out, the last ones are left out.
 
-    Args:
-        nets: All nets.
-        count: How many to return.
+    A searched net and the plain CNN come first, and then what shows whether the search paid off.
     """
     first = ["searched_1", "plain_cnn", "random_1", "mobile_net"]
     rank = {name: place for place, name in enumerate(first)}
-    kept = sorted(nets, key=lambda net: rank.get(net.name, len(first)))[: max(2, count)]
-    return [net for net in nets if net in kept]
+    return sorted(nets, key=lambda net: rank.get(net.name, len(first)))
 
 
 def outcome_of(contender: Contender, result: dict[str, Any], seconds: float) -> Outcome:

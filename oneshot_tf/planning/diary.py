@@ -1,7 +1,8 @@
 """auto.json: what was asked of `auto`, what it decided, and how far it came.
 
 A decision is written before it is acted on. So a run that was killed goes on with the same sizes
-and lengths, although the time that is left has changed.
+and lengths, although the time that is left has changed. Copies of the program that share a run read
+the file before they decide, and change it in turn.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from oneshot_tf.runs.same_settings import check_same
 from oneshot_tf.settings import Settings
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, read_json, write_json
+from oneshot_tf.system.locks import in_turn
 
 NAME = "auto.json"
 _FORM = {"asked": dict, "decisions": dict, "done": [str], "seconds": dict, "spent": float,
@@ -26,33 +28,51 @@ class Diary:
     Args:
         folder: The run directory.
         asked: The settings of the program by group. A run resumes only with the same.
+        shared: Whether other copies of the program may use the file.
 
     Raises:
         InputError: The folder has a run that `auto` did not begin, or the settings differ.
     """
 
-    def __init__(self, folder: pathlib.Path, asked: Mapping[str, Settings]):
-        self.path = folder / NAME
-        self._began = time.monotonic()
-        self._state: dict[str, Any]
-        if self.path.exists():
-            self._state = read_json(self.path)
-            check_form(self.path, self._state, _FORM)
-            check_same(
-                folder, self._state["asked"], asked,
-                "Give the same value, or another --out.",
-            )  # fmt: skip
-            self._before = self._state["spent"] + self._unnoted()
-            return
-        if (folder / "config.json").exists():
-            raise InputError(
-                f"--out={folder} has a run that auto did not begin. Give an empty or a new folder."
-            )
-        self._before = 0.0
-        self._state = {
+    def __init__(self, folder: pathlib.Path, asked: Mapping[str, Settings], shared: bool = False):
+        self.path, self._shared = folder / NAME, shared
+        self._began, self._before, self._turns = time.monotonic(), 0.0, 0
+        self._state: dict[str, Any] = {
             "asked": {name: group.to_dict() for name, group in asked.items()},
             "decisions": {}, "done": [], "seconds": {}, "spent": 0.0, "open": None,
         }  # fmt: skip
+        with self._turn():
+            if self.path.exists():
+                self._read()
+                check_same(
+                    folder, self._state["asked"], asked,
+                    "Give the same value, or another --out.",
+                )  # fmt: skip
+                self._before = self._state["spent"] + self._unnoted()
+            elif (folder / "config.json").exists():
+                raise InputError(
+                    f"--out={folder} has a run that auto did not begin. Give an empty or a new "
+                    "folder."
+                )
+
+    def _read(self) -> None:
+        self._state = read_json(self.path)
+        check_form(self.path, self._state, _FORM)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Lets no other copy use the file in the block, which sees what the others wrote."""
+        if not self._shared or self._turns:
+            yield
+            return
+        with in_turn(self.path.parent, "use auto.json"):
+            self._turns += 1
+            try:
+                if self.path.exists():
+                    self._read()
+                yield
+            finally:
+                self._turns -= 1
 
     def _unnoted(self) -> float:
         """Returns the seconds that a killed process worked after it last wrote auto.json."""
@@ -69,7 +89,7 @@ class Diary:
     @property
     def spent(self) -> float:
         """Seconds that this run has taken so far, in all processes."""
-        return self._before + time.monotonic() - self._began
+        return max(self._state["spent"], self._before + time.monotonic() - self._began)
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -83,30 +103,38 @@ class Diary:
             name: Name of the decision.
             decide: Returns the decision, as values for JSON.
         """
-        decisions = self._state["decisions"]
-        if name not in decisions:
-            decisions[name] = decide()
-            self._write()
-        return decisions[name]
+        if name not in self._state["decisions"]:
+            with self._turn():
+                if name not in self._state["decisions"]:
+                    value = decide()  # it may make other decisions
+                    self._state["decisions"][name] = value
+                    self._write()
+        return self._state["decisions"][name]
 
     def is_done(self, phase: str) -> bool:
         """Returns whether a phase is done."""
-        return phase in self._state["done"]
+        with self._turn():
+            return phase in self._state["done"]
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Notes how long the block takes, and that a phase is done if it ends without an error."""
-        self._state["open"] = name
-        self._write()
-        began = self.spent
+        with self._turn():
+            self._state["open"] = name
+            self._write()
+        began, ended = self.spent, False
         try:
             yield
-            self._state["done"].append(name)
+            ended = True
         finally:
-            self._state["open"] = None
-            seconds = self._state["seconds"]
-            seconds[name] = seconds.get(name, 0.0) + self.spent - began
-            with contextlib.suppress(OSError, InputError):  # an error of the block matters more
+            # An error of the block matters more than one of this write.
+            quiet = contextlib.nullcontext() if ended else contextlib.suppress(OSError, InputError)
+            with quiet, self._turn():
+                seconds = self._state["seconds"]
+                seconds[name] = seconds.get(name, 0.0) + self.spent - began
+                self._state["open"] = None
+                if ended and name not in self._state["done"]:
+                    self._state["done"].append(name)
                 self._write()
 
     def _write(self) -> None:

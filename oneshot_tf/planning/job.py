@@ -213,8 +213,28 @@ class Job:
         ]
         return self.clock.speed.image * plan.relative_time(*costs)
 
+    def affords(self, net: Contender) -> bool:
+        """Returns whether there is time to train one more net of the comparison.
+
+        The final training must keep time for as many passes as the best net of the comparison.
+        """
+
+        def decide() -> bool:
+            trained = [o for o in self.outcomes() if o.contender != net]
+            if isinstance(self.budget, Passes) or len(trained) < plan.LEAST_NETS:
+                return True
+            best = contest.winner(trained, self.balanced)
+            more = sum(o.seconds for o in trained) / len(trained)
+            final = best.seconds * self._more_images
+            return self.clock.flexible((), 0) >= more + final
+
+        return self.diary.decided(f"affords_{net.name}", decide)
+
     def final_epochs(self, best: Outcome) -> float:
-        """Passes over the training and validation images for the chosen net."""
+        """Passes over the training and validation images for the chosen net.
+
+        They are at least as many as in the comparison, even if this takes more than the budget.
+        """
 
         def decide() -> float:
             if isinstance(self.budget, Passes):
@@ -223,9 +243,8 @@ class Job:
             # Its speed in the comparison. Tracing and scoring took part of the time.
             start = (1 + plan.NET_START) * self.clock.speed.start
             working = max(best.seconds - start, best.seconds / 2)
-            image = working / (best.epochs * len(self.dataset.train))
-            images = len(self.dataset.train) + len(self.dataset.validation)
-            return _passes("final", seconds, image * images)
+            a_pass = working / best.epochs * self._more_images
+            return max(best.epochs, _passes("final", seconds, a_pass))
 
         return self.diary.decided("epochs_final", decide)
 
@@ -265,7 +284,7 @@ class Job:
         nets += contest.baselines(parameters, stack, num_classes, size, self.limits)
         if isinstance(self.budget, float):
             count = plan.affordable(self.clock, len(nets), self._pass_seconds)
-            nets = contest.most_important(nets, count)
+            nets = contest.by_importance(nets)[:count]
         return [dataclasses.asdict(net) for net in nets]
 
     @property
@@ -276,17 +295,23 @@ class Job:
         )
         return self.clock.speed.image * relative * len(self.dataset.train)
 
+    @property
+    def _more_images(self) -> float:
+        """Images of the final training, relative to those of the comparison."""
+        return 1.0 + len(self.dataset.validation) / len(self.dataset.train)
+
     def result(self, name: str) -> dict[str, Any]:
         """Returns the result.json of a folder of RUN_DIR/retrain."""
         path = self.directory.path / "retrain" / name / "result.json"
         return read_result(self.directory, path)
 
     def outcomes(self) -> list[Outcome]:
-        """Returns what the nets of the comparison reached. All must be trained."""
+        """Returns what the nets of the comparison reached that are trained."""
         seconds = self.diary.seconds
         return [
             contest.outcome_of(net, self.result(net.name), seconds[net.name])
             for net in self.contenders
+            if self.diary.is_done(net.name) and self.affords(net)
         ]
 
 

@@ -25,9 +25,10 @@ SEARCH_IMAGE, SEARCH_START = 0.35, 4.0  # the forward pass of a candidate
 NET_START = 2.0  # a training and the evaluation of a net
 END_SECONDS, END_START = 30.0, 4.0  # the export in a fresh process, and the report
 # Shares of the time that is not spent on starts.
-SHARES = {"one_shot": 0.30, "search": 0.10, "contenders": 0.30, "final": 0.30}
+SHARES = {"one_shot": 0.30, "search": 0.08, "contenders": 0.25, "final": 0.37}
 LEAST_PASSES, GOOD_PASSES = 10.0, 20.0  # for the one-shot model
 MOST_PASSES = {"one_shot": 228.0, "contenders": 100.0, "final": 300.0}
+LEAST_NETS = 2  # nets that are always compared
 LEAST_CANDIDATES, MOST_CANDIDATES = 20, 2000
 NETS = ((3, 8), (3, 16), (6, 16), (6, 32))  # numbers of cells and filters, the fastest first
 _GHOST, _LEAST_GHOSTS, _LEAST_STEPS = 32, 4, 400
@@ -192,7 +193,7 @@ def plan_for_time(
     passes = min(found[chosen], MOST_PASSES["one_shot"])
     if passes < LEAST_PASSES:
         passes = 0.0
-        _check_contenders(clock, num_images, nets)
+        _check_contenders(clock, num_images)
     return sized(chosen[1], chosen[0], passes, num_images)
 
 
@@ -201,17 +202,16 @@ def _detail_of(model: ModelSettings) -> tuple[int, int, int]:
     return -model.stem_stride, model.num_cells, model.filters
 
 
-def _check_contenders(clock: Clock, num_images: int, nets: int) -> None:
-    """Raises InputError if not every net gets a pass over the images."""
-    phases = ("contenders", "final")
-    needed = (nets + 1) * num_images * clock.speed.image
-    lacking = needed - clock.flexible(phases, nets)
+def _check_contenders(clock: Clock, num_images: int) -> None:
+    """Raises InputError if there is no time for a pass of two nets and of the final training."""
+    needed = (LEAST_NETS + 1) * num_images * clock.speed.image
+    lacking = needed - clock.flexible(("contenders", "final"), LEAST_NETS)
     if lacking > 0:
-        least = 60 * (int((clock.seconds + lacking) / 60) + 1)
+        least = int((clock.seconds + lacking) / 60) + 1
         raise InputError(
-            f"--budget must be at least {least // 60}m for {num_images:,} training images on this "
-            f"machine, so that {nets} nets get one pass each; got {clock.seconds / 60:g}m. Raise "
-            "it, or give a smaller --image_size."
+            f"--budget must be at least {least}m for {num_images:,} training images on this "
+            f"machine, so that {LEAST_NETS} nets can be compared with one pass each; got "
+            f"{clock.seconds / 60:g}m. Raise it, or give a smaller --image_size."
         )
 
 
@@ -223,9 +223,9 @@ def affordable(clock: Clock, nets: int, pass_seconds: float) -> int:
         nets: The number of nets that are wanted.
         pass_seconds: Seconds for a pass over the training images.
     """
-    numbers = range(nets, 0, -1)
+    numbers = range(nets, LEAST_NETS, -1)
     fit = (n for n in numbers if clock.flexible(PHASES[2:], n) >= (n + 1) * pass_seconds)
-    return next(fit, 1)
+    return next(fit, min(nets, LEAST_NETS))
 
 
 def sized(model: ModelSettings, image_size: int, passes: float, num_images: int) -> Plan:

@@ -133,6 +133,25 @@ def crossover(first: Genes, second: Genes, rng: np.random.Generator) -> Genes:
     return tuple(a if rng.random() < 0.5 else b for a, b in zip(first, second))
 
 
+def mean_distance(population: Sequence[Genes]) -> float:
+    """Returns the mean number of decisions in which two members of a population differ.
+
+    Members that are equal count, too, so a population of copies has the distance 0.
+
+    Example:
+
+        >>> mean_distance([(0, 1), (0, 2), (3, 1)])
+        1.3333333333333333
+
+    Args:
+        population: At least two genes of the same length.
+    """
+    size = len(population)
+    counts = [np.unique(column, return_counts=True)[1] for column in np.array(population).T]
+    equal = sum(int((c * (c - 1)).sum()) for c in counts)  # ordered pairs, over all decisions
+    return len(counts) - equal / (size * (size - 1))
+
+
 def mixture(decisions: Sequence[Decision], weights: Sequence[Any], num_paths: int) -> np.ndarray:
     """Returns masks in which each path has the total weight of the options that use it.
 

@@ -146,6 +146,16 @@ class Evolution(Proposer):
         """Returns the parent of a child that was proposed; None for the first generation."""
         return self._parents.get(architecture)
 
+    def remarks(self) -> list[str]:
+        """Says how diverse the population is at the end."""
+        if len(self.members) < 2:
+            return []
+        distance = decisions.mean_distance([genes for genes, _ in self.members])
+        return [
+            f"Two members of the population of {len(self.members):,} differ in {distance:.1f} of "
+            f"{len(self.space.decisions)} decisions on average."
+        ]
+
     def _child(self) -> Architecture:
         """Returns a child of the best of a sample."""
         drawn = self._rng.integers(len(self.members), size=self.sample_size)

@@ -21,6 +21,7 @@ from oneshot_tf.system.printable import printable
 _HOLDER = {"pid": int, "host": str, "command": [str]}
 _TURN = ".turn.lock"  # name of the lock file of `in_turn`
 _LOOK_SECONDS, _SAY_SECONDS = 0.5, 30.0  # between two looks at a lock, and between two lines
+_PATIENCE = 3.0  # seconds of waiting before the first line
 
 
 class InUse(InputError):
@@ -72,7 +73,7 @@ def in_turn(folder: str | os.PathLike, work: str) -> Iterator[None]:
     Raises:
         InputError: As in `locked`.
     """
-    said = -_SAY_SECONDS
+    said = time.monotonic() + _PATIENCE - _SAY_SECONDS
     with contextlib.ExitStack() as stack:
         while True:
             try:

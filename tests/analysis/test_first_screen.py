@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 import shutil
 
@@ -78,12 +79,12 @@ def report(directory):
 def test_it_says_what_was_found_and_shows_where_it_is_wrong(scored, digits):
     directory, predictions, entry = scored
     page = Checked(report(directory))
-    assert f"{CELL}, which was trained alone and classifies {predictions.accuracy:.2%} of 100 " in (
-        page.text
-    )
+    accuracy = predictions.accuracy
+    assert f"search, {CELL}. It classifies {accuracy:.2%} of 100 validation images" in page.text
+    assert f"(standard error {math.sqrt(accuracy * (1 - accuracy) / 100):.2%}; " in page.text
     assert f"It has {entry['parameters']:,} parameters" in page.text
     assert f"python -m oneshot_tf.export --run_dir={directory.path}" in page.text
-    order = ["trained alone", "Accuracy by class", "Confusion matrix", "The worst mistakes",
+    order = ["The net is one of", "Accuracy by class", "Confusion matrix", "The worst mistakes",
              "Conclusions", "Ranking", "Selections"]  # fmt: skip
     places = [page.text.index(words) for words in order]
     assert places == sorted(places)

@@ -1,5 +1,6 @@
 """Three processes share work, one of them is killed: the files are those of one process."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -87,3 +88,33 @@ def test_three_processes_of_which_one_is_killed_are_as_one(base, tmp_path, name)
     assert differing(alone, run) == []
     results = [text[text.index("rank  ") :] for text in (out, *(text for text, _ in said[1:]))]
     assert results[0].replace(str(alone), str(run)) == results[1] == results[2]
+
+
+@pytest.mark.slow
+def test_three_processes_share_auto(tmp_path):
+    """The first one is killed while it trains a net of the comparison."""
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    one, victim = start(ALONE, "run_auto", alone), start(VICTIM, "run_auto", run)
+    processes = [one, victim]
+    try:
+        assert one.communicate()[0], one.communicate()[1]
+        while victim.stdout.readline() != "holds\n":
+            assert victim.poll() is None, victim.communicate()[1]
+        processes += [start(OTHER, "run_auto", run) for _ in range(2)]
+        for process in processes[2:]:
+            while not (line := process.stdout.readline()).startswith("auto: "):
+                assert line or process.poll() is None, process.communicate()[1]
+        os.kill(victim.pid, signal.SIGKILL)
+        said = [process.communicate() for process in processes[2:]]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, -signal.SIGKILL, 0, 0], said
+    assert (run / "candidates.csv").read_text() == (alone / "candidates.csv").read_text()
+    for result in alone.glob("retrain/*/result.json"):
+        found = [json.loads((run / result.relative_to(alone)).read_text()),
+                 json.loads(result.read_text())]  # fmt: skip
+        assert found[0]["nets"] == found[1]["nets"] and found[0]["seeds"] == found[1]["seeds"]
+    ends = [text.strip().splitlines()[-3:] for text, _ in said]
+    assert ends[0] == ends[1] and "test images correctly" in ends[0][0]
+    assert not (run / "auto_claims").exists()

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import time
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,10 +18,18 @@ from oneshot_tf.planning.asked import AutoSettings
 from oneshot_tf.planning.budgets import NAMED, as_time, parse_budget
 from oneshot_tf.planning.contest import Contender, Outcome
 from oneshot_tf.planning.diary import Diary
+from oneshot_tf.planning.job import Job
 from oneshot_tf.planning.plan import PHASES, Clock
 from oneshot_tf.planning.speed import Speed, time_training
 from oneshot_tf.runs.candidates import Candidate
-from oneshot_tf.settings import DataSettings, LimitSettings, ModelSettings, TrainSettings
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.settings import (
+    DataSettings,
+    LimitSettings,
+    LocationSettings,
+    ModelSettings,
+    TrainSettings,
+)
 from oneshot_tf.system.errors import InputError
 
 SPACE = ost.bender2018()
@@ -160,8 +170,8 @@ def test_a_late_phase_makes_the_last_one_shorter():
 def test_fewer_nets_are_compared_if_the_time_is_short():
     long, short, over = (Clock(3_600.0, spent, SLOW) for spent in (0, 3_350, 4_000))
     assert plan.affordable(long, 6, 10.0) == 6
-    assert 1 <= plan.affordable(short, 6, 10.0) < 6
-    assert plan.affordable(over, 6, 10.0) == 1
+    assert 2 <= plan.affordable(short, 6, 10.0) < 6
+    assert plan.affordable(over, 6, 10.0) == 2
 
 
 @pytest.mark.parametrize("images, ghost", [(1_000_000, 32), (128, 32), (127, 16), (9, 2), (2, 2)])
@@ -277,13 +287,15 @@ def test_the_best_smaller_ones_and_random_ones_of_like_size(candidates):
         assert abs(each.parameters - best.parameters) <= distances[8]
 
 
-def test_the_best_candidate_and_the_plain_cnn_are_always_compared(candidates):
+def test_nets_are_trained_in_the_order_of_importance(candidates):
+    """If the time is short, the last ones are left out."""
     nets = contest.searched_nets(candidates, 2, seed=0)
     nets += contest.baselines(50_000, ost.Stack(3, 8), 10, 32, LimitSettings())
-    names = [[net.name for net in contest.most_important(nets, count)] for count in (1, 3, 6)]
-    assert names[0] == ["searched_1", "plain_cnn"]
-    assert names[1] == ["searched_1", "random_1", "plain_cnn"]
-    assert names[2] == [net.name for net in nets]
+    names = [net.name for net in contest.by_importance(nets)]
+    assert names[:4] == ["searched_1", "plain_cnn", "random_1", "mobile_net"]
+    assert sorted(names) == sorted(net.name for net in nets)
+    rest = [net.name for net in contest.by_importance(nets[2:])]
+    assert rest == ["plain_cnn", "random_1", "mobile_net", "random_2"]
 
 
 def test_a_net_is_trained_as_what_it_is():
@@ -321,3 +333,33 @@ def test_the_winner_is_the_best_eligible_net_and_the_smallest_of_equals():
     assert contest.winner(nets, balanced=True).contender.name == "b"
     lines = contest.table(nets).splitlines()
     assert lines[1].startswith("c (c)") and lines[-1].startswith("b (b)")
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A run of 30 minutes in which two nets of the comparison are trained, in 100 s each."""
+    diary = diary_of(tmp_path)
+    diary.decided("speed", lambda: {"start": 1.0, "image": 0.001})
+    auto = AutoSettings(data="digits", out=str(tmp_path))
+    job = Job(auto, LocationSettings(), LimitSettings(), RunDirectory(tmp_path), diary)
+    images = types.SimpleNamespace(train=range(900), validation=range(100))
+    trained = [dataclasses.replace(outcome(name, accuracy, 0.5), seconds=100.0, epochs=50.0)
+               for name, accuracy in (("a", 0.8), ("b", 0.9))]  # fmt: skip
+    vars(job).update(dataset=images, balanced=False)
+    with mock.patch.object(Job, "outcomes", lambda self: trained):
+        yield job
+
+
+@pytest.mark.parametrize("spent, affords", [(0, True), (1_500, True), (1_600, False)])
+def test_the_comparison_ends_before_it_takes_the_time_of_the_final_training(job, spent, affords):
+    """One more net takes 100 s, the final training 111 s for the same passes, the end 34 s."""
+    job.diary._before = spent
+    assert job.affords(Contender("c", "c", "plain_cnn:3")) == affords
+
+
+@pytest.mark.parametrize("spent", [0, 1_700, 5_000])
+def test_the_final_training_is_as_long_as_in_the_comparison_or_longer(job, spent):
+    job.diary._before = spent
+    best = contest.winner(job.outcomes(), balanced=False)
+    epochs = job.final_epochs(best)
+    assert epochs == best.epochs if spent else epochs > 2 * best.epochs

@@ -8,33 +8,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import tensorflow as tf
+from auto_runs import NETS, TINY, start
 from PIL import Image
 
-from oneshot_tf import auto, export, search, settings
-from oneshot_tf.planning import budgets
-from oneshot_tf.planning.asked import AutoSettings
-from oneshot_tf.planning.plan import Plan
+from oneshot_tf import export, search
 from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
-from oneshot_tf.settings import LimitSettings, ModelSettings
 from oneshot_tf.system.errors import InputError
-
-TINY = budgets.Passes(0.3, 6, 0.3, 0.6, 1, 2, 2)
-NETS = ["searched_1", "random_1", "random_2", "plain_cnn", "mobile_net"]
-
-
-def start(out="run", limits=None, data="digits", passes=TINY, **values):
-    """Runs auto with a budget of a few steps."""
-    asked = AutoSettings(
-        **{"data": str(data), "out": str(out), "budget": "quick", "format": "saved_model", **values}
-    )
-    small = property(lambda plan: ModelSettings(num_blocks=1, num_cells=2, filters=2))
-    with mock.patch.dict(budgets.NAMED, quick=passes), mock.patch.object(Plan, "model", small):
-        auto.main(
-            asked, settings.LocationSettings(), limits or LimitSettings(),
-            settings.DistributionSettings(),
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +66,9 @@ def test_the_last_lines_say_what_was_found_what_it_costs_and_how_to_serve_it(don
     found, cost, serve = capsys.readouterr().out.strip().splitlines()[-3:]
     final = next(r for r in read_results(done, baselines=True) if r["name"] == "final")
     accuracy = final["nets"][0]["accuracies"][0]
-    assert f"{accuracy:.4f} of 300 test images" in found
+    assert f"{accuracy:.2%} of 300 test images" in found
     assert f"{final['nets'][0]['parameters']:,} parameters" in cost
-    assert serve.endswith(f"--saved_model={done.path}/export photo.jpg")
+    assert f"--saved_model={done.path}/export photo.jpg" in serve
     after = {p: p.stat().st_mtime_ns for p in done.path.rglob("*") if p.is_file()}
     changed = {p.name for p in after if after[p] != before.get(p)}
     assert changed <= {".lock", ".auto.lock"}  # a finished run is left as it is
