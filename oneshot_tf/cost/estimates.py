@@ -53,11 +53,16 @@ class Estimate:
         return np.array([self.known.get(a, value) for a, value in pairs], float)
 
 
-def fit(columns: np.ndarray, used: np.ndarray, measured: np.ndarray, num_fitted: int) -> Estimate:
+def fit(
+    columns: np.ndarray,
+    used: np.ndarray,
+    measured: np.ndarray,
+    num_fitted: int,
+    any_sign: Sequence[int] = (),
+) -> Estimate:
     """Fits an estimate to measured nets.
 
-    The value of a unit is a weighted sum of the columns. No weight is negative, and relative
-    errors count.
+    The value of a unit is a weighted sum of the columns. Relative errors count.
 
     Args:
         columns: Values of each unit that the cost may depend on, float `[C, U]`.
@@ -65,6 +70,8 @@ def fit(columns: np.ndarray, used: np.ndarray, measured: np.ndarray, num_fitted:
         measured: The cost of each net, float `[A]`, all above 0.
         num_fitted: Number of nets, the first ones, that the weights come from. The others give
             the errors.
+        any_sign: Columns whose weights may be negative. The other weights and the constant may
+            not.
 
     Returns:
         The estimate. Its `known` is empty.
@@ -72,7 +79,12 @@ def fit(columns: np.ndarray, used: np.ndarray, measured: np.ndarray, num_fitted:
     features = np.concatenate([used @ columns.T, np.ones([len(used), 1])], axis=1)
     scales = np.maximum(np.abs(features).max(axis=0), 1e-30)  # nnls wants columns of like size
     relative = features[:num_fitted] / scales / measured[:num_fitted, np.newaxis]
-    weights = nnls(relative, np.ones(num_fitted))[0] / scales
+    # A negative weight is a weight of the negated column.
+    both = np.concatenate([relative, -relative[:, list(any_sign)]], axis=1)
+    found = nnls(both, np.ones(num_fitted))[0]
+    weights, negative = found[: len(scales)], found[len(scales) :]
+    weights[list(any_sign)] -= negative
+    weights /= scales
     per_unit, constant = weights[:-1] @ columns, float(weights[-1])
     checked = slice(num_fitted, None)
     errors = np.abs((used[checked] @ per_unit + constant) / measured[checked] - 1)

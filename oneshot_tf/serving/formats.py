@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from oneshot_tf.serving.keras_file import write_keras
 from oneshot_tf.serving.measuring import Judged, Measured, check_answers, measure
@@ -27,7 +28,8 @@ class Format:
     """A format of exported files.
 
     Args:
-        write: Function `write(source, folder)` that writes the files into a folder.
+        write: Function `write(source, folder)` that writes the files into a folder. A converter
+            takes a `Source` or other `Graphs`.
         files: Names of the files and folders that it writes.
         runtime: Name in `runtimes.RUNTIMES` of the runtime that opens the first file. Empty: the
             files are written, but not run.
@@ -39,7 +41,7 @@ class Format:
         calibrates: Whether `write` needs training images.
     """
 
-    write: Callable[[Source, pathlib.Path], None]
+    write: Callable[[Any, pathlib.Path], None]
     files: tuple[str, ...]
     runtime: str = ""
     most: float | None = 1e-3

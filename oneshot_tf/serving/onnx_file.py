@@ -3,12 +3,12 @@
 import logging
 import pathlib
 
-from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
+from oneshot_tf.serving.source import INPUT, OUTPUT, Graphs, converting
 
 _OPSET = 17  # ONNX 1.12 of 2022; no operation here needs a later one
 
 
-def write_onnx(source: Source, folder: pathlib.Path) -> None:
+def write_onnx(source: Graphs, folder: pathlib.Path) -> None:
     """Writes `model.onnx`. It takes uint8 images `[N, H, W, 3]` of any N, at least 1."""
     with converting("onnx"):
         import tf2onnx  # an optional package

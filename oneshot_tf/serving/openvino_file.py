@@ -2,10 +2,10 @@
 
 import pathlib
 
-from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
+from oneshot_tf.serving.source import INPUT, OUTPUT, Graphs, converting
 
 
-def write_openvino(source: Source, folder: pathlib.Path) -> None:
+def write_openvino(source: Graphs, folder: pathlib.Path) -> None:
     """Writes `model.xml` and `model.bin`. It takes uint8 images `[N, H, W, 3]` of any N.
 
     The weights stay float32. On some CPUs OpenVINO computes in bfloat16 unless its property

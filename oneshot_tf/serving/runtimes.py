@@ -70,7 +70,7 @@ def open_tflite(path: str, threads: int) -> tuple[Classify, str]:
     scale, zero = answer["quantization"]
 
     def one(image: np.ndarray):
-        interpreter.set_tensor(given["index"], image[np.newaxis])
+        interpreter.set_tensor(given["index"], image[np.newaxis].astype(given["dtype"], copy=False))
         interpreter.invoke()
         values = interpreter.get_tensor(answer["index"])[0]
         if values.dtype == np.float32:

@@ -12,8 +12,8 @@ import pathlib
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +37,15 @@ class Frozen:
     graph: Any
     shape: tuple[int | None, ...]
     dtype: tf.DType
+
+
+class Graphs(Protocol):
+    """What the converters need of a net, or of a part of it."""
+
+    calibration: np.ndarray | None
+
+    def frozen(self, batch: int | None = None, floats: bool = False) -> Frozen:
+        """Returns the graph; see `Source.frozen`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,21 +92,38 @@ class Source:
     def _freeze(self, batch: int | None, floats: bool) -> Frozen:
         _, fixed = self._fixed
         shape = (batch, *fixed.structured_input_signature[1][INPUT].shape[1:])
-        with tf.device("/cpu:0"):
-            function = tf.function(lambda images: fixed(images=images)[OUTPUT], autograph=False)
-            concrete = function.get_concrete_function(tf.TensorSpec(shape, tf.uint8, INPUT))
-            concrete = convert_variables_to_constants_v2(concrete)
-        given = concrete.graph.as_graph_def()
-        output = concrete.outputs[0].op.name
-        graph = tf.compat.v1.GraphDef(versions=given.versions)
-        for node in given.node:
-            node.device = ""
-            graph.node.extend(_rewritten(node, floats))
-        if given.library.function:
-            raise InputError(f"The signature `fixed` of {self.saved_model} has control flow.")
-        result = graph.node.add(name=OUTPUT, op="Identity", input=[output])
-        result.attr["T"].type = tf.float32.as_datatype_enum
-        return Frozen(graph, shape, tf.float32 if floats else tf.uint8)
+        return freeze(lambda images: fixed(images=images)[OUTPUT], shape, tf.uint8, floats)
+
+
+def freeze(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    shape: tuple[int | None, ...],
+    dtype: tf.DType,
+    floats: bool = False,
+) -> Frozen:
+    """Returns the frozen graph of a function.
+
+    Args:
+        function: Maps a tensor to a float32 tensor. It may use variables.
+        shape: Shape of its input.
+        dtype: Type of its input.
+        floats: As in `Source.frozen`.
+    """
+    with tf.device("/cpu:0"):
+        traced = tf.function(function, autograph=False)
+        concrete = traced.get_concrete_function(tf.TensorSpec(shape, dtype, INPUT))
+        concrete = convert_variables_to_constants_v2(concrete)
+    given = concrete.graph.as_graph_def()
+    output = concrete.outputs[0].op.name
+    graph = tf.compat.v1.GraphDef(versions=given.versions)
+    for node in given.node:
+        node.device = ""
+        graph.node.extend(_rewritten(node, floats))
+    if given.library.function:
+        raise InputError("The net has control flow, so it cannot be converted.")
+    result = graph.node.add(name=OUTPUT, op="Identity", input=[output])
+    result.attr["T"].type = tf.float32.as_datatype_enum
+    return Frozen(graph, shape, tf.float32 if floats else dtype)
 
 
 def _rewritten(node: Any, floats: bool) -> Iterator[Any]:

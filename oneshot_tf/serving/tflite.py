@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.serving.source import INPUT, OUTPUT, Source, converting
+from oneshot_tf.serving.source import INPUT, OUTPUT, Graphs, converting
 from oneshot_tf.system.errors import InputError
 
 # The gradients that are ours capture tensors of the net's own graph, and cannot be saved.
 _OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
-def write_tflite(source: Source, folder: pathlib.Path) -> None:
+def write_tflite(source: Graphs, folder: pathlib.Path) -> None:
     """Writes `model.tflite`. It takes uint8 images and computes in float32."""
     _write(source, folder / "model.tflite", "tflite")
 
 
-def write_tflite_fp16(source: Source, folder: pathlib.Path) -> None:
+def write_tflite_fp16(source: Graphs, folder: pathlib.Path) -> None:
     """Writes `model_fp16.tflite`. Its weights are float16, and CPUs compute in float32."""
 
     def halve(converter: Any):
@@ -34,7 +34,7 @@ def write_tflite_fp16(source: Source, folder: pathlib.Path) -> None:
     _write(source, folder / "model_fp16.tflite", "tflite_fp16", halve)
 
 
-def write_tflite_int8(source: Source, folder: pathlib.Path) -> None:
+def write_tflite_int8(source: Graphs, folder: pathlib.Path) -> None:
     """Writes `model_int8.tflite`. Weights and activations are 8-bit integers.
 
     The input and the output are uint8. The ranges of the activations are those of
@@ -59,7 +59,7 @@ def write_tflite_int8(source: Source, folder: pathlib.Path) -> None:
 
 
 def _write(
-    source: Source,
+    source: Graphs,
     path: pathlib.Path,
     name: str,
     change: Callable[[Any], None] = lambda converter: None,

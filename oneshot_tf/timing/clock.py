@@ -22,6 +22,7 @@ from oneshot_tf.serving.runtimes import RUNTIMES, in_turn, tensorflow_with
 from oneshot_tf.serving.saved_model import Preprocessing, classify_fixed
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.processes import fresh_environment
+from oneshot_tf.timing.unit_files import UnitFile
 from oneshot_tf.timing.units import Unit, units_of
 
 
@@ -36,8 +37,10 @@ class Order:
         files: For each file its runtime, a name in `runtimes.RUNTIMES`, and its path.
         nets: Configurations of stand-alone models, as `get_config` returns them. TensorFlow runs
             them as it runs the signature `fixed` of a SavedModel, which takes longer to write.
-        units: Configuration of the model of All On whose units are timed. None: no units.
-        copies: Number of copies of a unit in the longer of its two functions.
+        units: Configuration of the model of All On whose units are timed in TensorFlow. None: no
+            such units.
+        unit_files: Units that are timed in another runtime, each a `UnitFile`.
+        copies: Number of copies of a unit in the longer of its two functions or files.
     """
 
     threads: int
@@ -46,6 +49,7 @@ class Order:
     files: Sequence[tuple[str, str]] = ()
     nets: Sequence[Mapping[str, Any]] = ()
     units: Mapping[str, Any] | None = None
+    unit_files: Sequence[Any] = ()
     copies: int = 3
 
 
@@ -101,7 +105,9 @@ def main(order_file: str, answer_file: str) -> None:
     calls: list[Callable[[], Any]] = [functools.partial(each, images) for each, _ in opened]
     calls += [_net(config, images) for config in order.nets]
     nets, apart = in_turn(calls) if calls else ([], 0.0)
-    units = _units(order, rng) if order.units else {}
+    units = _in_tensorflow(order, rng) if order.units else {}
+    if order.unit_files:
+        units = _in_files(order, rng)
     runtime = opened[0][1] if opened else f"TensorFlow {tf.__version__}"
     times = Times(nets, units, apart, runtime)
     pathlib.Path(answer_file).write_text(json.dumps(dataclasses.asdict(times)))
@@ -120,20 +126,44 @@ def _net(config: Mapping[str, Any], images: np.ndarray) -> Callable[[], Any]:
     return run
 
 
-def _units(order: Order, rng: np.random.Generator) -> dict[str, float]:
-    """Returns the milliseconds of each unit, without what a call costs.
-
-    A function with one unit and one with several copies of it differ by the copies.
-    """
+def _in_tensorflow(order: Order, rng: np.random.Generator) -> dict[str, float]:
+    """Returns the milliseconds of each unit as a function of TensorFlow."""
     units = units_of(Standalone.from_config(dict(order.units or {})), order.shape[0])
     calls: list[Callable[[], Any]] = []
     for unit in units:
         for copies in (1, order.copies):
             x = rng.normal(size=[copies * order.batch, *unit.shape]).astype(np.float32)
             calls.append(functools.partial(_repeated(unit, x.shape, copies), tf.constant(x)))
+    return _by_difference([unit.name for unit in units], calls, order.copies)
+
+
+def _in_files(order: Order, rng: np.random.Generator) -> dict[str, float]:
+    """Returns the milliseconds of each unit in the runtime of its files."""
+    files = [UnitFile(**each) for each in order.unit_files]
+    calls: list[Callable[[], Any]] = []
+    for file in files:
+        height, width, channels = file.shape
+        for copies, path in zip((1, order.copies), file.paths):
+            run, _ = RUNTIMES[file.runtime](path, order.threads)
+            x = rng.integers(0, 256, [order.batch, height, width, copies * channels])
+            calls.append(functools.partial(run, x.astype(file.dtype)))
+    return _by_difference([file.name for file in files], calls, order.copies)
+
+
+def _by_difference(
+    names: Sequence[str], calls: Sequence[Callable[[], Any]], copies: int
+) -> dict[str, float]:
+    """Returns the milliseconds of units, without what a call costs.
+
+    Args:
+        names: Names of the units.
+        calls: For each unit a function with one copy of it, and one with several. They differ by
+            the copies.
+        copies: Number of copies in the second function.
+    """
     times, _ = in_turn(calls, attempts=1)  # their sum matters, not each one
-    pairs = zip(units, times[::2], times[1::2])
-    return {u.name: max(0.0, (many - one) / (order.copies - 1)) for u, one, many in pairs}
+    pairs = zip(names, times[::2], times[1::2])
+    return {name: max(0.0, (many - one) / (copies - 1)) for name, one, many in pairs}
 
 
 def _repeated(unit: Unit, shape: Sequence[int], copies: int) -> Callable[[tf.Tensor], Any]:

@@ -23,10 +23,10 @@ from oneshot_tf.system.progress import Progress
 from oneshot_tf.timing.clock import Order, Times, timed
 from oneshot_tf.timing.nets import write_net
 from oneshot_tf.timing.tables import Place, new_table
+from oneshot_tf.timing.unit_files import write_units
+from oneshot_tf.timing.units import units_of
 
-# Nets that give the weights, and nets that give the error. Units are timed in TensorFlow, so other
-# runtimes need more.
-_OF_TENSORFLOW, _OF_OTHERS, _OF_FILES = (8, 8), (16, 8), (6, 4)
+_OF_LATENCY, _OF_FILES = (8, 8), (6, 4)  # nets that give the weights, nets that give the error
 _COPIES = {1: 9}  # of a unit, by the number of images
 _COPIES_OTHERS = 3  # larger batches take longer and more memory
 _TRIES = 1000
@@ -67,9 +67,7 @@ class Workshop:
 
     def table(self) -> dict[str, Any]:
         """Measures a new table."""
-        fitted, checked = _OF_TENSORFLOW if self.format == SAVED_MODEL else _OF_OTHERS
-        if self.place.of_files:
-            fitted, checked = _OF_FILES
+        fitted, checked = _OF_FILES if self.place.of_files else _OF_LATENCY
         nets = sampled(self.space, fitted + checked)
         fitted = min(fitted, -(-2 * len(nets) // 3))  # a small space
         with self.scratch() as folder:
@@ -83,18 +81,19 @@ class Workshop:
         self, nets: Sequence[Architecture], folder: pathlib.Path
     ) -> tuple[list[float], str, dict[str, float]]:
         """Returns the latencies of nets, the runtime, and the time of each unit."""
-        batch = self.place.limits.latency_batch
-        what: dict[str, Any] = {
-            "units": self._config(self.space.all_on()),
-            "copies": _COPIES.get(batch, _COPIES_OTHERS),
-        }
-        if self.format == SAVED_MODEL:  # all in one process
+        copies = _COPIES.get(self.place.limits.latency_batch, _COPIES_OTHERS)
+        if self.format == SAVED_MODEL:  # nothing is written
             print(f"Timing units and {len(nets)} nets in TensorFlow, in turn.", flush=True)
-            times = self._timed(folder, nets=[self._config(a) for a in nets], **what)
-            return list(times.nets), times.runtime, dict(times.units)
-        print("Timing units in TensorFlow.", flush=True)
-        units = dict(self._timed(folder, **what).units)
-        return *self._measure(nets, folder), units
+            configs = [self._config(a) for a in nets]
+            units = self._config(self.space.all_on())
+            times = self._timed(folder, nets=configs, units=units, copies=copies)
+        else:
+            parts = units_of(self.net(self.space.all_on()), self.size)
+            unit_files = write_units(parts, self.format, copies, folder)
+            files = self._files(nets, folder)
+            print(f"Timing units and {len(nets)} nets in turn.", flush=True)
+            times = self._timed(folder, files=files, unit_files=unit_files, copies=copies)
+        return list(times.nets), times.runtime, dict(times.units)
 
     def measured(
         self, architectures: Sequence[Architecture], table: Mapping[str, Any]
@@ -135,13 +134,17 @@ class Workshop:
             nets = [self._config(a) for a in architectures]
             times = self._timed(folder, nets=nets)
         else:
-            runtime = FORMATS[self.format].runtime
-            files = [
-                (runtime, str(path.resolve())) for path, _ in self._written(architectures, folder)
-            ]
+            files = self._files(architectures, folder)
             print(f"Timing {len(files)} nets in turn.", flush=True)
             times = self._timed(folder, files=files)
         return list(times.nets), times.runtime
+
+    def _files(
+        self, architectures: Sequence[Architecture], folder: pathlib.Path
+    ) -> list[tuple[str, str]]:
+        """Writes nets. Returns the runtime and the path of each."""
+        runtime = FORMATS[self.format].runtime
+        return [(runtime, str(path.resolve())) for path, _ in self._written(architectures, folder)]
 
     def _written(
         self, architectures: Sequence[Architecture], folder: pathlib.Path

@@ -6,11 +6,8 @@ import math
 import pathlib
 from typing import Any
 
-import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-from oneshot_tf.nn.standalone import Standalone
-from oneshot_tf.serving.source import converting
+from oneshot_tf.serving.formats import FORMATS
+from oneshot_tf.serving.tflite import write_tflite
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import make_folder, read_text, write_atomically, writing
@@ -18,7 +15,8 @@ from oneshot_tf.system.progress import Progress
 from oneshot_tf.timing.measuring import Workshop, sampled
 from oneshot_tf.timing.nets import write_net
 from oneshot_tf.timing.tables import Place, new_table
-from oneshot_tf.timing.units import Unit, units_of
+from oneshot_tf.timing.unit_files import UnitGraphs
+from oneshot_tf.timing.units import units_of
 
 TABLE = "latency.csv"
 _COLUMNS = ["file", "kind", "name", "milliseconds"]
@@ -48,7 +46,9 @@ def write_files(place: Place, folder: pathlib.Path) -> None:
     progress = Progress("Writing TensorFlow Lite files", len(units) + len(nets), "files")
     for index, unit in enumerate(units):
         rows.append([f"unit_{index:03d}.tflite", "unit", unit.name, ""])
-        _write_unit(net, unit, place.limits.latency_batch, folder / rows[-1][0])
+        with workshop.scratch() as scratch:
+            write_tflite(UnitGraphs(unit), scratch)
+            _copy(scratch / FORMATS["tflite"].files[0], folder / rows[-1][0])
         progress.update(len(rows))
     for index, architecture in enumerate(nets):
         rows.append([f"net_{index:02d}.tflite", "net", str(architecture), ""])
@@ -56,9 +56,7 @@ def write_files(place: Place, folder: pathlib.Path) -> None:
             made, _ = write_net(
                 workshop.net(architecture), workshop.preprocessing, "tflite", scratch
             )
-            content = made.read_bytes()
-        with writing(folder):
-            (folder / rows[-1][0]).write_bytes(content)
+            _copy(made, folder / rows[-1][0])
         progress.update(len(rows))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
@@ -70,13 +68,8 @@ def write_files(place: Place, folder: pathlib.Path) -> None:
     )
 
 
-def _write_unit(net: Standalone, unit: Unit, batch: int, path: pathlib.Path) -> None:
-    spec = tf.TensorSpec([batch, *unit.shape], tf.float32, "x")
-    with tf.device("/cpu:0"):
-        function = tf.function(unit.function, autograph=False).get_concrete_function(spec)
-        frozen = convert_variables_to_constants_v2(function)
-    with converting("tflite"):
-        content = tf.lite.TFLiteConverter.from_concrete_functions([frozen], net).convert()
+def _copy(source: pathlib.Path, path: pathlib.Path) -> None:
+    content = source.read_bytes()
     with writing(path):
         path.write_bytes(content)
 

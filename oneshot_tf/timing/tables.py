@@ -78,14 +78,14 @@ class Place:
     def columns(self, unit_milliseconds: dict[str, float] | None) -> np.ndarray:
         """Returns the values of each unit that the cost depends on, float `[C, U]`.
 
-        A latency depends on the times of the units and on their multiply-adds. The length of a
-        file depends on parameters, on the steps of the computation, and on the number of units.
+        A latency depends on the times of the units and on their number. The length of a file
+        depends on parameters, on the steps of the computation, and on the number of units.
         """
         space, facts = self.directory.space(), self.directory.facts()
         size, classes = facts["image_size"], len(facts["class_names"])
-        parameters, adds = unit_costs(space, self.stack, classes, size).T.astype(float)
         names = unit_names(space, self.stack, size)
         if unit_milliseconds is None:
+            parameters = unit_costs(space, self.stack, classes, size)[:, 0].astype(float)
             return np.stack([parameters, num_steps(names), np.ones(len(names))])
         missing = [name for name in names if name not in unit_milliseconds]
         if missing:
@@ -93,7 +93,7 @@ class Place:
                 f"The table of times has no time for {len(set(missing))} units, for example "
                 f"'{missing[0]}'. It is for another net. Measure again with measure."
             )
-        return np.stack([[unit_milliseconds[name] for name in names], adds / 1e6])
+        return np.stack([[unit_milliseconds[name] for name in names], np.ones(len(names))])
 
     def estimate(self, table: dict[str, Any]) -> Estimate:
         """Returns the estimate of a table, as `read` or `new_table` return it."""
@@ -103,7 +103,9 @@ class Place:
         columns = self.columns(table["unit_milliseconds"])
         if len(nets):
             used = usage(space, self.stack.num_cells, nets)
-            estimate = fit(columns, used, values, table["num_fitted"])
+            # Alone, each unit takes a little longer or shorter than among others.
+            any_sign = () if self.of_files else (1,)
+            estimate = fit(columns, used, values, table["num_fitted"], any_sign)
         else:  # a table of another device, without whole nets: the sum of the units
             estimate = Estimate(columns[0], 0.0)
         known = {a: float(v) for a, v in zip(nets, values)}

@@ -47,6 +47,15 @@ def test_no_weight_is_negative(planted):
     assert min(*found.per_unit, found.constant) >= 0 and found.worst_error > 0.01
 
 
+def test_a_weight_is_negative_where_it_may_be(planted):
+    _, used, columns = planted
+    columns = np.stack([columns[0], np.ones(len(columns[0]))])
+    true = used @ (columns[0] - 0.002) + 1.0
+    found = fit(columns, used, true, 8, any_sign=(1,))
+    np.testing.assert_allclose(found.per_unit, columns[0] - 0.002, atol=1e-9)
+    assert fit(columns, used, true, 8).worst_error > 0.001 > 1e-6 > found.worst_error
+
+
 def test_the_margin_is_the_worst_error_until_a_net_is_measured(space, planted):
     nets, used, columns = planted
     estimate = Estimate(columns[0], 0.5, worst_error=0.1, known={nets[0]: 7.0})

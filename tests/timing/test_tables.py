@@ -259,7 +259,7 @@ def start(run, limits=None, **values):
 
 def test_measuring_for_real(tmp_path, capsys, monkeypatch):
     """The smallest nets there are. Measured times are positive, and nets get their own."""
-    monkeypatch.setattr(measuring, "_OF_TENSORFLOW", (4, 2))
+    monkeypatch.setattr(measuring, "_OF_LATENCY", (4, 2))
     tiny = begin(tmp_path / "run", ost.bender2018(num_blocks=1))
     (tmp_path / "nets.txt").write_text("prev1:sep7x7\n\nprev2:identity\nprev1:sep7x7\n")
     start(tiny, architectures=str(tmp_path / "nets.txt"))
