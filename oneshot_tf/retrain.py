@@ -36,7 +36,7 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.opened import opened
 from oneshot_tf.runs.results import print_results
 from oneshot_tf.runs.same_settings import affecting, check_same
-from oneshot_tf.runs.selection import Strata
+from oneshot_tf.runs.selection import Strata, how_to_find_candidates
 from oneshot_tf.runs.sizes import check_one_shot
 from oneshot_tf.settings import (
     DeviceSettings,
@@ -214,6 +214,11 @@ def _choose(
                 f"{limits.given()}."
             )
         return [_unranked(chosen_baseline(directory, retrain, candidates))]
+    elif not candidates:
+        raise InputError(
+            f"--select={retrain.select} needs candidates, and {directory.searched} has none. "
+            f"{how_to_find_candidates(directory)}"
+        )
     else:
         known = select_within(candidates, retrain, limits)
     if not known:

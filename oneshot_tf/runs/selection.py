@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from oneshot_tf.runs.candidates import Candidate, measured, pareto_front, ranked
+from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import RetrainSettings
 from oneshot_tf.settings.retrain import COSTS
 from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.printable import command
 
 _PER_BUCKET = 4
 _LIKE = 10  # with --parameters, random candidates come from one in this many
@@ -145,6 +147,14 @@ def _pareto(
     _check_count(retrain.count, len(front), f"{len(front)} candidates on the Pareto front")
     places = np.linspace(0, len(front) - 1, retrain.count).round().astype(int)
     return _by_rank(front[i] for i in places)
+
+
+def how_to_find_candidates(directory: RunDirectory) -> str:
+    """Returns a sentence for a search without candidates: search, or name another search."""
+    names = [name for name in directory.searches() if name]
+    if names:
+        return f"Searches with candidates: {', '.join(names)}. Choose one with --search=NAME."
+    return f"Search first: {command('search', f'--run_dir={directory.path}')}."
 
 
 # `retrain --select=NAME`. "all_on" needs no candidates; `retrain` itself handles it.

@@ -13,11 +13,11 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import ranked
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.results import read_results
+from oneshot_tf.runs.selection import how_to_find_candidates
 from oneshot_tf.searching.restored import restore_supernet
 from oneshot_tf.settings import LocationSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.system.errors import InputError
-from oneshot_tf.system.printable import command
 
 
 def inherit(
@@ -87,8 +87,8 @@ def _chosen(directory: RunDirectory, text: str) -> Architecture:
     best = ranked(CandidateFile(directory).read())
     if not best:
         raise InputError(
-            f"{directory.searched} has no candidates to inherit weights. Search first: "
-            f"{command('search', f'--run_dir={directory.path}')}. Or give --architecture."
+            f"{directory.searched} has no candidates to inherit weights. "
+            f"{how_to_find_candidates(directory)} Or give --architecture."
         )
     rank = int(text or 1)
     if not 1 <= rank <= len(best):

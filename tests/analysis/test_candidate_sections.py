@@ -1,14 +1,17 @@
-"""Pareto fronts of candidates."""
+"""Pareto fronts of candidates, and selections from them."""
 
 import dataclasses
 
 import pytest
-from candidate_runs import candidates
+from candidate_runs import begin, candidates
 
 import oneshot_tf as ost
+from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import pareto_front
-from oneshot_tf.runs.selection import select
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.runs.selection import how_to_find_candidates, select
 from oneshot_tf.settings import RetrainSettings
+from oneshot_tf.system.files import make_folder
 
 
 @pytest.mark.parametrize("cost", ["parameters", "multiply_adds"])
@@ -44,3 +47,14 @@ def test_a_selection_spreads_over_the_front(space):
     assert {front[0].architecture, front[-1].architecture} <= found and len(found) == 3
     with pytest.raises(ost.InputError, match=f"at most {len(front)}, .* got 100"):
         select(some, RetrainSettings(select="pareto", count=100))
+
+
+def test_a_search_without_candidates_names_the_others(space, tmp_path):
+    directory = begin(tmp_path / "run", space)
+    assert how_to_find_candidates(directory).startswith("Search first: python -m oneshot_tf.search")
+    other = RunDirectory(directory.path, "wide")
+    make_folder(other.searched)
+    CandidateFile(other).write(candidates(space, 3))
+    assert how_to_find_candidates(directory) == (
+        "Searches with candidates: wide. Choose one with --search=NAME."
+    )
