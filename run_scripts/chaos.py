@@ -6,12 +6,12 @@
 
 Each trial starts one program on a copy of a run that is ready for it. The programs are train,
 search, a race, retrain, export, tune and three searches that learn (evolution, q_learning and
-predictor), one after another. SIGKILL ends the program --kills times,
-after a random time or, in every second round of programs, while it writes a file. The same command
-starts it again each time. Then the program runs to its end. The trial survives if the result equals
-that of an uninterrupted run: weights and optimizer state of all checkpoints bit by bit,
-metrics.jsonl except for images_per_second, candidates.csv, search.json, result.json, table.txt, the
-weights in the SavedModel byte by byte, and no other files. Also, every file under its final name
+predictor), one after another. auto takes minutes, so only --only=auto starts it. SIGKILL ends the
+program --kills times, after a random time or, in every second round of programs, while it writes a
+file. The same command starts it again each time. Then the program runs to its end. The trial
+survives if the result equals that of an uninterrupted run: weights and optimizer state of all
+checkpoints bit by bit, metrics.jsonl except for images_per_second, candidates.csv, search.json,
+result.json, table.txt, the weights in the SavedModel byte by byte, and no other files. Also, every file under its final name
 must be whole right after a kill: checkpoints, JSON files, and every version of the export. All
 trials use scikit-learn's digits and a small model.
 
@@ -55,11 +55,13 @@ OTHER_EXPORT = ["export", "--net=top/net_00/run_0"]  # the version before that o
 TUNE = ["tune", *TRAIN[1:-3], "--train_steps=8", "--batch_size=64", "--tuner=random",
         "--max_trials=3", "--num_candidates=10"]  # fmt: skip
 ANALYZE = ["analyze", "--resamples=100"]
+AUTO = ["auto", "--data=digits", "--budget=quick", "--num_cells=2", "--filters=2",
+        "--format=saved_model"]  # fmt: skip
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
             "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
-            "predictor": PREDICTOR, "stand_alone": STAND_ALONE}  # fmt: skip
+            "predictor": PREDICTOR, "stand_alone": STAND_ALONE, "auto": AUTO}  # fmt: skip
 # The last three are KerasTuner's: starts of a trial, times of day, and a set, which has no order.
-_NOT_COMPARED = ("run_id", "checksum", "seconds", "run_times", "display", "tried_so_far")
+_NOT_COMPARED = ("run_id", "checksum", "seconds", "spent", "run_times", "display", "tried_so_far")
 STRATEGIES = ("evolution", "q_learning", "predictor", "stand_alone")
 KILLED = ("train", "search", "race", "retrain", "export", "tune", *STRATEGIES)
 MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
@@ -68,7 +70,8 @@ MUTATED = ("train", "search", "race", "retrain", "export", "analyze")
 def start(command, run):
     """Starts a program on a run directory as a process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    line = [sys.executable, "-m", f"oneshot_tf.{command[0]}", *command[1:], f"--run_dir={run}"]
+    place = f"--{'out' if command[0] == 'auto' else 'run_dir'}={run}"
+    line = [sys.executable, "-m", f"oneshot_tf.{command[0]}", *command[1:], place]
     return subprocess.Popen(
         line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -85,7 +88,7 @@ def finish(command, run) -> float:
 
 
 BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["train", "search"],
-          "export": ["train", "search", "retrain"], "tune": [],
+          "export": ["train", "search", "retrain"], "tune": [], "auto": [],
           "analyze": ["train", "search", "retrain"],
           **dict.fromkeys(STRATEGIES, ["train"])}  # fmt: skip
 
@@ -96,6 +99,7 @@ def prepare(base, names) -> dict:
     after = {name: base / f"{name}_done" for name in COMMANDS}
     ready["train"].mkdir()
     ready["tune"].mkdir()
+    ready["auto"].mkdir()
     seconds = {}
     needed = {*names, *(before for name in names for before in BEFORE[name])}
     for name in (name for name in COMMANDS if name in needed):
@@ -249,10 +253,10 @@ def trial(name, prepared, scratch, rng, kills, while_writing) -> tuple[bool, str
                 return False, f"killed {'; '.join(killed)}: {wrong}"
         finish(COMMANDS[name], run)
         got = outcome(run)
-        if name == "export":
+        if name in ("export", "auto"):
             expected, got = one_newest(expected), one_newest(got)
-            if wrong := broken(run, exports):
-                return False, f"at the end: {wrong}"
+        if name == "export" and (wrong := broken(run, exports)):
+            return False, f"at the end: {wrong}"
     except RuntimeError as error:
         return False, f"killed {'; '.join(killed)}: {error}"
     finally:
