@@ -11,9 +11,9 @@ program --kills times, after a random time or, in every second round of programs
 file. The same command starts it again each time. Then the program runs to its end. The trial
 survives if the result equals that of an uninterrupted run: weights and optimizer state of all
 checkpoints bit by bit, metrics.jsonl except for images_per_second, candidates.csv, search.json,
-result.json, table.txt, the weights in the SavedModel byte by byte, and no other files. Also, every file under its final name
-must be whole right after a kill: checkpoints, JSON files, and every version of the export. All
-trials use scikit-learn's digits and a small model.
+result.json, table.txt, the weights in the SavedModel byte by byte, and no other files. Also, every
+file under its final name must be whole right after a kill: checkpoints, JSON files, and every
+version of the export. All trials use scikit-learn's digits and a small model.
 
 --mutations changes one file of a run directory at a time (mutations.py lists the changes) and runs
 a program on it. The programs are train, search, a race, retrain, export and analyze, one after
