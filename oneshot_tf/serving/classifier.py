@@ -131,8 +131,7 @@ def _batch(size: int) -> int:
 
 def _opened_folder(folder: pathlib.Path) -> Classifier:
     check_folder(folder)  # allows links in the folder, because a store of models may use them
-    description = read_json((folder / DESCRIPTION).resolve())
-    check_form(folder / DESCRIPTION, description, _FORM)
+    description = _described(folder, _FORM)
     check_graph(folder)  # before TensorFlow runs any part of the graph
     try:
         model = tf.saved_model.load(str(folder))
@@ -156,6 +155,19 @@ def _opened_folder(folder: pathlib.Path) -> Classifier:
     return Classifier(folder, names, lambda pixels: pixels, serve, 1)
 
 
+def _described(folder: pathlib.Path, form: dict[str, Any]) -> dict[str, Any]:
+    """Returns the architecture.json of an export."""
+    path = folder / DESCRIPTION
+    if not path.exists():
+        raise InputError(
+            f"{path} is missing, so the names of the classes are unknown. Give a model in the "
+            "folder that export wrote."
+        )
+    description = read_json(path.resolve())
+    check_form(path, description, form)
+    return description
+
+
 def _resizer(size: int, fit: str) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the preprocessing of the SavedModel for one image, as one graph for all sizes."""
     given = tf.TensorSpec([None, None, 3], tf.uint8)
@@ -172,9 +184,7 @@ def _opened_file(path: pathlib.Path) -> Classifier:
             f"--saved_model={path} needs {module.replace('_', '-')}: pip install "
             f"'oneshot_tf[{extra}]'."
         ) from None
-    beside = path.with_name(DESCRIPTION)
-    description = read_json(beside.resolve())
-    check_form(beside, description, _FILE_FORM)
+    description = _described(path.parent, _FILE_FORM)
     size, fit = description["image_size"], description["fit"]
     given = description["input_size"]
     lengths = [size] if given is None else given
@@ -183,6 +193,7 @@ def _opened_file(path: pathlib.Path) -> Classifier:
         or not all(1 <= n <= _LARGEST for n in lengths)
         or (given is not None and len(given) != 2)
     ):
+        beside = path.with_name(DESCRIPTION)
         raise InputError(f"{beside} is damaged: image_size, input_size or fit is out of range.")
     try:
         serve, _ = RUNTIMES[kind](str(path), 0)
