@@ -51,7 +51,7 @@ def first_screen(
     candidate_sections.fronts(page, directory, candidates, chosen)
     run_sections.exported(page, export)
     page.conclusions()
-    return [*words, " ".join([how, *commands])]
+    return [*words, "\n  ".join([how, *commands])]
 
 
 def sentences(directory: RunDirectory, candidates: Sequence[Candidate]) -> list[str]:
@@ -66,7 +66,7 @@ def sentences(directory: RunDirectory, candidates: Sequence[Candidate]) -> list[
     """
     export = read_export(directory)
     words, how, commands = _words(directory, candidates, export, served_net(directory, export))
-    return [*words, " ".join([how, *commands])]
+    return [*words, "\n  ".join([how, *commands])]
 
 
 def _words(

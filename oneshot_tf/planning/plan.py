@@ -26,7 +26,7 @@ NET_START = 2.0  # a training and the evaluation of a net
 END_SECONDS, END_START = 30.0, 4.0  # the export in a fresh process, and the report
 # Shares of the time that is not spent on starts.
 SHARES = {"one_shot": 0.30, "search": 0.08, "contenders": 0.25, "final": 0.37}
-LEAST_PASSES, GOOD_PASSES = 10.0, 20.0  # for the one-shot model
+LEAST_PASSES, GOOD_PASSES = 10.0, 20.0  # for the one-shot model; without it, for the final net
 MOST_PASSES = {"one_shot": 228.0, "contenders": 100.0, "final": 300.0}
 LEAST_NETS = 2  # nets that are always compared
 LEAST_CANDIDATES, MOST_CANDIDATES = 20, 2000
@@ -162,7 +162,7 @@ def reference_model(stride: int) -> ModelSettings:
 def plan_for_time(
     clock: Clock, num_images: int, sizes: list[tuple[int, int]], nets: int, fixed: dict[str, int]
 ) -> Plan:
-    """Chooses the largest nets whose one-shot model still gets enough passes.
+    """Chooses the largest nets whose one-shot model gets enough passes; else the final net does.
 
     Args:
         clock: The budget. Its speed was measured at the first of the sizes.
@@ -174,27 +174,32 @@ def plan_for_time(
     Raises:
         InputError: The budget is too small for one pass of each net.
     """
-    seconds = clock.share("one_shot", PHASES, nets)
-    found = {}
+    times: dict[tuple[int, ModelSettings], float] = {}  # seconds for a pass of a net
     for image_size, stride in sizes:
         for cells, filters in NETS:
             model = ModelSettings(
                 num_cells=fixed.get("num_cells", cells), filters=fixed.get("filters", filters),
                 stem_stride=stride,
             )  # fmt: skip
-            image = clock.speed.image * relative_time_of_all_on(model, image_size, *sizes[0])
-            found[image_size, model] = seconds / (ONE_SHOT_IMAGE * image * num_images)
-    good = [key for key, passes in found.items() if passes >= GOOD_PASSES]
-    if good:
-        largest = max(size for size, _ in good)
-        chosen = max((k for k in good if k[0] == largest), key=lambda k: _detail_of(k[1]))
-    else:
-        chosen = max(found, key=lambda key: found[key])  # the most passes
-    passes = min(found[chosen], MOST_PASSES["one_shot"])
+            relative = relative_time_of_all_on(model, image_size, *sizes[0])
+            times[image_size, model] = clock.speed.image * relative * num_images
+    seconds = clock.share("one_shot", PHASES, nets) / ONE_SHOT_IMAGE
+    fastest = min(times, key=lambda key: times[key])
+    chosen = _largest(times, seconds / GOOD_PASSES) or fastest
+    passes = min(seconds / times[chosen], MOST_PASSES["one_shot"])
     if passes < LEAST_PASSES:
         passes = 0.0
+        chosen = _largest(times, clock.share("final", PHASES[2:], nets) / GOOD_PASSES) or fastest
         _check_contenders(clock, num_images)
     return sized(chosen[1], chosen[0], passes, num_images)
+
+
+def _largest(
+    times: dict[tuple[int, ModelSettings], float], most: float
+) -> tuple[int, ModelSettings] | None:
+    """Returns the largest image size and the largest net for it whose time is at most `most`."""
+    fit = [key for key, seconds in times.items() if seconds <= most]
+    return max(fit, key=lambda key: (key[0], _detail_of(key[1]))) if fit else None
 
 
 def _detail_of(model: ModelSettings) -> tuple[int, int, int]:

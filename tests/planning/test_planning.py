@@ -142,6 +142,16 @@ def test_a_short_time_leaves_no_search_and_a_shorter_one_is_refused():
     planned(least, SLOW)  # the fix that the message names works
 
 
+def test_without_a_search_the_final_net_gets_enough_passes():
+    """Also if no time at all would be left for the one-shot model."""
+    sizes = looking.image_sizes(28)
+    for minutes in (4, 6):
+        found = planned(minutes, SLOW, images=2_000, sizes=sizes)
+        assert found.one_shot_passes == 0 and found.stem_stride == 2
+    larger = planned(9, Speed(start=20.0, image=1e-4), images=2_000, sizes=sizes)
+    assert larger.one_shot_passes == 0 and larger.stem_stride == 1
+
+
 def test_sizes_that_the_user_chose_stay():
     found = planned(30, SLOW, num_cells=2, filters=5)
     assert (found.num_cells, found.filters) == (2, 5)
