@@ -92,7 +92,7 @@ def test_three_processes_of_which_one_is_killed_are_as_one(base, tmp_path, name)
 
 @pytest.mark.slow
 def test_three_processes_share_auto(tmp_path):
-    """The first one is killed while it trains a net of the comparison."""
+    """The first one is killed while it searches. The others take its block and train the nets."""
     alone, run = tmp_path / "alone", tmp_path / "run"
     one, victim = start(ALONE, "run_auto", alone), start(VICTIM, "run_auto", run)
     processes = [one, victim]
@@ -102,7 +102,7 @@ def test_three_processes_share_auto(tmp_path):
             assert victim.poll() is None, victim.communicate()[1]
         processes += [start(OTHER, "run_auto", run) for _ in range(2)]
         for process in processes[2:]:
-            while not (line := process.stdout.readline()).startswith("auto: "):
+            while not (line := process.stdout.readline()).startswith("search: "):
                 assert line or process.poll() is None, process.communicate()[1]
         os.kill(victim.pid, signal.SIGKILL)
         said = [process.communicate() for process in processes[2:]]
@@ -110,11 +110,13 @@ def test_three_processes_share_auto(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, -signal.SIGKILL, 0, 0], said
-    assert (run / "candidates.csv").read_text() == (alone / "candidates.csv").read_text()
+    tables = [(path / "candidates.csv").read_text().splitlines() for path in (run, alone)]
+    first, second = ([line.rpartition(",")[0] for line in table] for table in tables)
+    assert first == second  # but for the number of the run
     for result in alone.glob("retrain/*/result.json"):
         found = [json.loads((run / result.relative_to(alone)).read_text()),
                  json.loads(result.read_text())]  # fmt: skip
-        assert found[0]["nets"] == found[1]["nets"] and found[0]["seeds"] == found[1]["seeds"]
+        assert found[0]["nets"] == found[1]["nets"]
     ends = [text.strip().splitlines()[-5:] for text, _ in said]
     assert ends[0] == ends[1] and "test images correctly" in ends[0][0]
     assert not (run / "auto_claims").exists()
