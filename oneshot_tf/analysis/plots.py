@@ -12,6 +12,7 @@ from oneshot_tf.system.printable import printable
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart. Each has its own marker.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", ":")  # for more curves than colours
 # More points than this become a bitmap inside the SVG: 100,000 shapes would take 14 MB.
 _MOST_SHAPES = 5000
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -227,8 +228,8 @@ def steps(curves: Any, x_label: str, y_label: str) -> str:
     """
     figure, axes = _axes()
     for number, (name, (x, y)) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        axes.step(x, y, where="post", color=colour, linewidth=1.5, label=_literal(name))
+        colour, dashes = COLOURS[number % len(COLOURS)], _DASHES[number // len(COLOURS) % 3]
+        axes.step(x, y, dashes, where="post", color=colour, linewidth=1.5, label=_literal(name))
     axes.set_xlabel(x_label)
     _short_numbers(axes)
     axes.set_ylabel(y_label)

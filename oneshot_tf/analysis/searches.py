@@ -15,6 +15,7 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import mean_distance
 
 _WINDOW = 100  # candidates whose distances are compared: the published size of a population
+_LEAST_WINDOW = 10  # the mean of fewer says little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +78,17 @@ def _best_so_far(page: Page, found: Sequence[_Search], measures: set[str]) -> No
 
 def _distances(page: Page, found: Sequence[_Search], space: CellSpace) -> None:
     """Plots how much the latest candidates differ. A search that converges has a falling curve."""
+    longest = max(len(search.candidates) for search in found)
+    window = min(_WINDOW, longest // 4)
+    if window < _LEAST_WINDOW:
+        return
     curves = {}
-    shortest = min(len(search.candidates) for search in found)
-    window = max(2, min(_WINDOW, shortest // 2))
     for search in found:
         genes = [space.genes(c.architecture) for c in search.candidates]
         ends = range(window, len(genes) + 1)
-        distances = [mean_distance(genes[end - window : end]) for end in ends]
-        curves[search.name] = (np.array(ends), np.array(distances))
+        if len(ends) > 1:
+            distances = [mean_distance(genes[end - window : end]) for end in ends]
+            curves[search.name] = (np.array(ends), np.array(distances))
     page.figure(
         "distances",
         plots.steps(curves, "candidates", "mean distance in decisions"),

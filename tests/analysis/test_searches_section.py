@@ -24,21 +24,21 @@ def test_all_searches_of_a_run_are_drawn(space, tmp_path, monkeypatch):
     for name in ("", "b", "a"):
         place = RunDirectory(directory.path, name)
         make_folder(place.searched)
-        some = candidates(space, 20)
-        some = [dataclasses.replace(c, order=20 - i) for i, c in enumerate(some)]
+        some = candidates(space, 40)
+        some = [dataclasses.replace(c, order=40 - i) for i, c in enumerate(some)]
         CandidateFile(place).write(some)
     page = Page()
     searches.searches(page, directory)
     assert [list(curves) for curves in drawn] == 2 * [["without a name", "a", "b"]]
     images, best = drawn[0]["a"]
-    assert images.tolist() == [400 * n for n in range(1, 21)]
+    assert images.tolist() == [400 * n for n in range(1, 41)]
     expected = np.maximum.accumulate(
-        [c.candidate_accuracy for c in reversed(candidates(space, 20))]
+        [c.candidate_accuracy for c in reversed(candidates(space, 40))]
     )
     np.testing.assert_allclose(best, expected)
     counts, distances = drawn[1]["a"]
-    assert counts.tolist() == list(range(10, 21))  # windows of half a search
-    genes = [space.genes(c.architecture) for c in reversed(candidates(space, 20))]
+    assert counts.tolist() == list(range(10, 41))  # windows of a quarter of a search
+    genes = [space.genes(c.architecture) for c in reversed(candidates(space, 40))]
     pairs = itertools.combinations(genes[-10:], 2)
     differing = [sum(a != b for a, b in zip(*pair)) for pair in pairs]
     np.testing.assert_allclose(distances[-1], np.mean(differing))
