@@ -396,6 +396,7 @@ def unsearched(folder, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_race_and_a_full_search_agree_on_what_was_measured(folder, unsearched):
     """Also when it goes on with more candidates, and when there is nothing left to do."""
     flags = ["--run_dir=run", "--budget=race", "--finalists=3"]

@@ -106,6 +106,7 @@ def test_tensorboard_compares_the_trials(whole):
         assert tf.make_ndarray(score.tensor_proto) == pytest.approx(result["score"])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     """Also with KerasTuner's own file cut off, and with more trials afterwards."""
     original, calls = one_trial.fit_supernet, []
@@ -135,7 +136,8 @@ def test_killed_and_started_again_it_is_the_same(whole, tmp_path, monkeypatch):
     assert len(calls) == 3 and set(trials(whole)) < set(trials(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("tuner", ["hyperband", pytest.param("bayesian", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tuner", ["hyperband", "bayesian"])
 def test_other_tuners(tmp_path, tuner, monkeypatch):
     for module in (tune, one_trial):  # or Hyperband takes some fifty trials
         monkeypatch.setattr(module, "LONGEST", 3)
