@@ -27,7 +27,8 @@ class Diary:
 
     Args:
         folder: The run directory.
-        asked: The settings of the program by group. A run resumes only with the same.
+        asked: The settings of the program by group. A run resumes only with the same, unless no
+            phase has begun.
         shared: Whether other copies of the program may use the file.
 
     Raises:
@@ -37,13 +38,17 @@ class Diary:
     def __init__(self, folder: pathlib.Path, asked: Mapping[str, Settings], shared: bool = False):
         self.path, self._shared = folder / NAME, shared
         self._began, self._before, self._turns = time.monotonic(), 0.0, 0
-        self._state: dict[str, Any] = {
+        self._state: dict[str, Any]
+        new = self._state = {
             "asked": {name: group.to_dict() for name, group in asked.items()},
             "decisions": {}, "done": [], "seconds": {}, "spent": 0.0, "open": None,
         }  # fmt: skip
         with self._turn():
             if self.path.exists():
                 self._read()
+                if self._state["asked"] != new["asked"] and not (self._began_a_phase() or shared):
+                    self._state = new  # only a plan was made, which may have been refused
+                    return
                 check_same(
                     folder, self._state["asked"], asked,
                     "Give the same value, or another --out.",
@@ -54,6 +59,9 @@ class Diary:
                     f"--out={folder} has a run that auto did not begin. Give an empty or a new "
                     "folder."
                 )
+
+    def _began_a_phase(self) -> bool:
+        return bool(self._state["open"] or self._state["seconds"])
 
     def _read(self) -> None:
         self._state = read_json(self.path)

@@ -223,8 +223,16 @@ def test_a_decision_is_made_once(tmp_path):
     assert diary_of(tmp_path).decided("number", lambda: 4) == 3
 
 
+def test_a_plan_may_change_until_a_phase_begins(tmp_path):
+    """A budget that was too small is repaired by another one."""
+    diary_of(tmp_path, budget="1m").decided("number", lambda: 3)
+    assert diary_of(tmp_path, budget="3m").decided("number", lambda: 4) == 4
+    assert diary_of(tmp_path, budget="3m").decided("number", lambda: 5) == 4
+
+
 def test_other_settings_and_other_runs_are_refused(tmp_path):
-    diary_of(tmp_path).decided("number", lambda: 3)
+    with diary_of(tmp_path).phase("train"):
+        pass
     with pytest.raises(InputError, match="was made with --budget=30m; now --budget=1h"):
         diary_of(tmp_path, budget="1h")
     (tmp_path / "other").mkdir()
