@@ -59,6 +59,8 @@ class Diary:
                     f"--out={folder} has a run that auto did not begin. Give an empty or a new "
                     "folder."
                 )
+            elif shared:  # so that a copy with other settings is refused from now on
+                self._write()
 
     def _began_a_phase(self) -> bool:
         return bool(self._state["open"] or self._state["seconds"])

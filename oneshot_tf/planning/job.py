@@ -216,16 +216,15 @@ class Job:
     def affords(self, net: Contender) -> bool:
         """Returns whether there is time to train one more net of the comparison.
 
-        The final training must keep time for as many passes as the best net of the comparison.
+        The final training must keep time for as many passes, whichever net it will be.
         """
 
         def decide() -> bool:
             trained = [o for o in self.outcomes() if o.contender != net]
             if isinstance(self.budget, Passes) or len(trained) < plan.LEAST_NETS:
                 return True
-            best = contest.winner(trained, self.balanced)
             more = sum(o.seconds for o in trained) / len(trained)
-            final = best.seconds * self._more_images
+            final = max(o.seconds for o in trained) * self._more_images
             return self.clock.flexible((), 0) >= more + final
 
         return self.diary.decided(f"affords_{net.name}", decide)

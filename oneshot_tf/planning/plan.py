@@ -172,7 +172,7 @@ def plan_for_time(
         fixed: Values of `num_cells` and `filters` that the user chose.
 
     Raises:
-        InputError: The budget is too small for one pass of each net.
+        InputError: The budget is too small to compare two nets with one pass each.
     """
     times: dict[tuple[int, ModelSettings], float] = {}  # seconds for a pass of a net
     for image_size, stride in sizes:

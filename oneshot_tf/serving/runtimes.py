@@ -70,6 +70,7 @@ def open_tflite(path: str, threads: int) -> tuple[Classify, str]:
     scale, zero = answer["quantization"]
 
     def one(image: np.ndarray):
+        # A file without operations, as of an identity, keeps float32 although it is quantised.
         interpreter.set_tensor(given["index"], image[np.newaxis].astype(given["dtype"], copy=False))
         interpreter.invoke()
         values = interpreter.get_tensor(answer["index"])[0]
