@@ -105,7 +105,7 @@ def test_three_processes_share_auto(tmp_path):
             while not (line := process.stdout.readline()).startswith("search: "):
                 assert line or process.poll() is None, process.communicate()[1]
         os.kill(victim.pid, signal.SIGKILL)
-        said = [process.communicate() for process in processes[2:]]
+        _, *said = [process.communicate() for process in processes[1:]]
     finally:
         for process in processes:
             process.kill()
