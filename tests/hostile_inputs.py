@@ -1,6 +1,7 @@
 """Malformed texts, JSON values and bytes for property tests, and what counts as reading them."""
 
 import datetime
+import os
 import json
 
 import numpy as np
@@ -12,10 +13,14 @@ import oneshot_tf as ost
 SPACE = ost.bender2018()
 
 
+# Hypothesis spends seconds on a thousand inputs. HOSTILE_INPUTS=3 tries three times as many.
+MORE = int(os.environ.get("HOSTILE_INPUTS", "1"))
+
+
 def hostile(count):
     """That many inputs, the same at every run."""
     return settings(
-        max_examples=count,
+        max_examples=count * MORE,
         derandomize=True,
         database=None,
         deadline=datetime.timedelta(seconds=5),

@@ -262,6 +262,7 @@ def test_a_cell_is_drawn_whole(space):
         assert str(a) == root.find("{http://www.w3.org/2000/svg}title").text
 
 
+@pytest.mark.slow
 def test_draw_as_a_user_types_it(tmp_path):
     def draw(*arguments):
         return subprocess.run(

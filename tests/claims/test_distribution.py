@@ -110,6 +110,7 @@ def test_a_search_on_several_devices(trained, tmp_path, count):
     assert accuracies(run) == accuracies(trained)
 
 
+@pytest.mark.slow
 def test_retraining_on_two_devices(trained):
     for count in (1, 2):
         on_devices(
@@ -238,6 +239,7 @@ def test_a_process_that_goes_between_meeting_and_start(tmp_path):
     assert "TensorFlow has waited 5 s for it" in out and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_two_devices(tmp_path):
     """Where it begins is found, and training goes back, as on one device."""
     flags = [*DATA, *MODEL, *TRAIN, "--train_steps=40", "--checkpoint_steps=2", "--log_steps=1",

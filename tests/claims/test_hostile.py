@@ -63,7 +63,7 @@ def memory():
 # ---------------------------------------------------------------------------- architectures
 
 
-@hostile(4000)
+@hostile(1350)
 @given(near_architectures() | architecture_texts)
 def test_architecture_texts(text):
     a = accepted(ost.Architecture.from_text, text)
@@ -74,7 +74,7 @@ def test_architecture_texts(text):
             assert SPACE.architectures(SPACE.masks([a])) == [a]
 
 
-@hostile(1500)
+@hostile(550)
 @given(JSON | changed_json({"blocks": [{"inputs": ["prev1"], "operations": ["sep3x3"]}] * 2}))
 def test_architecture_json(value):
     text = value if isinstance(value, str) else json.dumps(value)
@@ -115,7 +115,7 @@ def csv_file(tmp_path_factory, digits):
     return file, file.path.read_bytes()
 
 
-@hostile(1500)
+@hostile(550)
 @given(data=st.data())
 def test_candidate_files(csv_file, data):
     file, original = csv_file
@@ -134,7 +134,7 @@ def run(tmp_path_factory, digits):
     return directory, config
 
 
-@hostile(1500)
+@hostile(550)
 @given(data=st.data())
 def test_configurations(run, data):
     directory, original = run
@@ -159,7 +159,7 @@ RESULT = {"retrain": {"select": "top", "num_cells": 2, "filters": 2, "seed": 0},
           "std": 0.1}  # fmt: skip
 
 
-@hostile(1000)
+@hostile(350)
 @given(data=st.data())
 def test_results(tmp_path_factory, run, data):
     directory, _ = run
@@ -178,7 +178,7 @@ def test_results(tmp_path_factory, run, data):
                 assert (directory.path / "retrain" / place).resolve().is_relative_to(folder)
 
 
-@hostile(500)
+@hostile(200)
 @given(data=st.data())
 def test_rollbacks(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "rollbacks.json"
@@ -192,7 +192,7 @@ class Evaluator:
     num_images, chunk_size = 200, 50
 
 
-@hostile(600)
+@hostile(250)
 @given(data=st.data())
 def test_arrays(tmp_path_factory, data):
     """Checkpoints and races with some bytes changed."""
@@ -209,7 +209,7 @@ def test_arrays(tmp_path_factory, data):
     accepted(Race, path, Evaluator, names, 2, 0.9)
 
 
-@hostile(400)
+@hostile(150)
 @given(st.dictionaries(
     st.sampled_from(["architectures", "outcomes", "seen", "entropy", "running", "lost",
                      "finished_rounds"]),
@@ -255,7 +255,7 @@ def flags(draw):
     return form.format(name, draw(VALUES))
 
 
-@hostile(2000)
+@hostile(700)
 @given(st.lists(flags(), max_size=4))
 def test_command_lines(arguments):
     if any(a.lstrip("-") in ("help", "helpshort", "helpfull", "h") for a in arguments):
@@ -266,7 +266,7 @@ def test_command_lines(arguments):
         assert command_line.parse(["program", *lines], KINDS) == chosen
 
 
-@hostile(800)
+@hostile(300)
 @given(data=st.data())
 def test_flag_files(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "hostile.flags"

@@ -63,6 +63,7 @@ def test_it_stops_at_the_step_and_says_where_it_begins(digits, tmp_path):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.slow
 def test_the_step_is_looked_at_with_the_weights_it_had(digits, tmp_path, monkeypatch):
     """The report's loss and gradient norm are those of the step itself, taken again."""
     net, expected = make(), make()

@@ -73,6 +73,7 @@ def test_numbers_that_cannot_be(small_space, small_supernet):
             recalibrate(net, wrong[0], as_they_are, *wrong[1:])
 
 
+@pytest.mark.slow
 def test_what_is_served_is_nearly_as_accurate_as_the_candidate(digits, tmp_path):
     space = ost.bender2018(num_blocks=1)
     supernet = ost.Supernet(space, ost.Stack(1, 6), num_classes=10)

@@ -171,6 +171,7 @@ def test_momentum_in_one_operation_is_kerass():
     np.testing.assert_allclose(results[:2], results[2:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_standalone_net_trains_the_same_on_two_devices_and_in_turns(digits, two_devices):
     space = ost.bender2018(num_blocks=1)
     a = ost.Architecture.from_text("prev1+prev2:sep3x3+avg3x3")

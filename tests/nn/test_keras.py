@@ -153,6 +153,7 @@ def test_clones_and_deep_copies(net):
     assert np.abs(twin(x) - net(x)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_saved_nets_load_to_the_bit_and_in_a_fresh_process(net, small_supernet, tmp_path):
     """A stand-alone net, one inside another model, a one-shot model: only `import oneshot_tf`.
 

@@ -74,6 +74,7 @@ def test_the_last_lines_say_what_was_found_what_it_costs_and_how_to_serve_it(don
     assert changed <= {".lock", ".auto.lock"}  # a finished run is left as it is
 
 
+@pytest.mark.slow
 def test_a_few_unequal_photographs(tmp_path, capsys):
     """Twenty images of two classes, of several sizes and kinds. There is no time for a search."""
     rng = np.random.default_rng(0)

@@ -246,6 +246,7 @@ def test_a_saved_model_whose_weights_are_cut_off(folder, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_classes_are_called_as_a_file_says(folder, tmp_path):
     """Lines of other classes do not matter; two of one name are told apart; none may be missing.
 
@@ -364,6 +365,7 @@ def test_started_again_nothing_is_done_twice(folder):
     assert (folder / "run" / "retrain" / "top" / "result.json").read_bytes() == result
 
 
+@pytest.mark.slow
 def test_a_larger_search_adds_to_what_is_there_and_a_broken_off_one_goes_on(folder, tmp_path):
     """12 candidates at once, 8 and then 12, and 12 after half a line: the same file."""
     old = {row["architecture"]: row for row in read_csv(folder)}
@@ -418,6 +420,7 @@ def test_a_race_and_a_full_search_agree_on_what_was_measured(folder, unsearched)
     assert "--budget=race; now --budget=full" in line
 
 
+@pytest.mark.slow
 def test_ranked_by_divergence_only_finalists_are_measured(folder, unsearched):
     flags = ["--run_dir=run", "--num_candidates=8", "--rank_by=kl"]
     run("search", *flags, "--finalists=0", cwd=unsearched)
@@ -455,7 +458,10 @@ def wait_for(pattern, folder, process):
 
 @pytest.mark.parametrize(
     "number, code, words",
-    [(signal.SIGINT, 130, "stopped by Ctrl-C"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
+    [
+        (signal.SIGINT, 130, "stopped by Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, "stopped by SIGTERM", marks=pytest.mark.slow),
+    ],
 )
 def test_training_that_is_stopped_saves_and_goes_on(tmp_path, number, code, words):
     (tmp_path / "small.flags").write_text(SMALL + "--train_steps=100000\n")

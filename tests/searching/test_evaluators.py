@@ -162,6 +162,7 @@ def test_a_candidate_is_scored_as_a_net_trained_by_hand(begun, digits):
     assert record["training_images"] == 2 * 64 * -(-len(data.train) // 128)
 
 
+@pytest.mark.slow
 def test_an_interrupted_multi_trial_search_resumes_to_the_bit(begun, monkeypatch):
     whole = multi_trial(begun, name="whole")
     step, taken = Loop._step, []

@@ -257,6 +257,7 @@ def start(run, limits=None, **values):
     )
 
 
+@pytest.mark.slow
 def test_measuring_for_real(tmp_path, capsys, monkeypatch):
     """The smallest nets there are. Measured times are positive, and nets get their own."""
     monkeypatch.setattr(measuring, "_OF_LATENCY", (4, 2))

@@ -16,6 +16,7 @@ from oneshot_tf.timing.units import units_of
 SPACE = ost.bender2018(num_blocks=1)
 
 
+@pytest.mark.slow
 def test_a_file_adds_the_outputs_of_the_copies(tmp_path):
     net = ost.Standalone(SPACE, SPACE.all_on(), ost.Stack(1, 4), 10, seed=0)
     kinds = ("input", "sep3x3", "max3x3", "stem", "classifier")

@@ -210,6 +210,7 @@ def source(tmp_path, digits):
     return run.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["rank", "stand_alone"])
 def test_other_objectives(source, tmp_path, objective):
     changes = {"objective": objective, "of_run": str(source), "tune": "learning_rate"}
