@@ -1,8 +1,8 @@
 """Malformed texts, JSON values and bytes for property tests, and what counts as reading them."""
 
 import datetime
-import os
 import json
+import os
 
 import numpy as np
 from hypothesis import HealthCheck, settings

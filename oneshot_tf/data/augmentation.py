@@ -56,11 +56,7 @@ def augment(
     """
     count, height, width = images.shape[:3]
     pad = max(1, height // 8)
-    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)])
-    key = tf.random.experimental.stateless_fold_in(key, _AUGMENTATION_STREAM)
-    draws = tf.random.stateless_uniform(
-        [batch_size, 3], seed=key, minval=0, maxval=2 * (2 * pad + 1), dtype=tf.int32
-    )
+    draws = _draws(batch_size, 3, 2 * (2 * pad + 1), seed, step)
     draws = tf.slice(draws, [first, 0], [count, 3])
     shifts = draws % (2 * pad + 1)
     rows = shifts[:, :1] + tf.range(height)
@@ -72,6 +68,31 @@ def augment(
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     padded = tf.gather(padded, rows, axis=1, batch_dims=1)
     return tf.gather(padded, columns, axis=2, batch_dims=1)
+
+
+def mirror(
+    images: np.ndarray | tf.Tensor,
+    first: int | tf.Tensor,
+    batch_size: int,
+    *,
+    seed: int | tf.Tensor,
+    step: int | tf.Tensor,
+) -> tf.Tensor:
+    """Mirrors half of the images. The arguments are those of `augment`."""
+    draws = _draws(batch_size, 1, 2, seed, step)
+    mirrored = tf.slice(draws, [first, 0], [images.shape[0], 1])[:, :, None, None] > 0
+    return tf.where(mirrored, tf.reverse(images, axis=[2]), images)
+
+
+def _draws(
+    batch_size: int, columns: int, below: int, seed: int | tf.Tensor, step: int | tf.Tensor
+) -> tf.Tensor:
+    """Returns int32 `[batch_size, columns]`, from 0 to `below` - 1, by (seed, step)."""
+    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(step, tf.int32)])
+    key = tf.random.experimental.stateless_fold_in(key, _AUGMENTATION_STREAM)
+    return tf.random.stateless_uniform(
+        [batch_size, columns], seed=key, minval=0, maxval=below, dtype=tf.int32
+    )
 
 
 def unchanged(
@@ -93,6 +114,7 @@ Augmentation = Callable[..., tf.Tensor]
 AUGMENTATIONS: dict[str, Augmentation] = {
     "crop_flip": functools.partial(augment, flip=True),
     "crop": functools.partial(augment, flip=False),
+    "flip": mirror,
     "inception": unchanged,
     "none": unchanged,
 }

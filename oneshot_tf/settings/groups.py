@@ -292,10 +292,10 @@ class TrainSettings(Settings):
     augmentation: str = setting(
         "crop_flip",
         "Augmentation of the training images. crop_flip: shift each image by up to an eighth of "
-        "its size, and mirror half of the images. crop: only shift. inception: take a crop of "
-        "random position, size and shape, and mirror half of the images; needs --storage=files. "
-        "none: leave the images unchanged.",
-        choices=("crop_flip", "crop", "inception", "none"),
+        "its size, and mirror half of the images. crop: only shift. flip: only mirror. inception: "
+        "take a crop of random position, size and shape, and mirror half of the images; needs "
+        "--storage=files. none: leave the images unchanged.",
+        choices=("crop_flip", "crop", "flip", "inception", "none"),
     )
 
     def __post_init__(self) -> None:

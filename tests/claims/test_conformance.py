@@ -34,7 +34,7 @@ EVALUATOR_ROWS = {"shared", "stand_alone", "table"}
 FORMAT_ROWS = {
     "saved_model", "keras", "tflite", "tflite_fp16", "tflite_int8", "onnx", "openvino",
 }  # fmt: skip
-AUGMENTATION_ROWS = {"crop_flip", "crop", "inception", "none"}
+AUGMENTATION_ROWS = {"crop_flip", "crop", "flip", "inception", "none"}
 
 
 def test_every_entry_has_a_row():

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 import oneshot_tf as ost
 from oneshot_tf.data import dataset as data
-from oneshot_tf.data.augmentation import augment
+from oneshot_tf.data.augmentation import AUGMENTATIONS, augment
 from oneshot_tf.data.inventory import warnings
 
 
@@ -73,6 +73,14 @@ def _window(padded, dy, dx, mirror):
         return window[:, dx : dx + 16]
     columns = dx + np.arange(15, -1, -1)
     return window[:, columns]
+
+
+def test_half_of_the_images_are_mirrored():
+    images = np.random.default_rng(0).integers(0, 256, (400, 5, 6, 3), dtype=np.uint8)
+    out = AUGMENTATIONS["flip"](images, 0, 400, seed=0, step=3).numpy()
+    mirrored = (out == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert ((out == images).all(axis=(1, 2, 3)) != mirrored).all()
+    assert 160 < mirrored.sum() < 240
 
 
 def test_augmentation_does_not_depend_on_how_the_batch_is_spread():
