@@ -219,15 +219,19 @@ class _Phases:
     def compare(self, net: Contender) -> None:
         """Trains a net for its part of the time, and scores it on the validation images."""
         if self.job.affords(net):
-            self._retrain(net, net.name, self.job.epochs(net), "validation")
+            self._retrain(net, net.name, self.job.epochs(net), "validation", net.augmentation)
         else:
             print("This net is left out, because the time is short.", flush=True)
 
     def final(self, best: Outcome) -> None:
         """Trains the chosen net on all training images, and scores it on the test images."""
-        self._retrain(best.contender, "final", self.job.final_epochs(best), "test")
+        augmentation = contest.augmentation_of(self.job.outcomes(), self.job.balanced)
+        epochs = self.job.final_epochs(best)
+        self._retrain(best.contender, "final", epochs, "test", augmentation)
 
-    def _retrain(self, net: Contender, name: str, epochs: float, evaluate_on: str) -> None:
+    def _retrain(
+        self, net: Contender, name: str, epochs: float, evaluate_on: str, augmentation: str
+    ) -> None:
         job = self.job
         chosen = net.retraining(job.directory.stack(), job.dataset.num_classes)
         wanted = RetrainSettings(
@@ -235,8 +239,8 @@ class _Phases:
         )
         limits = LimitSettings() if "select" in chosen else job.limits
         retrain.main(
-            self.run_settings, wanted, job.training(final=True), self.devices, job.location,
-            job.tools(epochs), limits, self.sharing,
+            self.run_settings, wanted, job.training(True, augmentation), self.devices,
+            job.location, job.tools(epochs), limits, self.sharing,
         )  # fmt: skip
 
     def export(self) -> None:

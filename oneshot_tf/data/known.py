@@ -20,5 +20,6 @@ KNOWN = {
     "cifar10": Known(10, 32),
     "cifar100": Known(100, 32),
     "digits": Known(10, 8),
+    "noisy_digits": Known(10, 12),
     "imagenet2012": Known(1000, 224),
 }

@@ -3,11 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
-
-from oneshot_tf.data import arrays, folders
-from oneshot_tf.data.dataset import Dataset, Split, make_dataset, with_inventory
-from oneshot_tf.data.images import resize
+from oneshot_tf.data import arrays, digits, folders
+from oneshot_tf.data.dataset import Dataset, make_dataset, with_inventory
 from oneshot_tf.data.listing import printable
 from oneshot_tf.system.errors import InputError
 
@@ -56,7 +53,8 @@ def load_data(
         (1297, 10)
 
     Args:
-        dataset: "digits", "folder:PATH", "npz:FILE", or a name that tensorflow-datasets knows.
+        dataset: "digits", "noisy_digits", "folder:PATH", "npz:FILE", or a name that
+            tensorflow-datasets knows.
         data_dir: Folder of prepared tensorflow-datasets. "" uses their default folder.
         image_size: Height and width in pixels to resize to. 0 keeps the size, or uses 32 for a
             folder.
@@ -100,7 +98,7 @@ def _load(
     kind, _, path = dataset.partition(":")
     if kind in ("folder", "npz") and not path:
         raise InputError(f"--dataset={dataset} must name a path, for example {kind}:my_data.")
-    if storage == "files" and (dataset == "digits" or kind == "npz"):
+    if storage == "files" and (dataset in digits.NAMES or kind == "npz"):
         raise InputError(
             f"--dataset={dataset} does not support --storage=files. Set --storage=memory."
         )
@@ -117,8 +115,8 @@ def _load(
             ) from None
     if kind == "npz":
         return arrays.load(path, image_size, fit, num_validation)
-    if dataset == "digits":
-        return _digits(image_size, fit, num_validation)
+    if dataset in digits.NAMES:
+        return digits.load(dataset, image_size, fit, num_validation)
     from oneshot_tf.data import tfds  # takes seconds to import
 
     full, load_test, test_fingerprint, names = tfds.load(
@@ -126,20 +124,3 @@ def _load(
     )
     found = make_dataset(dataset, full, load_test, names, num_validation, fit)
     return with_inventory(found, test_fingerprint)
-
-
-def _digits(image_size: int, fit: str, num_validation: int) -> Dataset:
-    """Loads scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,497 to train, 300 to test."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)
-    images = np.repeat(images[..., None], 3, axis=-1)
-    images = resize(images, image_size or images.shape[1], fit).numpy()
-    labels = digits.target.astype(np.int32)
-    order = np.random.default_rng(1).permutation(len(images))
-    split = Split(images, labels)
-    full, test = split.take(order[300:]), split.take(order[:300])
-    names = [str(digit) for digit in range(10)]
-    found = make_dataset("digits", full, lambda: test, names, num_validation, fit)
-    return with_inventory(found, test.fingerprint, test)

@@ -41,10 +41,10 @@ class AutoSettings(Settings):
         least=0, most=4096,
     )  # fmt: skip
     augmentation: str = setting(
-        "crop_flip",
-        "Augmentation of the training images, as in train. Use crop for images that must not be "
-        "mirrored, for example of letters.",
-        choices=("crop_flip", "crop", "none"),
+        "auto",
+        "Augmentation of the training images, as in train. auto: crop, or crop_flip if the plain "
+        "CNN classifies the validation images better with it.",
+        choices=("auto", "crop_flip", "crop", "flip", "none"),
     )
     class_weights: str = setting(
         "auto",

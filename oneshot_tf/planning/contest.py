@@ -14,6 +14,7 @@ from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import Stack
 
 NUM_RANDOM = 2
+_MIRRORED = "plain_cnn_mirrored"
 _SMALLER = 0.7  # a further searched net has at most this share of the parameters of the last one
 _KINDS = {"plain_cnn": "plain CNN", "mobile_net": "small MobileNet"}
 assert set(_KINDS) == set(BASELINES)
@@ -28,12 +29,14 @@ class Contender:
         kind: What it is, in words.
         net: An architecture or a baseline, as text.
         eligible: Whether it may be chosen.
+        augmentation: The augmentation of its training; "" for that of the run.
     """
 
     name: str
     kind: str
     net: str
     eligible: bool = True
+    augmentation: str = ""
 
     @property
     def baseline(self) -> Baseline | None:
@@ -148,15 +151,34 @@ class Outcome:
     epochs: float
     num_images: int
 
+    def score(self, balanced: bool) -> float:
+        """Returns what decides: the balanced accuracy, or the accuracy."""
+        return self.balanced_accuracy if balanced else self.accuracy
+
 
 def by_importance(nets: Sequence[Contender]) -> list[Contender]:
     """Returns the nets in the order of training. If the time runs out, the last ones are left out.
 
     A searched net and the plain CNN come first, and then what shows whether the search paid off.
     """
-    first = ["searched_1", "plain_cnn", "random_1", "mobile_net"]
+    first = ["searched_1", "plain_cnn", _MIRRORED, "random_1", "mobile_net"]
     rank = {name: place for place, name in enumerate(first)}
     return sorted(nets, key=lambda net: rank.get(net.name, len(first)))
+
+
+def mirrored(nets: Sequence[Contender]) -> Contender:
+    """Returns the plain CNN among the nets once more, trained on mirrored images, too."""
+    plain = next(net for net in nets if net.name == "plain_cnn")
+    return dataclasses.replace(
+        plain, name=_MIRRORED, kind=f"{plain.kind}, mirrored images", augmentation="crop_flip"
+    )
+
+
+def augmentation_of(outcomes: Sequence[Outcome], balanced: bool) -> str:
+    """Returns the augmentation of the better one of the two plain CNNs; "" for that of the run."""
+    found = {o.contender.name: o.score(balanced) for o in outcomes}
+    better = found.get(_MIRRORED, 0.0) > found.get("plain_cnn", 1.0)
+    return "crop_flip" if better else ""
 
 
 def outcome_of(contender: Contender, result: dict[str, Any], seconds: float) -> Outcome:
@@ -172,8 +194,7 @@ def winner(outcomes: Sequence[Outcome], balanced: bool) -> Outcome:
     """Returns the best of the eligible nets by validation accuracy, the smallest of equal ones."""
 
     def key(outcome: Outcome) -> tuple[float, int]:
-        accuracy = outcome.balanced_accuracy if balanced else outcome.accuracy
-        return -accuracy, outcome.parameters
+        return -outcome.score(balanced), outcome.parameters
 
     return min((o for o in outcomes if o.contender.eligible), key=key)
 

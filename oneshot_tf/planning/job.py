@@ -123,7 +123,7 @@ class Job:
         model = plan.reference_model(stride)
         space = model.space()
         net = Standalone(space, _reference_cell(space), model.stack(), num_classes=10)
-        return time_training(net, size, TrainSettings(augmentation=self.auto.augmentation))
+        return time_training(net, size, TrainSettings(augmentation=self._augmentation))
 
     def _make_plan(self) -> Plan:
         sizes = {name: getattr(self.auto, name) for name in ("num_cells", "filters")}
@@ -132,7 +132,7 @@ class Job:
         images = max(1, self.found.num_images * 3 // 4)
         if isinstance(self.budget, Passes):
             return plan.plan_for_passes(self.budget, images, self._sizes, fixed)
-        nets = contest.num_nets(self._searched)
+        nets = self._num_nets(self._searched)
         return plan.plan_for_time(self.clock, images, self._sizes, nets, fixed)
 
     @property
@@ -142,7 +142,10 @@ class Job:
     @property
     def num_nets(self) -> int:
         """Number of nets to compare. It may be less in the end, if the front is short."""
-        return contest.num_nets(self._searched if self.plan.one_shot_passes else 0)
+        return self._num_nets(self._searched if self.plan.one_shot_passes else 0)
+
+    def _num_nets(self, searched: int) -> int:
+        return contest.num_nets(searched) + self._tries_mirroring
 
     # -------------------------------------------------------------------- lengths
 
@@ -249,12 +252,26 @@ class Job:
 
     # ---------------------------------------------------------------- trainings and nets
 
-    def training(self, final: bool = False) -> TrainSettings:
-        """How the one-shot model is trained, or how stand-alone nets are."""
+    @property
+    def _tries_mirroring(self) -> bool:
+        return self.auto.augmentation == "auto"
+
+    @property
+    def _augmentation(self) -> str:
+        """The augmentation of all trainings, unless a net has its own."""
+        return "crop" if self._tries_mirroring else self.auto.augmentation
+
+    def training(self, final: bool = False, augmentation: str = "") -> TrainSettings:
+        """How the one-shot model is trained, or how stand-alone nets are.
+
+        Args:
+            final: Whether a stand-alone net is trained.
+            augmentation: Its augmentation; "" for that of the run.
+        """
         size = self.plan.final_batch_size if final else self.plan.batch_size
         return TrainSettings(
             batch_size=size, ghost_batch_size=self.plan.ghost_batch_size,
-            augmentation=self.auto.augmentation,
+            augmentation=augmentation or self._augmentation,
         )  # fmt: skip
 
     def tools(self, epochs: float) -> FinalSettings:
@@ -281,6 +298,8 @@ class Job:
             nets = contest.random_nets(random.propose(contest.NUM_RANDOM))
         parameters = nets[0].parameters(space, stack, num_classes)
         nets += contest.baselines(parameters, stack, num_classes, size, self.limits)
+        if self._tries_mirroring:
+            nets.append(contest.mirrored(nets))
         if isinstance(self.budget, float):
             count = plan.affordable(self.clock, len(nets), self._pass_seconds)
             nets = contest.by_importance(nets)[:count]

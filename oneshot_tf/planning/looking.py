@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from oneshot_tf.data import digits
 from oneshot_tf.data.listing import PassedOver, find_parts, list_classes
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.settings import DataSettings
@@ -106,7 +107,7 @@ def data_for(data: DataSettings, found: Found, image_size: int) -> DataSettings:
     size = data.image_size or image_size
     need = 3.0 * size * size * found.num_images
     large = need > _IN_MEMORY * psutil.virtual_memory().available
-    on_disk = large and data.dataset != "digits" and not data.dataset.startswith("npz:")
+    on_disk = large and data.dataset not in digits.NAMES and not data.dataset.startswith("npz:")
     changes: dict[str, Any] = {"image_size": size}
     if on_disk:
         changes["storage"] = "files"

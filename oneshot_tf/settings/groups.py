@@ -127,9 +127,10 @@ class DataSettings(LocationSettings):
         "cifar10",
         "Data set. cifar10, cifar100 or another name: an image classification data set of "
         "TensorFlow Datasets. digits: the handwritten digits of scikit-learn, which need no "
-        "download. folder:PATH: your images, in one folder per class, or in folders train, val "
-        "and test with one folder per class each. npz:FILE: a NumPy file with the arrays "
-        "train_images, train_labels, test_images and test_labels.",
+        "download. noisy_digits: these digits, turned, scaled, shifted and with noise. "
+        "folder:PATH: your images, in one folder per class, or in folders train, val and test "
+        "with one folder per class each. npz:FILE: a NumPy file with the arrays train_images, "
+        "train_labels, test_images and test_labels.",
         common=True,
     )
     image_size: int = setting(
@@ -162,7 +163,8 @@ class DataSettings(LocationSettings):
     @property
     def own(self) -> bool:
         """Whether the data set may have any size: the user's own data, or the digits."""
-        return self.dataset == "digits" or self.dataset.startswith(("folder:", "npz:"))
+        digits = self.dataset in ("digits", "noisy_digits")
+        return digits or self.dataset.startswith(("folder:", "npz:"))
 
 
 @dataclasses.dataclass(frozen=True)
