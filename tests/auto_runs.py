@@ -9,7 +9,8 @@ from oneshot_tf.planning.plan import Plan
 from oneshot_tf.settings import LimitSettings, ModelSettings
 
 TINY = budgets.Passes(0.3, 6, 0.3, 0.6, 1, 2, 2)
-NETS = ["searched_1", "random_1", "random_2", "plain_cnn", "mobile_net"]
+NETS = ["searched_1", "random_1", "random_2", "plain_cnn", "mobile_net",
+        "plain_cnn_mirrored"]  # fmt: skip
 
 
 def start(out="run", limits=None, data="digits", passes=TINY, sharing=None, **values):

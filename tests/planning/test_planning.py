@@ -353,6 +353,17 @@ def test_the_winner_is_the_best_eligible_net_and_the_smallest_of_equals():
     assert lines[1].startswith("c (c)") and lines[-1].startswith("b (b)")
 
 
+@pytest.mark.parametrize("plain, mirrored, found", [(0.8, 0.9, "crop_flip"), (0.8, 0.8, "")])
+def test_images_are_mirrored_in_the_end_if_it_helps_the_plain_cnn(plain, mirrored, found):
+    nets = [outcome("random_1", 0.99, 0.5), outcome("plain_cnn", plain, 0.5)]
+    assert contest.augmentation_of(nets, balanced=False) == ""  # mirroring was not tried
+    nets.append(outcome("plain_cnn_mirrored", mirrored, 0.4))
+    assert contest.augmentation_of(nets, balanced=False) == found
+    assert contest.augmentation_of(nets, balanced=True) == ""
+    again = contest.mirrored([net.contender for net in nets])
+    assert (again.net, again.augmentation) == (nets[1].contender.net, "crop_flip")
+
+
 @pytest.fixture
 def job(tmp_path):
     """A run of 30 minutes in which two nets of the comparison are trained, in 100 s each."""

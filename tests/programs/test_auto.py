@@ -44,6 +44,10 @@ def test_the_best_net_by_validation_is_trained_on_all_images_and_exported(done, 
     assert final["num_training_images"] == 1_497  # with the validation images
     best = max(compared, key=lambda r: (r["mean"], -r["nets"][0]["parameters"]))
     assert final["nets"][0]["architecture"] == best["nets"][0]["architecture"]
+    used = {name: result["train"]["augmentation"] for name, result in results.items()}
+    mirroring_pays = results["plain_cnn_mirrored"]["mean"] > results["plain_cnn"]["mean"]
+    assert used.pop("final") == ("crop_flip" if mirroring_pays else "crop")
+    assert used == {name: "crop_flip" if "mirrored" in name else "crop" for name in NETS}
     served = json.loads((done.path / "export" / "1" / "architecture.json").read_text())
     assert served["text"] == final["nets"][0]["architecture"]
     assert served["stand_alone_accuracy"] == final["nets"][0]["accuracies"][0]
