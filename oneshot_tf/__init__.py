@@ -25,7 +25,7 @@ from oneshot_tf.cost.counts import multiply_adds, parameters
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.strategies import PathDropout, Sampler
 from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
-from oneshot_tf.learning.loop import fit_standalone, fit_supernet
+from oneshot_tf.learning.fitting import fit_standalone, fit_supernet
 
 # Search: proposers and evaluators.
 from oneshot_tf.strategies import Proposer, RandomSearch

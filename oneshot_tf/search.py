@@ -37,6 +37,7 @@ from oneshot_tf.searching import (
     SearchJob,
     check_shareable,
     is_planned,
+    learnt,
     share_work,
     take_back,
 )
@@ -50,12 +51,15 @@ from oneshot_tf.settings import (
 )
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.strategies import PROPOSERS, Listed, Proposer
+from oneshot_tf.strategies import PROPOSERS, LearntSettings, Listed, Proposer, Strategy
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum
 from oneshot_tf.system.locks import in_turn
 from oneshot_tf.system.printable import command
 from oneshot_tf.timing.limits import RunLimits
+
+# Its proposer needs the checkpoint of the run.
+_LEARNT = Strategy(LearntSettings, learnt)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +288,8 @@ def _proposer(
     if search.trained_in:
         return Listed(_trained_in(search.trained_in, directory.space()))
     space = limits.apply(directory.space())
+    if strategy.strategy == "learnt":
+        return learnt(directory, space, search.seed)
     proposer = PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
     if proposer.learns and (search.budget != "full" or search.rank_by != "accuracy"):
         raise InputError(
@@ -336,7 +342,7 @@ if __name__ == "__main__":
         main,
         settings.RunSettings,
         SearchSettings,
-        command_line.strategy(PROPOSERS, "random"),
+        command_line.strategy({**PROPOSERS, "learnt": _LEARNT}, "random"),
         settings.LocationSettings,
         settings.DistributionSettings,
         LimitSettings,

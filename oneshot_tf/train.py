@@ -21,7 +21,8 @@ from oneshot_tf.devices.distribution import (
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.kl_divergence import Tracker
 from oneshot_tf.learning.defaults import with_sizes
-from oneshot_tf.learning.loop import check_batch_size, fit_supernet
+from oneshot_tf.learning.fitting import fit_supernet
+from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.learning.steps import count_micro_batches
 from oneshot_tf.nn.supernet import Supernet
 from oneshot_tf.runs.config_file import facts_of

@@ -11,14 +11,15 @@ from oneshot_tf.learning.schedules import Factored
 
 
 class Batches:
-    """Reads the training images of any step.
+    """Reads the images of any step.
 
     Args:
-        split: The training images.
+        split: The images.
         batch_size: Images in the global batch.
         seed: The seed of the data order and of augmentation.
         distort: Whether images are cropped and resized at random ("inception").
-        schedule: The learning rate. Its factor is set for each step.
+        schedule: The learning rate. Its factor is set for each step. None if the images are not
+            for the weights.
         rollbacks: The rollbacks so far. After each, the data comes in another order.
     """
 
@@ -28,7 +29,7 @@ class Batches:
         batch_size: int,
         seed: int,
         distort: bool,
-        schedule: Factored,
+        schedule: Factored | None,
         rollbacks: Rollbacks,
     ):
         self._split, self._batch_size, self._seed, self._distort = split, batch_size, seed, distort
@@ -36,10 +37,16 @@ class Batches:
         self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
         self._next: tuple[int, int] | None = None  # step and seed of the next batch in `_batches`
 
-    def own(self, number: int) -> tuple[Any, Any]:
-        """Returns this worker's part of the batch of a step, one slice per replica."""
-        seed, factor = self._rollbacks.at(number, self._seed)
-        self._schedule.factor.assign(factor)
+    def own(self, number: int, step: int | None = None) -> tuple[Any, Any]:
+        """Returns this worker's part of a batch, one slice per replica.
+
+        Args:
+            number: The number of the batch.
+            step: The training step that it belongs to. None for step `number`.
+        """
+        seed, factor = self._rollbacks.at(number if step is None else step, self._seed)
+        if self._schedule is not None:
+            self._schedule.factor.assign(factor)
         if self._next != (number, seed):
             size, rows = self._batch_size, own_rows(self._batch_size)
             self._batches = self._split.batches(number, size, seed, rows, self._distort)

@@ -229,7 +229,7 @@ class Checkpoints:
         return sum(
             math.prod(shape)
             for name, shape in array_shapes(self.path(step)).items()
-            if not name.startswith(("sgd/", "checkpoint/", f"{AVERAGE}/"))
+            if not name.startswith(("sgd/", "checkpoint/", "learner", f"{AVERAGE}/"))
             and "/moving_" not in name
         )
 

@@ -12,9 +12,14 @@ import tensorflow as tf
 
 from oneshot_tf.devices.distribution import is_chief, num_workers, of_all_workers
 from oneshot_tf.devices.threads import set_threads
+from oneshot_tf.learning.architecture_steps import (
+    ArchitectureStep,
+    Updates,
+    check_held_out,
+    means,
+)
 from oneshot_tf.learning.batches import Batches
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.defaults import default_batch_size
 from oneshot_tf.learning.final_training import check_final, make_tools, warmup_steps
 from oneshot_tf.learning.metrics_log import MetricsLog, Track, curves, words
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks
@@ -24,105 +29,12 @@ from oneshot_tf.learning.recovery import Recovery
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
 from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
-from oneshot_tf.strategies.protocols import Sampler
+from oneshot_tf.strategies.protocols import Learner, Sampler
 from oneshot_tf.system.claims import ClaimLost
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import make_folder
 from oneshot_tf.system.interrupts import Interrupted, uninterrupted
 from oneshot_tf.system.progress import Progress
-
-
-def fit_supernet(
-    supernet: Any,
-    data: Any,
-    sampler: Sampler,
-    num_steps: int,
-    settings: TrainSettings | None = None,
-    seed: int = 0,
-    directory: str | os.PathLike | None = None,
-    *,
-    device: DeviceSettings | None = None,
-    track: Track | None = None,
-    owner: str | None = None,
-) -> dict[str, Any]:
-    """Trains a one-shot model with masks that a sampler draws (section 3.2).
-
-    Example:
-
-        >>> space = bender2018(num_blocks=1)
-        >>> supernet = Supernet(space, Stack(1, 4), num_classes=10)
-        >>> sampler = PathDropout(space, 0.1, num_steps=2)
-        >>> fit_supernet(supernet, digits, sampler, 2, TrainSettings(batch_size=64))["step"]
-        one-shot training: 2 steps (the first one takes a while) ...
-        2
-
-    Args:
-        supernet: A `Supernet`, made in the scope of the distribution strategy in force, if any.
-        data: A `Dataset`. Its training images are used.
-        sampler: Draws the masks of each step, for example `PathDropout`.
-        num_steps: Length of the training, at least 1.
-        settings: How to train. The default batch size depends on the number of images.
-        seed: The seed of dropped paths, data order and augmentation.
-        directory: Where checkpoints and metrics.jsonl go. A training found there resumes. None
-            keeps nothing.
-        device: Intervals of logs and checkpoints, and what to do if the loss is not finite.
-            `threads` must be 0 or the number that TensorFlow started with.
-        track: Called as `track(step)` at each line of metrics.jsonl. The dict that it returns
-            becomes a line of tracked.jsonl in `directory`.
-        owner: A text that marks this training. Its checkpoints carry it.
-
-    Returns:
-        The last line of metrics: step, loss, cross_entropy, l2, accuracy, …
-
-    Raises:
-        InputError: Sizes do not fit the data, TensorFlow started with another number of threads,
-            or a loss is not finite.
-        KeyboardInterrupt: The training was interrupted. The state was saved in `directory`.
-    """
-    if not isinstance(sampler, Sampler):
-        raise InputError(
-            "sampler must be a Sampler, for example PathDropout(space, 0.1, num_steps=100); got "
-            f"{type(sampler).__name__}. Derive your own class from oneshot_tf.Sampler."
-        )
-    settings = settings or TrainSettings(batch_size=default_batch_size(len(data.train)))
-    loop = Loop(supernet, data, sampler, num_steps, settings, seed, directory, track=track)
-    return loop.run(device or DeviceSettings(), "one-shot training", owner)
-
-
-def fit_standalone(
-    net: Any,
-    data: Any,
-    num_steps: int,
-    settings: TrainSettings | None = None,
-    seed: int = 0,
-    directory: str | os.PathLike | None = None,
-    *,
-    device: DeviceSettings | None = None,
-    owner: str | None = None,
-    final: FinalSettings | None = None,
-    before_write: Callable[[], None] | None = None,
-) -> dict[str, Any]:
-    """Trains a stand-alone model from scratch (section 3.4), as `fit_supernet`.
-
-    `final` adds tools of final training: warm-up, averaged weights, ScheduledDropPath and class
-    weights. With `weight_average`, the net has the averaged weights in the end. `before_write` is
-    called before each write to `directory`. It may raise `ClaimLost`, which ends the training.
-
-    Example:
-
-        >>> cell = Architecture.from_text("prev1:max3x3")
-        >>> net = Standalone(bender2018(num_blocks=1), cell, Stack(1, 4), num_classes=10)
-        >>> fit_standalone(net, digits, 1, TrainSettings(batch_size=64))["step"]
-        stand-alone training: 1 steps (the first one takes a while) ...
-        1
-    """
-    settings = settings or TrainSettings()
-    loop = Loop(net, data, None, num_steps, settings, seed, directory, final=final)
-    loop.before_write = before_write or loop.before_write
-    last = loop.run(device or DeviceSettings(), "stand-alone training", owner)
-    if loop.tools.averages:
-        loop.tools.averages.use()
-    return last
 
 
 def check_batch_size(settings: TrainSettings, data: Any) -> None:
@@ -147,7 +59,7 @@ def check_batch_size(settings: TrainSettings, data: Any) -> None:
 class Loop:
     """A training that can be interrupted, resumed, and rolled back.
 
-    The arguments are those of `fit_supernet`. `run` trains.
+    The arguments are those of `fit_supernet` and `fit_standalone`. `run` trains.
     """
 
     def __init__(
@@ -187,7 +99,11 @@ class Loop:
             net, self.optimizer, sampler, prepare, settings, seed, data.image_size,
             tools=self.tools,
         )  # fmt: skip
+        self.learner = sampler if isinstance(sampler, Learner) else None
         self.variables = net.variables + self.optimizer.variables + self.tools.variables
+        if self.learner:
+            check_held_out(data, settings)
+            self.variables += self.learner.variables
         self.directory = None if directory is None else make_folder(directory)
         self.before_write: Callable[[], None] = lambda: None
 
@@ -209,7 +125,10 @@ class Loop:
 
     def _open(self, owner: str | None) -> None:
         """Opens the files of the training."""
-        self.log = MetricsLog(self.directory, self.settings.batch_size, self.track)
+        tracks = {"tracked.jsonl": self.track} if self.track else {}
+        if self.learner:
+            tracks["decisions.jsonl"] = self.learner.describe
+        self.log = MetricsLog(self.directory, self.settings.batch_size, tracks)
         self.checkpoints: Checkpoints | None = None
         self.rollbacks = Rollbacks(None)
         if self.directory:
@@ -223,8 +142,28 @@ class Loop:
         self.recovery = Recovery(
             step=self.step, optimizer=self.optimizer, variables=self.variables,
             batches=self.batches, rollbacks=self.rollbacks, device=self.device,
-            directory=self.directory, checkpoints=self.checkpoints,
+            directory=self.directory, checkpoints=self.checkpoints, advance=self._repeat,
         )  # fmt: skip
+        self.updates = self._make_updates()
+
+    def _make_updates(self) -> Updates | None:
+        """Returns the architecture updates; None without a learner."""
+        if self.learner is None:
+            return None
+        data, settings = self.data, self.settings
+        other = (self.seed + 1) % 2**31  # augments otherwise than the training images
+        prepare = data.augmenter(settings.augmentation, other)
+        batches = Batches(
+            data.validation, settings.batch_size, self.seed, settings.augmentation == "inception",
+            None, self.rollbacks,
+        )  # fmt: skip
+        return Updates(ArchitectureStep(self.step, self.learner, prepare), batches)
+
+    def _repeat(self, number: int) -> None:
+        """Does a step again, without a log."""
+        self.step(*self.batches.own(number), number)
+        if self.updates:
+            self.updates.after(number)
 
     def _restore(self) -> int:
         """Restores the newest checkpoint. Returns its step."""
@@ -258,6 +197,7 @@ class Loop:
         for line in self.log.lines() if start else []:
             progress.point(line["step"], **curves(line))
         self.log.restart()
+        self._learnt: list[dict[str, tf.Tensor]] = []  # since the last line of the log
         self.recovery.snapshot(start)
         if self.checkpoints and self.device.nan_policy == "rollback" and start == 0:
             self._save()  # the first checkpoint to roll back to
@@ -265,6 +205,8 @@ class Loop:
             for number in range(start, self.num_steps):
                 batch = self.batches.own(number)
                 self.step.trace(*batch, number)
+                if self.updates:
+                    self.updates.trace(number)
                 with uninterrupted():
                     self._step(batch, number)
                     self._whole = self._done < self.num_steps or not self.tools.averages
@@ -310,6 +252,8 @@ class Loop:
     def _step(self, batch: tuple[Any, Any], number: int) -> None:
         self._whole = False  # a signal may come after the weights change, but before `_done` does
         self.log.add(number, self.step(*batch, number))
+        if self.updates:
+            self._learnt += self.updates.after(number)
         self._done, self._last_batch = number + 1, batch
         self._whole = True
         # Checks the previous step, so that an accelerator that works ahead need not wait.
@@ -330,11 +274,20 @@ class Loop:
             self.recovery.check_state(self._last_batch, self._done - 1)
             self._whole = True
         more = self.sampler.metrics(self._done - 1) if self.sampler else {}
+        more |= self._means_of_updates()
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         self.before_write()
         entry = self.log.write(self._done, {**more, "learning_rate": rate}, write=is_chief())
         self.recovery.refresh(self._done)
         return entry
+
+    def _means_of_updates(self) -> dict[str, float]:
+        """Returns what the updates since the last line of the log gave, on average."""
+        found, self._learnt = means(self._learnt), []
+        loss = found.get("held_out_loss", 0.0)
+        if not math.isfinite(loss):
+            raise Diverged(self._done - 1, f"The loss on held-out images is {loss}", after=True)
+        return found
 
     def _save(self) -> None:
         if self.checkpoints:

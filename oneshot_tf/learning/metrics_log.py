@@ -22,22 +22,29 @@ class MetricsLog:
     Args:
         directory: Where the files go; None keeps nothing.
         batch_size: Images in the global batch of a step.
-        track: Called as `track(step)` at each line of metrics.jsonl. The dict that it returns
-            becomes a line of tracked.jsonl.
+        tracks: Called as `track(step)` at each line of metrics.jsonl, by name of a file. The dict
+            that each returns becomes a line of this file.
     """
 
-    def __init__(self, directory: pathlib.Path | None, batch_size: int, track: Track | None = None):
-        self.batch_size, self.track = batch_size, track
-        self.file = self.tracked_file = None
+    def __init__(
+        self,
+        directory: pathlib.Path | None,
+        batch_size: int,
+        tracks: Mapping[str, Track] | None = None,
+    ):
+        self.batch_size, self.file = batch_size, None
+        self._tracks = dict(tracks or {})
+        self._tracked: dict[str, pathlib.Path] = {}
         self._sums: list[tuple[int, Mapping[str, tf.Tensor]]] = []
         self._since = time.monotonic()
         if directory is not None:
-            self.file, self.tracked_file = directory / "metrics.jsonl", directory / "tracked.jsonl"
+            self.file = directory / "metrics.jsonl"
+            self._tracked = {name: directory / name for name in self._tracks}
             self._summaries = Summaries(directory / "tensorboard")
 
     def truncate(self, step: int) -> None:
         """Drops lines of steps after the checkpoint from which training resumes."""
-        for path in (self.file, self.tracked_file):
+        for path in (self.file, *self._tracked.values()):
             if path is not None:
                 _truncate(path, step)
 
@@ -82,12 +89,12 @@ class MetricsLog:
         means = {name: float(sum(sums[name] for _, sums in self._sums)) / count for name in names}
         rate = round(count * self.batch_size / seconds, 1)
         entry = {"step": done, **means, **more, "images_per_second": rate}
-        tracked = self.track(done) if self.track else None
-        if self.file and self.tracked_file and write:
+        tracked = {name: track(done) for name, track in self._tracks.items()}
+        if self.file and write:
             append_line(self.file, json.dumps(entry))
             self._summaries.scalars(done, {k: v for k, v in entry.items() if k != "step"})
-            if tracked is not None:
-                append_line(self.tracked_file, json.dumps({"step": done, **tracked}))
+            for name, found in tracked.items():
+                append_line(self._tracked[name], json.dumps({"step": done, **found}))
         self.restart()
         return entry
 

@@ -3,6 +3,7 @@
 import math
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -30,6 +31,7 @@ class Recovery:
         device: Its `nan_policy` and `max_rollbacks` say whether to roll back.
         directory: The folder of diverged.json. None writes no file.
         checkpoints: The checkpoints to roll back to, or None.
+        advance: Does step `number` again, with the architecture updates that follow it.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class Recovery:
         device: DeviceSettings,
         directory: pathlib.Path | None,
         checkpoints: Checkpoints | None,
+        advance: Callable[[int], None],
     ):
         self.step, self.optimizer, self.variables, self.batches = (
             step, optimizer, variables, batches,
         )  # fmt: skip
         self.rollbacks, self.device = rollbacks, device
-        self.directory, self.checkpoints = directory, checkpoints
+        self.directory, self.checkpoints, self.advance = directory, checkpoints, advance
 
     def snapshot(self, done: int) -> None:
         """Copies the values after `done` steps, to replay a failing step from them."""
@@ -137,7 +140,7 @@ class Recovery:
         for variable, value in zip(self.variables, values):
             variable.assign(value)
         for before in range(first, number + after):
-            self.step(*self.batches.own(before), before)
+            self.advance(before)
         report = inspect_step(self.step, self.batches.whole(number), number)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return {"step": number + 1, "learning_rate": rate, **report}

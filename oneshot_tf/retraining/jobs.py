@@ -11,7 +11,7 @@ from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.evaluation.shared_weights import Answers, score_and_answers
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.final_training import check_final
-from oneshot_tf.learning.loop import fit_standalone
+from oneshot_tf.learning.fitting import fit_standalone
 from oneshot_tf.nn.baselines import baseline_model
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.baselines import costs_of

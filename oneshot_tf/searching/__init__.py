@@ -11,6 +11,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.searching.budgets import evaluate_all, race, rank_by_divergence
 from oneshot_tf.searching.job import SearchJob
 from oneshot_tf.searching.known_results import look_up_all
+from oneshot_tf.searching.restored import learnt
 from oneshot_tf.searching.sharing import check_shareable, is_planned, share, take_back
 from oneshot_tf.searching.stand_alone import train_all
 from oneshot_tf.settings import OneShotSettings
@@ -60,4 +61,4 @@ def share_work(job: SearchJob, seconds: float) -> bool:
 
 
 __all__ = ["BUDGETS", "EVALUATORS", "RANKINGS", "SearchJob", "check_shareable", "is_planned",
-           "share_work", "take_back"]  # fmt: skip
+           "learnt", "share_work", "take_back"]  # fmt: skip

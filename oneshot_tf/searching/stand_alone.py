@@ -10,7 +10,8 @@ from oneshot_tf.cost import counts
 from oneshot_tf.devices.distribution import is_chief
 from oneshot_tf.evaluation.shared_weights import Score, evaluate_standalone
 from oneshot_tf.learning.checkpoints import Checkpoints
-from oneshot_tf.learning.loop import check_batch_size, fit_standalone
+from oneshot_tf.learning.fitting import fit_standalone
+from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.runs.results import net_seed, num_steps
 from oneshot_tf.searching.job import SearchJob

@@ -24,6 +24,9 @@ OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3",
 KEEP_CONSTANTS = frozenset({"identity", "max3x3", "avg3x3"})
 """Operations that keep a constant image constant. Convolutions do not: they pad with zeros."""
 
+PARAMETER_FREE = frozenset({"identity", "max3x3", "avg3x3"})
+"""Operations without trained parameters."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CellSpace:

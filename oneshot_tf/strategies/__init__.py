@@ -3,11 +3,14 @@
 To add a strategy, write one file with its class and its settings, and one entry below.
 """
 
+from oneshot_tf.strategies.darts import Darts, DartsSettings
 from oneshot_tf.strategies.evolution import Evolution, EvolutionSettings, TournamentSettings
 from oneshot_tf.strategies.genetic import Genetic, GeneticSettings
+from oneshot_tf.strategies.gumbel import Gumbel, GumbelSettings
+from oneshot_tf.strategies.learnt import Learnt, LearntSettings
 from oneshot_tf.strategies.path_dropout import PathDropout, PathDropoutSettings
 from oneshot_tf.strategies.predictor import Predictor, PredictorSettings
-from oneshot_tf.strategies.protocols import Proposer, Sampler, Strategy
+from oneshot_tf.strategies.protocols import Learner, Outcome, Proposer, Sampler, Strategy
 from oneshot_tf.strategies.q_learning import QLearning, QLearningSettings
 from oneshot_tf.strategies.random_search import Listed, RandomSearch, RandomSearchSettings
 from oneshot_tf.strategies.single_path import SinglePath, SinglePathSettings
@@ -19,7 +22,10 @@ SAMPLERS = {
 }
 
 # `train --strategy=NAME`: samplers with variables, which are trained on held-out images.
-LEARNERS: dict[str, Strategy] = {}
+LEARNERS = {
+    "darts": Strategy(DartsSettings, Darts.from_settings),
+    "gumbel": Strategy(GumbelSettings, Gumbel),
+}
 
 STRATEGIES = {**SAMPLERS, **LEARNERS}
 DEFAULT_STRATEGY = "path_dropout"
@@ -36,6 +42,8 @@ PROPOSERS = {
 
 __all__ = [
     "DEFAULT_STRATEGY",
+    "Darts",
+    "DartsSettings",
     "LEARNERS",
     "PROPOSERS",
     "SAMPLERS",
@@ -44,7 +52,13 @@ __all__ = [
     "EvolutionSettings",
     "Genetic",
     "GeneticSettings",
+    "Gumbel",
+    "GumbelSettings",
+    "Learner",
+    "Learnt",
+    "LearntSettings",
     "Listed",
+    "Outcome",
     "PathDropout",
     "PathDropoutSettings",
     "Predictor",

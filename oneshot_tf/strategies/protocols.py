@@ -1,14 +1,21 @@
-"""The interfaces of strategies: samplers decide what to train, proposers what to evaluate."""
+"""The interfaces of strategies.
+
+Samplers decide what to train, learners also learn what to train, and proposers decide what to
+evaluate.
+"""
 
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings
 from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import PARAMETER_FREE, CellSpace
 
 
 class Sampler(abc.ABC):
@@ -47,6 +54,120 @@ class Sampler(abc.ABC):
         result is the same. The default of 1 means that steps never skip.
         """
         return 1.0
+
+
+class Outcome(NamedTuple):
+    """What a learner gets back for its masks, over a global batch of held-out images.
+
+    Args:
+        gradient: d loss / d masks, float32 `[G, P]`, where the loss is the mean cross-entropy over
+            the batch. None for a learner that wants scores only.
+        losses: The mean cross-entropy of each ghost batch in nats, float32 `[G]`.
+        accuracies: The accuracy of each ghost batch, float32 `[G]`.
+    """
+
+    gradient: tf.Tensor | None
+    losses: tf.Tensor
+    accuracies: tf.Tensor
+
+
+class Learner(Sampler):
+    """A sampler with variables, which are trained on held-out images.
+
+    After some of the training steps of the weights, architecture updates follow: the learner tries
+    masks on a batch of validation images, and learns from the outcome. The weights stay as they
+    are. All variables of a learner are in the checkpoints of the training.
+
+    Every replica calls `sample`, `trial` and `learn` with the same arguments, and must make the
+    same update.
+
+    Attributes:
+        space: The search space.
+        wants: "gradient" for d loss / d masks, or "scores" for losses and accuracies alone.
+        variables: The variables, with those of its optimizer. Their paths begin with "learner".
+    """
+
+    space: CellSpace
+    wants = "gradient"
+    variables: list[keras.Variable]
+
+    @abc.abstractmethod
+    def updates_before(self, step: int) -> int:
+        """Returns the number of architecture updates before training step `step`, from 0.
+
+        The number never falls. Training step `step` is followed by the updates from
+        `updates_before(step)` to `updates_before(step + 1) - 1`.
+        """
+
+    @abc.abstractmethod
+    def trial(self, num_ghosts: int, update: tf.Tensor, seed: int) -> tf.Tensor:
+        """Returns the masks to try in an update, float32 `[num_ghosts, P]`.
+
+        Args:
+            num_ghosts: Ghost batches in the batch of held-out images.
+            update: The number of the update, int32, from 0.
+            seed: The seed of the training.
+        """
+
+    @abc.abstractmethod
+    def learn(self, outcome: Outcome, update: tf.Tensor, seed: int) -> dict[str, tf.Tensor]:
+        """Updates the variables. Returns scalars to log.
+
+        It runs on every replica, on the outcome of the whole batch. Keras's optimizers add up the
+        gradients of all replicas, so it must divide its gradients by their number.
+
+        Args:
+            outcome: What came of `trial` with the same arguments.
+            update, seed: As in `trial`.
+        """
+
+    @abc.abstractmethod
+    def probabilities(self) -> list[np.ndarray]:
+        """Returns the probability of each option, one float array for each decision."""
+
+    def mode(self) -> Architecture:
+        """Returns the architecture of the most probable options. It is what was learnt."""
+        return self.space.architecture(tuple(int(p.argmax()) for p in self.probabilities()))
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns the normalised entropy of the decisions: 1 for equal options, 0 for one."""
+        return {"decision_entropy": normalised_entropy(self.probabilities())}
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """Returns what is known of each decision, for a line of decisions.jsonl.
+
+        These are the probabilities of the options by decision, their normalised entropy, the mode
+        as text, and the share of its operations that have no parameters.
+        """
+        found, mode = self.probabilities(), self.mode()
+        operations = [name for block in mode.blocks for name in block.operations]
+        return {
+            "architecture": str(mode),
+            "entropy": normalised_entropy(found),
+            "parameter_free": sum(name in PARAMETER_FREE for name in operations) / len(operations),
+            "probabilities": {
+                decision.name: [round(float(p), 6) for p in probabilities]
+                for decision, probabilities in zip(self.space.decisions, found)
+            },
+        }
+
+
+def normalised_entropy(probabilities: Sequence[np.ndarray]) -> float:
+    """Returns the mean over decisions of the entropy relative to that of equal options, in [0, 1].
+
+    A decision of one option has the entropy 0.
+
+    Example:
+
+        >>> normalised_entropy([np.array([0.5, 0.5]), np.array([1.0, 0.0])])
+        0.5
+    """
+    found = []
+    for p in probabilities:
+        p = np.asarray(p, np.float64)
+        logs = np.log(p, where=p > 0, out=np.zeros_like(p))
+        found.append(-float(p @ logs) / np.log(len(p)) if len(p) > 1 else 0.0)
+    return float(np.mean(found))
 
 
 class Proposer(abc.ABC):

@@ -16,7 +16,8 @@ from oneshot_tf.analysis.nets import collect, how_to_make
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.evaluation.forward import NotFinite
 from oneshot_tf.evaluation.shared_weights import evaluate, evaluate_standalone
-from oneshot_tf.learning.loop import check_batch_size, fit_standalone, fit_supernet
+from oneshot_tf.learning.fitting import fit_standalone, fit_supernet
+from oneshot_tf.learning.loop import check_batch_size
 from oneshot_tf.learning.not_finite import GaveUp
 from oneshot_tf.learning.summaries import Summaries
 from oneshot_tf.nn.standalone import Standalone

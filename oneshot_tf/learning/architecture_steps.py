@@ -1,0 +1,177 @@
+"""An architecture update: a learner tries masks on held-out images, and learns from the outcome.
+
+The weights stay as they are. As in `TrainStep`, replica r takes the r-th part of the ghost batches
+of the global batch, in micro-batches. What comes of them is put together, so every replica gets the
+outcome of the whole batch and makes the same update. So neither the number of replicas nor the
+number of micro-batches changes the result.
+"""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from oneshot_tf.learning.batches import Batches
+from oneshot_tf.learning.losses import cross_entropy
+from oneshot_tf.learning.steps import Prepare, TrainStep
+from oneshot_tf.settings import TrainSettings
+from oneshot_tf.strategies.protocols import Learner, Outcome
+from oneshot_tf.system.errors import InputError
+
+
+def check_held_out(data: Any, settings: TrainSettings) -> None:
+    """Makes sure that there are enough validation images for an architecture update.
+
+    Raises:
+        InputError: There are fewer than in a batch.
+    """
+    if len(data.validation) < settings.batch_size:
+        raise InputError(
+            "A strategy that learns the architecture takes batches of validation images, so "
+            f"--num_validation must be at least --batch_size={settings.batch_size}; {data.name} "
+            f"has {len(data.validation):,}. Hold out more images, for example half of them, or "
+            "use a smaller batch."
+        )
+
+
+class ArchitectureStep:
+    """Callable: `metrics = step(images, labels, update)`.
+
+    It takes this worker's part of a batch of held-out images, as `TrainStep` does, and the number
+    of the update. It returns held_out_loss, held_out_accuracy, and what the learner logs.
+
+    A learner that wants the gradient gets it from dense micro-batches, which compute all paths. For
+    scores, a micro-batch is a ghost batch that skips dropped paths.
+
+    Args:
+        train: The training step of the weights. It gives the net and the sizes.
+        learner: Decides on the masks and learns.
+        prepare: As in `TrainStep`, for held-out images.
+    """
+
+    def __init__(self, train: TrainStep, learner: Learner, prepare: Prepare):
+        self.train, self.learner, self.prepare = train, learner, prepare
+        self._scores = learner.wants == "scores"
+        self._step = tf.function(self._distributed, autograph=False)
+        self._traced = False
+
+    def __call__(self, images: Any, labels: Any, update: int) -> dict[str, tf.Tensor]:
+        return self._step(images, labels, tf.constant(update, tf.int32))
+
+    def trace(self, images: Any, labels: Any) -> None:
+        """Traces the graph unless it exists. Runs nothing."""
+        if not self._traced:
+            self._step.get_concrete_function(images, labels, tf.constant(0, tf.int32))
+            self._traced = True
+
+    def _distributed(self, images: Any, labels: Any, update: tf.Tensor) -> dict[str, tf.Tensor]:
+        strategy = self.train.strategy
+        per_replica = strategy.run(self._on_replica, args=(images, labels, update))
+        # All replicas have the same values.
+        return {
+            name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, None)
+            for name, value in per_replica.items()
+        }
+
+    def _on_replica(
+        self, images: tf.Tensor, labels: tf.Tensor, update: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        train = self.train
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group
+        ghosts = train.batch_size // train.ghost_batch_size
+        share, rows = train.batch_size // train.replicas, ghosts // train.replicas
+        images = self.prepare(images, replica * share, train.batch_size, update)
+        masks = self.learner.trial(ghosts, update, train.seed)
+        own = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
+        found = self._accumulated(images, labels, own)
+        # Each replica puts its rows into zeros. The sum has the rows of all replicas.
+        places = tf.range(ghosts) - replica * rows
+        whole = tf.where(
+            ((places >= 0) & (places < rows))[:, tf.newaxis],
+            tf.gather(found, tf.clip_by_value(places, 0, rows - 1)),
+            0.0,
+        )
+        outcome = self._outcome(context.all_reduce(tf.distribute.ReduceOp.SUM, whole))
+        more = self.learner.learn(outcome, update, train.seed)
+        return {
+            "held_out_loss": tf.reduce_mean(outcome.losses),
+            "held_out_accuracy": tf.reduce_mean(outcome.accuracies),
+            **more,
+        }
+
+    def _outcome(self, found: tf.Tensor) -> Outcome:
+        """Takes the columns of `_micro_batch` apart."""
+        gradient = None if self._scores else found[:, 2:]
+        return Outcome(gradient, found[:, 0], found[:, 1])
+
+    def _accumulated(self, images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        """Returns what `_micro_batch` finds for all ghost batches of this replica, `[g, .]`."""
+        ghosts = masks.shape[0]
+        count = ghosts if self._scores else self.train.micro_batches
+        if count == 1:
+            return self._micro_batch(images, labels, masks)
+        images, labels, masks = (
+            tf.reshape(x, [count, x.shape[0] // count, *x.shape[1:]])
+            for x in (images, labels, masks)
+        )
+        columns = 2 if self._scores else 2 + masks.shape[-1]
+        found = tf.map_fn(
+            lambda parts: self._micro_batch(*parts),
+            (images, labels, masks),
+            fn_output_signature=tf.TensorSpec([ghosts // count, columns], tf.float32),
+            parallel_iterations=min(count, os.cpu_count() or 1) if self._scores else 1,
+        )
+        return tf.reshape(found, [ghosts, columns])
+
+    def _micro_batch(self, images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
+        """Returns loss, accuracy, and the gradient if wanted, of each ghost batch: `[g, .]`."""
+        ghosts, size = masks.shape[0], self.train.ghost_batch_size
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(masks)
+            logits = self.train.net(images, masks, training=True, skip=self._scores)
+            losses = cross_entropy(labels, logits)
+            loss = tf.reduce_sum(losses) / self.train.batch_size
+        hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
+        columns = [
+            tf.reduce_mean(tf.reshape(x, [ghosts, size]), axis=1, keepdims=True)
+            for x in (losses, tf.cast(hits, tf.float32))
+        ]
+        if not self._scores:
+            columns.append(tf.cast(tape.gradient(loss, masks), tf.float32))
+        return tf.concat(columns, axis=1)
+
+
+class Updates:
+    """The architecture updates that follow training steps.
+
+    Args:
+        step: Makes one update.
+        batches: The batches of held-out images, by the number of the update.
+    """
+
+    def __init__(self, step: ArchitectureStep, batches: Batches):
+        self._step, self._batches = step, batches
+
+    def numbers(self, step: int) -> range:
+        """Returns the numbers of the updates that follow a training step."""
+        before = self._step.learner.updates_before
+        return range(before(step), before(step + 1))
+
+    def trace(self, step: int) -> None:
+        """Traces the graph if it is needed after a training step, unless it exists."""
+        numbers = self.numbers(step)
+        if numbers:
+            self._step.trace(*self._batches.own(numbers[0], step))
+
+    def after(self, step: int) -> list[dict[str, tf.Tensor]]:
+        """Makes the updates that follow a training step. Returns their metrics."""
+        return [
+            self._step(*self._batches.own(update, step), update) for update in self.numbers(step)
+        ]
+
+
+def means(found: list[dict[str, tf.Tensor]]) -> dict[str, float]:
+    """Returns the means of metrics of updates; nothing if there were no updates."""
+    names = found[0] if found else ()
+    return {name: sum(float(metrics[name]) for metrics in found) / len(found) for name in names}

@@ -1,0 +1,118 @@
+"""Masks as differentiable functions of logits: a probability for each option of each decision."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.decisions import Decision
+
+_BITS = 23  # of a draw: integers are the same with and without XLA, and float32 holds n + 1/2
+
+
+class Relaxation:
+    """The mixtures of the options of a space.
+
+    Weights have one column for each option of each decision, in order: N in total. Those of a
+    decision add up to 1. One-hot weights give the masks of an architecture.
+
+    Example:
+
+        >>> relaxation = Relaxation(bender2018(num_blocks=1))
+        >>> relaxation.masks(relaxation.softmax(tf.zeros([relaxation.size]))).shape.as_list()
+        [11]
+
+    Args:
+        space: The search space.
+
+    Attributes:
+        size: N.
+        rows: The masks of each option, float32 `[N, P]`.
+    """
+
+    def __init__(self, space: CellSpace):
+        self.space, self.decisions = space, space.decisions
+        tables = [self._table(decision) for decision in self.decisions]
+        self.sizes = [len(table) for table in tables]
+        self.size = sum(self.sizes)
+        self.rows = np.zeros([self.size, space.num_paths], np.float32)
+        ends = np.cumsum(self.sizes)
+        for decision, table, last in zip(self.decisions, tables, ends):
+            self.rows[last - len(table) : last, list(decision.paths)] = table
+
+    def _table(self, decision: Decision) -> np.ndarray:
+        """Returns a row for each weight of a decision, 0/1 `[., k]`."""
+        return decision.options
+
+    def softmax(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns weights `[..., N]`, the softmax of the logits of each decision."""
+        return self._each(tf.nn.softmax, logits)
+
+    def log_softmax(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the logarithms of `softmax`."""
+        return self._each(tf.nn.log_softmax, logits)
+
+    def one_hot(self, scores: tf.Tensor) -> tf.Tensor:
+        """Returns weights `[..., N]` of 0 and 1: the best option of each decision."""
+        return self._each(lambda x: tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1]), scores)
+
+    def _each(self, function: Callable, x: tf.Tensor) -> tf.Tensor:
+        return tf.concat([function(part) for part in tf.split(x, self.sizes, axis=-1)], axis=-1)
+
+    def masks(self, weights: tf.Tensor) -> tf.Tensor:
+        """Returns masks `[..., P]`: the total weight of the options that use each path."""
+        return tf.tensordot(weights, self.rows, axes=1)
+
+    def split(self, values: np.ndarray) -> list[np.ndarray]:
+        """Returns the columns `[..., N]` of each decision."""
+        return np.split(np.asarray(values), np.cumsum(self.sizes)[:-1], axis=-1)
+
+    def probabilities(self, weights: np.ndarray) -> list[np.ndarray]:
+        """Returns the probability of each option, one array for each decision.
+
+        Args:
+            weights: `[N]`.
+        """
+        return self.split(weights)
+
+
+class PathRelaxation(Relaxation):
+    """Mixtures of paths, as published for DARTS: one weight for each path of a decision.
+
+    The published discretisation keeps two paths. So the probability of an option is its total
+    weight relative to that of all options of two paths. Others have the probability 0. Where no
+    option has two paths, those of one path count.
+    """
+
+    def _table(self, decision: Decision) -> np.ndarray:
+        return np.eye(len(decision.paths), dtype=np.float32)
+
+    def probabilities(self, weights: np.ndarray) -> list[np.ndarray]:
+        """Returns the probability of each option, as described above."""
+        found = []
+        for decision, part in zip(self.decisions, self.split(weights)):
+            sizes = decision.options.sum(axis=1)
+            kept = sizes == min(2.0, sizes.max())
+            totals = (decision.options @ part) * kept
+            found.append(totals / totals.sum())
+        return found
+
+
+def gumbel(shape: list[int], seed: int, stream: int, number: int | tf.Tensor) -> tf.Tensor:
+    """Draws from the standard Gumbel distribution, float32, a pure function of its arguments.
+
+    Args:
+        shape: The shape of the result.
+        seed: The seed of the training.
+        stream: Which of its streams of random numbers to use.
+        number: The number of the step or update, from 0.
+    """
+    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(number, tf.int32)])
+    key = tf.random.experimental.stateless_fold_in(key, stream)
+    draws = tf.random.stateless_uniform(
+        shape, seed=key, minval=0, maxval=1 << _BITS, dtype=tf.int32
+    )
+    # Never 0 or 1, so that both logarithms are finite.
+    uniform = (tf.cast(draws, tf.float32) + 0.5) / float(1 << _BITS)
+    return -tf.math.log(-tf.math.log(uniform))
