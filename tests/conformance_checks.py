@@ -1,6 +1,7 @@
 """What every sampler and proposer has to do: the checks behind the conformance table."""
 
 import dataclasses
+import json
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,7 @@ import tensorflow as tf
 import oneshot_tf as ost
 from oneshot_tf.settings import StrategySettings, command_line
 from oneshot_tf.space.limited import LimitedSpace
-from oneshot_tf.strategies import Proposer, Sampler
+from oneshot_tf.strategies import Learner, Outcome, Proposer, Sampler
 
 SPACES = [ost.bender2018(num_blocks=n) for n in (1, 2, 4)]
 
@@ -42,8 +43,36 @@ def check_sampler(entry, binary=True):
         np.testing.assert_array_equal(masks, graph(tf.constant(5)))
         assert 0.0 <= sampler.kept_share(5) <= 1.0
         assert all(isinstance(value, float) for value in sampler.metrics(5).values())
+    if not binary:
+        return
     other = [sampler.sample(64, step, seed).numpy().tobytes() for step, seed in ((9, 3), (9, 4))]
     assert other[0] != other[1]
+
+
+def check_learner(entry, binary):
+    """It samples; tries differentiable masks; learns from an outcome; says what it learnt."""
+    check_sampler(entry, binary)
+    for space in SPACES:
+        learner = entry.make(space, entry.settings(), 10)
+        assert isinstance(learner, Learner) and learner.space == space
+        assert len({v.path for v in learner.variables}) == len(learner.variables)
+        assert all(v.path.startswith("learner") for v in learner.variables)
+        numbers = [learner.updates_before(step) for step in range(12)]
+        assert numbers[0] == 0 and numbers == sorted(numbers) and numbers[-1] > 0
+        masks = learner.trial(6, tf.constant(2), 3)
+        assert masks.dtype == tf.float32 and masks.shape == (6, space.num_paths)
+        np.testing.assert_array_equal(masks, learner.trial(6, tf.constant(2), 3))
+        before = [np.array(v) for v in learner.variables]
+        gradient = tf.ones_like(masks) if learner.wants == "gradient" else None
+        outcome = Outcome(gradient, tf.ones([6]), tf.fill([6], 0.5))
+        logged = learner.learn(outcome, tf.constant(2), 3)
+        assert all(value.shape == () for value in logged.values())
+        assert any((np.array(v) != b).any() for v, b in zip(learner.variables, before))
+        for decision, found in zip(space.decisions, learner.probabilities()):
+            assert found.shape == (decision.num_options,)
+            np.testing.assert_allclose(found.sum(), 1.0, rtol=1e-5)
+        space.check(learner.mode())
+        json.dumps(learner.describe(5))
 
 
 def accuracy(architecture):

@@ -234,5 +234,6 @@ def steps(curves: Any, x_label: str, y_label: str) -> str:
     _short_numbers(axes)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="best")
+    # Below the plot, because many curves would not fit beside their names.
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _svg(figure)

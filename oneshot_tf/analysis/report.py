@@ -68,6 +68,7 @@ class Report:
         searches.searches(self.page, self.directory)
         self._other_runs()
         run_sections.training(self.page, self.directory)
+        run_sections.learnt(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)
         candidate_sections.winner(self.page, self.directory, self.candidates)
         run_sections.commands(self.page, self.directory)

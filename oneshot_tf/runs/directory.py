@@ -5,6 +5,7 @@ flags.txt         the same settings, for --flagfile
 space.json        the search space
 provenance.jsonl  versions, commit, command, machine and threads, one line per start
 metrics.jsonl     metrics of training, one line every --log_steps
+decisions.jsonl   with a strategy that learns: what it has learnt, at the same steps
 tracked.jsonl     with --track_architectures: the divergences of these, at the same steps
 tensorboard/      the metrics and the histogram of candidate accuracies, for TensorBoard
 diverged.json     only if the loss was not finite: a description of the failing step

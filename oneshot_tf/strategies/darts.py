@@ -40,7 +40,7 @@ class Darts(LogitsLearner):
 
         >>> darts = Darts(bender2018(num_blocks=1), DartsSettings())
         >>> darts.sample(num_ghosts=2, step=0, seed=0).shape.as_list()
-        [2, 11]
+        [2, 9]
 
     Args:
         space: The search space.

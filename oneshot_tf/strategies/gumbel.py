@@ -48,7 +48,7 @@ class Gumbel(LogitsLearner):
 
         >>> learner = Gumbel(bender2018(num_blocks=1), GumbelSettings(), num_steps=10)
         >>> learner.sample(num_ghosts=2, step=0, seed=0).shape.as_list()
-        [2, 11]
+        [2, 9]
 
     Args:
         space: The search space.
@@ -61,12 +61,13 @@ class Gumbel(LogitsLearner):
         if num_steps < 1:
             raise InputError(f"num_steps must be at least 1; got {num_steps}.")
         self.num_steps, self._hard = num_steps, settings.masks == "hard"
+        self._temperatures = settings.temperature, settings.final_temperature
         means = [decision.options.mean(axis=0).sum() for decision in space.decisions]
         self._kept_share = float(sum(means) / space.num_paths)
 
     def temperature(self, step: int | tf.Tensor) -> tf.Tensor:
         """Returns the temperature at a training step, float32."""
-        first, last = self.settings.temperature, self.settings.final_temperature
+        first, last = self._temperatures
         done = tf.cast(step, tf.float32) / max(1.0, self.num_steps - 1.0)
         return first + (last - first) * tf.minimum(done, 1.0)
 

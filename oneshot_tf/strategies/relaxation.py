@@ -21,7 +21,7 @@ class Relaxation:
 
         >>> relaxation = Relaxation(bender2018(num_blocks=1))
         >>> relaxation.masks(relaxation.softmax(tf.zeros([relaxation.size]))).shape.as_list()
-        [11]
+        [9]
 
     Args:
         space: The search space.

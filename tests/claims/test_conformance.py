@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conformance_checks import SPACES, check_proposer, check_sampler, check_settings
+from conformance_checks import (
+    SPACES,
+    check_learner,
+    check_proposer,
+    check_sampler,
+    check_settings,
+)
 
 import oneshot_tf as ost
 from oneshot_tf import settings
@@ -16,7 +22,8 @@ from oneshot_tf.strategies import LEARNERS, PROPOSERS, SAMPLERS
 
 # A row for each entry: whether masks are only 0 and 1.
 SAMPLER_ROWS = {"path_dropout": True, "single_path": True}
-LEARNER_ROWS: dict[str, bool] = {}
+# For learners with their default settings.
+LEARNER_ROWS = {"darts": False, "gumbel": True}
 # Whether proposals depend on what was observed, and settings that make them depend on it soon.
 PROPOSER_ROWS = {
     "random": (False, {}),
@@ -50,6 +57,12 @@ def test_every_entry_has_a_row():
 def test_samplers(name):
     check_settings(SAMPLERS[name], SAMPLERS, name)
     check_sampler(SAMPLERS[name], SAMPLER_ROWS[name])
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners(name):
+    check_settings(LEARNERS[name], LEARNERS, name)
+    check_learner(LEARNERS[name], LEARNER_ROWS[name])
 
 
 @pytest.mark.parametrize("name", PROPOSERS)
