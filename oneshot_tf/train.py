@@ -20,6 +20,7 @@ from oneshot_tf.devices.distribution import (
 )
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.kl_divergence import Tracker
+from oneshot_tf.learning.architecture_steps import check_held_out
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.fitting import fit_supernet
 from oneshot_tf.learning.loop import check_batch_size
@@ -38,7 +39,7 @@ from oneshot_tf.settings import (
     TrainSettings,
     command_line,
 )
-from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
+from oneshot_tf.strategies import DEFAULT_STRATEGY, LEARNERS, STRATEGIES
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
 from oneshot_tf.system.hints import print_with_next
@@ -76,6 +77,8 @@ def main(
         directory.check_settings(groups)  # again, because now no other process can change them
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
+        if strategy.strategy in LEARNERS:
+            check_held_out(dataset, train)
         begin(directory, groups, dataset)
         print(
             f"{devices.num_replicas_in_sync} device(s), {micro_batches} micro-batch(es) per step.",

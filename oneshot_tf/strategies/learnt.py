@@ -38,7 +38,8 @@ class Learnt(Proposer):
 
     def __init__(self, space: SearchSpace, probabilities: Sequence[np.ndarray], seed: int = 0):
         self.space = space
-        self._probabilities = [np.asarray(p, np.float64) / np.sum(p) for p in probabilities]
+        exact = [np.asarray(p, np.float64) for p in probabilities]
+        self._probabilities = [p / p.sum() for p in exact]
         self._rng = np.random.default_rng(seed)
         self._seen: set[Architecture] = set()
 

@@ -210,7 +210,7 @@ def test_a_line_of_decisions():
     scores = [
         [p == "prev1" for p in SPACE.inputs(0)] == list(o) for o in SPACE.decisions[0].options
     ]
-    pair = [set(np.flatnonzero(o)) == {0, 5} for o in operations.options]
+    pair = [set(np.flatnonzero(o)) == {0, 5} for o in SPACE.decisions[1].options]
     learner.logits.assign(np.concatenate([scores, pair]).astype(np.float32) * 50)
     line = learner.describe(7)
     assert line["architecture"] == "prev1:identity+max3x3" and line["parameter_free"] == 1.0
