@@ -38,7 +38,8 @@ class ArchitectureStep:
     """Callable: `metrics = step(images, labels, update)`.
 
     It takes this worker's part of a batch of held-out images, as `TrainStep` does, and the number
-    of the update. It returns held_out_loss, held_out_accuracy, and what the learner logs.
+    of the update. `UnrolledStep` also takes the next training batch and the number of its step. It
+    returns held_out_loss, held_out_accuracy, and what the learner logs.
 
     A learner that wants the gradient gets it from dense micro-batches, which compute all paths. For
     scores, a micro-batch is a ghost batch that skips dropped paths.
@@ -55,18 +56,20 @@ class ArchitectureStep:
         self._step = tf.function(self._distributed, autograph=False)
         self._traced = False
 
-    def __call__(self, images: Any, labels: Any, update: int) -> dict[str, tf.Tensor]:
-        return self._step(images, labels, tf.constant(update, tf.int32))
+    def __call__(self, images: Any, labels: Any, update: int, *train: Any) -> dict[str, tf.Tensor]:
+        return self._step(images, labels, tf.constant(update, tf.int32), *train)
 
-    def trace(self, images: Any, labels: Any) -> None:
+    def trace(self, images: Any, labels: Any, *train: Any) -> None:
         """Traces the graph unless it exists. Runs nothing."""
         if not self._traced:
-            self._step.get_concrete_function(images, labels, tf.constant(0, tf.int32))
+            self._step.get_concrete_function(images, labels, tf.constant(0, tf.int32), *train)
             self._traced = True
 
-    def _distributed(self, images: Any, labels: Any, update: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _distributed(
+        self, images: Any, labels: Any, update: tf.Tensor, *train: Any
+    ) -> dict[str, tf.Tensor]:
         strategy = self.train.strategy
-        per_replica = strategy.run(self._on_replica, args=(images, labels, update))
+        per_replica = strategy.run(self._on_replica, args=(images, labels, update, *train))
         # All replicas have the same values.
         return {
             name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, None)
@@ -74,36 +77,44 @@ class ArchitectureStep:
         }
 
     def _on_replica(
-        self, images: tf.Tensor, labels: tf.Tensor, update: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, update: tf.Tensor, *train: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        train = self.train
-        context = tf.distribute.get_replica_context()
-        replica = context.replica_id_in_sync_group
-        ghosts = train.batch_size // train.ghost_batch_size
-        share, rows = train.batch_size // train.replicas, ghosts // train.replicas
-        images = self.prepare(images, replica * share, train.batch_size, update)
-        masks = self.learner.trial(ghosts, update, train.seed)
-        own = tf.slice(masks, [replica * rows, 0], [rows, masks.shape[1]])
-        found = self._accumulated(images, labels, own)
-        # Each replica puts its rows into zeros. The sum has the rows of all replicas.
-        places = tf.range(ghosts) - replica * rows
-        whole = tf.where(
-            ((places >= 0) & (places < rows))[:, tf.newaxis],
-            tf.gather(found, tf.clip_by_value(places, 0, rows - 1)),
-            0.0,
-        )
-        outcome = self._outcome(context.all_reduce(tf.distribute.ReduceOp.SUM, whole))
-        more = self.learner.learn(outcome, update, train.seed)
+        share = self.train.batch_size // self.train.replicas
+        first = _replica() * share
+        images = self.prepare(images, first, self.train.batch_size, update)
+        ghosts = self.train.batch_size // self.train.ghost_batch_size
+        masks = self.learner.trial(ghosts, update, self.train.seed)
+        outcome = self._outcome(images, labels, self._own(masks), *train)
+        more = self.learner.learn(outcome, update, self.train.seed)
         return {
             "held_out_loss": tf.reduce_mean(outcome.losses),
             "held_out_accuracy": tf.reduce_mean(outcome.accuracies),
             **more,
         }
 
-    def _outcome(self, found: tf.Tensor) -> Outcome:
-        """Takes the columns of `_micro_batch` apart."""
-        gradient = None if self._scores else found[:, 2:]
-        return Outcome(gradient, found[:, 0], found[:, 1])
+    def _own(self, masks: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of this replica."""
+        rows = masks.shape[0] // self.train.replicas
+        return tf.slice(masks, [_replica() * rows, 0], [rows, masks.shape[1]])
+
+    def _whole(self, own: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of all replicas. Each puts its own into zeros, which are added up."""
+        rows = own.shape[0]
+        places = tf.range(rows * self.train.replicas) - _replica() * rows
+        inside = ((places >= 0) & (places < rows))[:, tf.newaxis]
+        whole = tf.where(inside, tf.gather(own, tf.clip_by_value(places, 0, rows - 1)), 0.0)
+        return all_reduce(whole)
+
+    def _outcome(self, images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor) -> Outcome:
+        """Returns what comes of the masks of this replica, over the whole batch.
+
+        Args:
+            images: Held-out images, float32.
+            labels: Their labels.
+            masks: `[g, P]`.
+        """
+        found = self._whole(self._accumulated(images, labels, masks))
+        return Outcome(None if self._scores else found[:, 2:], found[:, 0], found[:, 1])
 
     def _accumulated(self, images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor) -> tf.Tensor:
         """Returns what `_micro_batch` finds for all ghost batches of this replica, `[g, .]`."""
@@ -142,16 +153,27 @@ class ArchitectureStep:
         return tf.concat(columns, axis=1)
 
 
+def all_reduce(value: Any) -> Any:
+    """Returns the sums over all replicas, in the context of a replica."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _replica() -> int | tf.Tensor:
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
 class Updates:
     """The architecture updates that follow training steps.
 
     Args:
         step: Makes one update.
         batches: The batches of held-out images, by the number of the update.
+        train: The training batches of a learner that unrolls; None for others.
     """
 
-    def __init__(self, step: ArchitectureStep, batches: Batches):
-        self._step, self._batches = step, batches
+    def __init__(self, step: ArchitectureStep, batches: Batches, train: Batches | None = None):
+        self._step, self._batches, self._train = step, batches, train
 
     def numbers(self, step: int) -> range:
         """Returns the numbers of the updates that follow a training step."""
@@ -162,13 +184,20 @@ class Updates:
         """Traces the graph if it is needed after a training step, unless it exists."""
         numbers = self.numbers(step)
         if numbers:
-            self._step.trace(*self._batches.own(numbers[0], step))
+            self._step.trace(*self._batches.own(numbers[0], step), *self._next(step))
 
     def after(self, step: int) -> list[dict[str, tf.Tensor]]:
         """Makes the updates that follow a training step. Returns their metrics."""
         return [
-            self._step(*self._batches.own(update, step), update) for update in self.numbers(step)
+            self._step(*self._batches.own(update, step), update, *self._next(step))
+            for update in self.numbers(step)
         ]
+
+    def _next(self, step: int) -> tuple[Any, ...]:
+        """Returns the next training batch and the number of its step, for unrolling."""
+        if self._train is None:
+            return ()
+        return *self._train.own(step + 1), tf.constant(step + 1, tf.int32)
 
 
 def means(found: list[dict[str, tf.Tensor]]) -> dict[str, float]:

@@ -36,6 +36,7 @@ class Batches:
         self._schedule, self._rollbacks = schedule, rollbacks
         self._batches: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
         self._next: tuple[int, int] | None = None  # step and seed of the next batch in `_batches`
+        self._last: tuple[tuple[int, int], Any] | None = None  # the same of the last one, and it
 
     def own(self, number: int, step: int | None = None) -> tuple[Any, Any]:
         """Returns this worker's part of a batch, one slice per replica.
@@ -47,12 +48,15 @@ class Batches:
         seed, factor = self._rollbacks.at(number if step is None else step, self._seed)
         if self._schedule is not None:
             self._schedule.factor.assign(factor)
+        if self._last is not None and self._last[0] == (number, seed):
+            return self._last[1]
         if self._next != (number, seed):
             size, rows = self._batch_size, own_rows(self._batch_size)
             self._batches = self._split.batches(number, size, seed, rows, self._distort)
         batch = next(self._batches)
         self._next = number + 1, seed
-        return local_batch(*batch)
+        self._last = (number, seed), local_batch(*batch)
+        return self._last[1]
 
     def whole(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the global batch of a step."""

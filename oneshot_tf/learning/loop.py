@@ -28,6 +28,7 @@ from oneshot_tf.learning.recalibration import Recalibration
 from oneshot_tf.learning.recovery import Recovery
 from oneshot_tf.learning.schedules import Factored
 from oneshot_tf.learning.steps import TrainStep
+from oneshot_tf.learning.unrolled_steps import UnrolledStep
 from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
 from oneshot_tf.strategies.protocols import Learner, Sampler
 from oneshot_tf.system.claims import ClaimLost
@@ -157,6 +158,9 @@ class Loop:
             data.validation, settings.batch_size, self.seed, settings.augmentation == "inception",
             None, self.rollbacks,
         )  # fmt: skip
+        if self.learner.unrolls:
+            step: ArchitectureStep = UnrolledStep(self.step, self.learner, prepare)
+            return Updates(step, batches, self.batches)
         return Updates(ArchitectureStep(self.step, self.learner, prepare), batches)
 
     def _repeat(self, number: int) -> None:

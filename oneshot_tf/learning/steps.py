@@ -174,7 +174,7 @@ class TrainStep:
         if factors is not None:
             factors = tf.slice(factors, [first, 0], [share, factors.shape[1]])
         micro_batches = masks.shape[0] if skip and masks is not None else self.micro_batches
-        gradients, metrics = self._gradients(
+        gradients, metrics = self.gradients(
             images, labels, masks, factors, micro_batches, skip, self.replicas
         )
         self.optimizer.apply(gradients, self.variables)
@@ -212,7 +212,7 @@ class TrainStep:
         def alone(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> Any:
             images = self.prepare(images, 0, self.batch_size, number)
             masks, factors = self.masks(number), self.path_factors(number)
-            gradients, metrics = self._gradients(
+            gradients, metrics = self.gradients(
                 images, labels, masks, factors, micro_batches, False, 1
             )
             return metrics, gradients
@@ -221,7 +221,7 @@ class TrainStep:
         here = self.strategy.experimental_local_results
         return {name: here(m)[0] for name, m in metrics.items()}, [here(g)[0] for g in gradients]
 
-    def _gradients(
+    def gradients(
         self,
         images: tf.Tensor,
         labels: tf.Tensor,
@@ -231,7 +231,17 @@ class TrainStep:
         skip: bool,
         replicas: int,
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Returns the gradients of the loss, L2 included, by variable; and the metrics."""
+        """Returns this replica's part of the gradients, L2 included, by variable; and the metrics.
+
+        Args:
+            images: Normalised, augmented images, float32.
+            labels: Their labels.
+            masks: The rows of masks of these images, or None.
+            factors: The factors of paths of these images, or None.
+            micro_batches: The number of micro-batches.
+            skip: Whether to skip dropped paths.
+            replicas: The number of replicas that share the L2.
+        """
         gradients, sums = self._accumulated(images, labels, masks, factors, micro_batches, skip)
         weight_decay = self.settings.weight_decay
         usage = None if masks is None else self.net.usage(masks)

@@ -17,6 +17,14 @@ class DartsSettings(LogitsSettings):
     """DARTS."""
 
     strategy: str = setting("darts", "How training chooses paths.", choices=("darts",))
+    order: int = setting(
+        1,
+        "1: the weights count as optimal for the logits. 2: held-out images see the weights after "
+        "one more training step, and the gradient goes through this step, exactly.",
+        least=1,
+        most=2,
+        common=True,
+    )
     relaxation: str = setting(
         "options",
         "What a mixture is made of. options: a softmax over the options of each decision, so a "
@@ -30,8 +38,9 @@ class DartsSettings(LogitsSettings):
 class Darts(LogitsLearner):
     """Trains weights and logits in turn, both on the mixture of all options.
 
-    All ghost batches use the same mixture, and its gradient on held-out images moves the logits.
-    This is the first-order method: the weights count as optimal for the logits.
+    All ghost batches use the same mixture, and its gradient on held-out images moves the logits. In
+    the first order, the weights count as optimal for the logits. In the second order, the held-out
+    images see the weights after one more training step with the current learning rate.
 
     What differs from the published code: logits begin at 0, not at 0.001 N(0, 1); all cells are of
     one kind; an update follows a training step and does not precede it.
@@ -49,6 +58,7 @@ class Darts(LogitsLearner):
 
     def __init__(self, space: CellSpace, settings: DartsSettings):
         super().__init__(RELAXATIONS[settings.relaxation](space), settings)
+        self.unrolls = settings.order == 2
 
     @classmethod
     def from_settings(cls, space: CellSpace, settings: DartsSettings, num_steps: int) -> "Darts":

@@ -82,6 +82,11 @@ class LogitsLearner(Learner):
         with tf.GradientTape() as tape:
             masks = self.trial(outcome.gradient.shape[0], update, seed)
             value = tf.reduce_sum(masks * outcome.gradient)
+            if outcome.train_gradient is not None:
+                step = update + self.settings.warmup_steps + 1
+                value += tf.reduce_sum(
+                    self.sample(masks.shape[0], step, seed) * outcome.train_gradient
+                )
         gradient = tape.gradient(value, self.logits.value)
         decay = self.settings.architecture_weight_decay
         gradient += decay * tf.convert_to_tensor(self.logits)

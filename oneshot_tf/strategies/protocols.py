@@ -64,11 +64,14 @@ class Outcome(NamedTuple):
             the batch. None for a learner that wants scores only.
         losses: The mean cross-entropy of each ghost batch in nats, float32 `[G]`.
         accuracies: The accuracy of each ghost batch, float32 `[G]`.
+        train_gradient: For a learner that unrolls: d loss / d masks of the next training step,
+            float32 `[G, P]`, through the weights after this step.
     """
 
     gradient: tf.Tensor | None
     losses: tf.Tensor
     accuracies: tf.Tensor
+    train_gradient: tf.Tensor | None = None
 
 
 class Learner(Sampler):
@@ -84,11 +87,14 @@ class Learner(Sampler):
     Attributes:
         space: The search space.
         wants: "gradient" for d loss / d masks, or "scores" for losses and accuracies alone.
+        unrolls: Whether held-out images see the weights after the next training step, so that the
+            loss depends on the masks of this step, too. Then it wants the gradient.
         variables: The variables, with those of its optimizer. Their paths begin with "learner".
     """
 
     space: CellSpace
     wants = "gradient"
+    unrolls = False
     variables: list[keras.Variable]
 
     @abc.abstractmethod
