@@ -91,4 +91,4 @@ def learnt(directory: RunDirectory, space: Any, seed: int) -> Learnt:
     Raises:
         InputError: As in `restore_learner`.
     """
-    return Learnt(space, restore_learner(directory).probabilities(), seed)
+    return Learnt(space, restore_learner(directory), seed)

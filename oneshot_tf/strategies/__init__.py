@@ -4,11 +4,13 @@ To add a strategy, write one file with its class and its settings, and one entry
 """
 
 from oneshot_tf.strategies.darts import Darts, DartsSettings
+from oneshot_tf.strategies.enas import Enas, EnasSettings
 from oneshot_tf.strategies.evolution import Evolution, EvolutionSettings, TournamentSettings
 from oneshot_tf.strategies.genetic import Genetic, GeneticSettings
 from oneshot_tf.strategies.gumbel import Gumbel, GumbelSettings
 from oneshot_tf.strategies.learnt import Learnt, LearntSettings
 from oneshot_tf.strategies.path_dropout import PathDropout, PathDropoutSettings
+from oneshot_tf.strategies.policy_search import NasRl, NasRlSettings, Ppo, PpoSettings
 from oneshot_tf.strategies.predictor import Predictor, PredictorSettings
 from oneshot_tf.strategies.protocols import Learner, Outcome, Proposer, Sampler, Strategy
 from oneshot_tf.strategies.q_learning import QLearning, QLearningSettings
@@ -24,6 +26,7 @@ SAMPLERS = {
 # `train --strategy=NAME`: samplers with variables, which are trained on held-out images.
 LEARNERS = {
     "darts": Strategy(DartsSettings, Darts.from_settings),
+    "enas": Strategy(EnasSettings, Enas),
     "gumbel": Strategy(GumbelSettings, Gumbel),
 }
 
@@ -37,6 +40,8 @@ PROPOSERS = {
     "tournament": Strategy(TournamentSettings, Evolution.from_settings),
     "genetic": Strategy(GeneticSettings, Genetic),
     "q_learning": Strategy(QLearningSettings, QLearning),
+    "nas_rl": Strategy(NasRlSettings, NasRl),
+    "ppo": Strategy(PpoSettings, Ppo),
     "predictor": Strategy(PredictorSettings, Predictor),
 }
 
@@ -44,6 +49,8 @@ __all__ = [
     "DEFAULT_STRATEGY",
     "Darts",
     "DartsSettings",
+    "Enas",
+    "EnasSettings",
     "LEARNERS",
     "PROPOSERS",
     "SAMPLERS",
@@ -58,9 +65,13 @@ __all__ = [
     "Learnt",
     "LearntSettings",
     "Listed",
+    "NasRl",
+    "NasRlSettings",
     "Outcome",
     "PathDropout",
     "PathDropoutSettings",
+    "Ppo",
+    "PpoSettings",
     "Predictor",
     "PredictorSettings",
     "Proposer",

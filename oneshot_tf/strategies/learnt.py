@@ -8,8 +8,9 @@ import numpy as np
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.limited import SearchSpace
-from oneshot_tf.strategies.protocols import Proposer
+from oneshot_tf.strategies.protocols import Learner, Proposer
 
+_TOGETHER = 100  # draws at a time
 _MOST_REPEATS = 10_000  # draws in a row that were seen before or are outside the limits
 
 
@@ -21,27 +22,25 @@ class LearntSettings(StrategySettings):
 
 
 class Learnt(Proposer):
-    """Proposes the mode of what a learner derived, then distinct draws from its probabilities.
+    """Proposes the mode of a learner, then distinct draws from what it learnt.
 
     Example:
 
-        >>> space = bender2018(num_blocks=1)
-        >>> even = [np.full(d.num_options, 1 / d.num_options) for d in space.decisions]
-        >>> str(Learnt(space, even).propose(1)[0])
+        >>> learner = Darts(bender2018(num_blocks=1), DartsSettings())
+        >>> str(Learnt(learner.space, learner).propose(1)[0])
         'prev2:identity'
 
     Args:
-        space: The search space, which may have limits.
-        probabilities: The probability of each option, one array for each decision.
+        space: The search space of the learner, which may have limits here.
+        learner: The learner, after its training.
         seed: The seed of the draws.
     """
 
-    def __init__(self, space: SearchSpace, probabilities: Sequence[np.ndarray], seed: int = 0):
-        self.space = space
-        exact = [np.asarray(p, np.float64) for p in probabilities]
-        self._probabilities = [p / p.sum() for p in exact]
+    def __init__(self, space: SearchSpace, learner: Learner, seed: int = 0):
+        self.space, self.learner = space, learner
         self._rng = np.random.default_rng(seed)
         self._seen: set[Architecture] = set()
+        self._drawn: list[Architecture] = [learner.mode()]  # the next one is at the end
 
     @property
     def limit(self) -> int:
@@ -53,7 +52,7 @@ class Learnt(Proposer):
         proposed: list[Architecture] = []
         repeats = 0
         while len(proposed) < count and repeats < _MOST_REPEATS:
-            architecture = self._draw() if self._seen else self._mode()
+            architecture = self._next()
             repeats += 1
             new = architecture not in self._seen
             self._seen.add(architecture)
@@ -62,13 +61,10 @@ class Learnt(Proposer):
                 repeats = 0
         return proposed
 
-    def _mode(self) -> Architecture:
-        return self.space.architecture(tuple(int(p.argmax()) for p in self._probabilities))
-
-    def _draw(self) -> Architecture:
-        return self.space.architecture(
-            tuple(int(self._rng.choice(len(p), p=p)) for p in self._probabilities)
-        )
+    def _next(self) -> Architecture:
+        if not self._drawn:
+            self._drawn = self.learner.draw(_TOGETHER, self._rng)[::-1]
+        return self._drawn.pop()
 
     def observe(
         self, architectures: Sequence[Architecture], accuracies: Sequence[float | None]

@@ -135,6 +135,12 @@ class Learner(Sampler):
         """Returns the architecture of the most probable options. It is what was learnt."""
         return self.space.architecture(tuple(int(p.argmax()) for p in self.probabilities()))
 
+    def draw(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """Draws architectures: each decision independently, by the probabilities of its options."""
+        exact = [np.asarray(p, np.float64) for p in self.probabilities()]
+        columns = [rng.choice(len(p), count, p=p / p.sum()) for p in exact]
+        return [self.space.architecture(tuple(map(int, genes))) for genes in zip(*columns)]
+
     def metrics(self, step: int) -> dict[str, float]:
         """Returns the normalised entropy of the decisions: 1 for equal options, 0 for one."""
         return {"decision_entropy": normalised_entropy(self.probabilities())}

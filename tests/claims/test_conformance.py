@@ -23,13 +23,15 @@ from oneshot_tf.strategies import LEARNERS, PROPOSERS, SAMPLERS
 # A row for each entry: whether masks are only 0 and 1.
 SAMPLER_ROWS = {"path_dropout": True, "single_path": True}
 # For learners with their default settings.
-LEARNER_ROWS = {"darts": False, "gumbel": True}
+LEARNER_ROWS = {"darts": False, "enas": True, "gumbel": True}
 # Whether proposals depend on what was observed, and settings that make them depend on it soon.
 PROPOSER_ROWS = {
     "random": (False, {}),
     "evolution": (True, {"population": 16, "sample_size": 4}),
     "tournament": (True, {"population": 16, "sample_size": 4}),
     "genetic": (True, {"generation_size": 16, "parents": 4, "mutations": 6, "crossovers": 6}),
+    "nas_rl": (True, {"controller_learning_rate": 0.05}),
+    "ppo": (True, {"batch": 8, "controller_learning_rate": 0.05}),
     "q_learning": (True, {"episodes": 10, "q_learning_rate": 0.5}),
     "predictor": (True, {"first_random": 16, "batch": 8, "pool": 40}),
 }
