@@ -2,7 +2,9 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -70,18 +72,26 @@ class PolicySearch(Proposer):
         self._seen: list[tuple[Genes, float]] = []  # of the present batch
         self._drawn, self._distinct = 0, set[Genes]()
         self._log: list[tuple[float, float]] = []  # mean reward and entropy of each batch
-        self._gradients = tf.function(self._gradients_of, autograph=False, reduce_retracing=True)
-        self._draw = tf.function(self.controller.draw, autograph=False, reduce_retracing=True)
+        self._draw, self._gradients = _functions(type(self), settings, self.controller)
 
     @abc.abstractmethod
     def _reward(self, accuracy: float) -> float:
         """Returns the reward of an accuracy."""
 
+    @staticmethod
     @abc.abstractmethod
-    def _loss(
-        self, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
+    def loss(
+        settings: Any, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
     ) -> tf.Tensor:
-        """Returns the loss of a batch, without the entropy."""
+        """Returns the loss of a batch, without the entropy.
+
+        Args:
+            settings: The settings.
+            logs: log p of the architectures now, `[count]`.
+            before: log p when they were drawn.
+            rewards: Their rewards.
+            baseline: The moving mean of rewards.
+        """
 
     @property
     def passes(self) -> int:
@@ -144,22 +154,6 @@ class PolicySearch(Proposer):
                 found = self._gradients(self.weights, genes, at_first[0], rewards, baseline)
                 self._adam([gradient.numpy() for gradient in found])
 
-    def _gradients_of(
-        self,
-        weights: list[tf.Tensor],
-        genes: tf.Tensor,
-        before: tf.Tensor,
-        rewards: tf.Tensor,
-        baseline: tf.Tensor,
-    ) -> list[tf.Tensor]:
-        weights = [tf.convert_to_tensor(weight) for weight in weights]
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            logs, entropies = self.controller.score(weights, genes)
-            loss = self._loss(logs, before, rewards, baseline)
-            loss -= self.settings.entropy_weight * tf.reduce_mean(entropies)
-        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
-
     def _adam(self, gradients: list[np.ndarray]) -> None:
         """Moves the weights by a step of Adam."""
         self.updates += 1
@@ -184,6 +178,33 @@ class PolicySearch(Proposer):
             f"{first:.4f} to {last:.4f}, its entropy from {most:.2f} to {now:.2f} nats. "
             f"{len(self._distinct):,} of its {self._drawn:,} draws were different."
         ]
+
+
+@functools.lru_cache(maxsize=8)
+def _functions(
+    kind: type[PolicySearch], settings: PolicySettings, controller: Controller
+) -> tuple[Callable, Callable]:
+    """Returns the graphs that draw and that differentiate. Equal searches share them."""
+
+    def gradients(
+        weights: list[tf.Tensor],
+        genes: tf.Tensor,
+        before: tf.Tensor,
+        rewards: tf.Tensor,
+        baseline: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        weights = [tf.convert_to_tensor(weight) for weight in weights]
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            logs, entropies = controller.score(weights, genes)
+            loss = kind.loss(settings, logs, before, rewards, baseline)
+            loss -= settings.entropy_weight * tf.reduce_mean(entropies)
+        return [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
+
+    return tuple(
+        tf.function(function, autograph=False, reduce_retracing=True)
+        for function in (controller.draw, gradients)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,9 +234,11 @@ class NasRl(PolicySearch):
     def _reward(self, accuracy: float) -> float:
         return accuracy**3
 
-    def _loss(
-        self, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
+    @staticmethod
+    def loss(
+        settings: Any, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
     ) -> tf.Tensor:
+        """Returns the loss of REINFORCE."""
         return reinforce(logs, rewards, baseline)
 
 
@@ -245,7 +268,9 @@ class Ppo(PolicySearch):
     def _reward(self, accuracy: float) -> float:
         return accuracy
 
-    def _loss(
-        self, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
+    @staticmethod
+    def loss(
+        settings: Any, logs: tf.Tensor, before: tf.Tensor, rewards: tf.Tensor, baseline: tf.Tensor
     ) -> tf.Tensor:
-        return clipped(logs, before, rewards - baseline, self.settings.clip)
+        """Returns the loss of PPO."""
+        return clipped(logs, before, rewards - baseline, settings.clip)
