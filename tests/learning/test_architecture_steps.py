@@ -15,6 +15,12 @@ from oneshot_tf.strategies import LEARNERS, Learner
 
 SPACE = ost.bender2018(num_blocks=1)
 STEPS = 4
+FAST = {  # settings with which each learner moves within a few steps
+    "darts": {"architecture_learning_rate": 0.1},
+    "gumbel": {"architecture_learning_rate": 0.1},
+    "enas": {"phase_steps": 2, "phase_updates": 2, "architectures": 2,
+             "controller_learning_rate": 0.1},
+}  # fmt: skip
 
 
 class Recorder(Learner):
@@ -134,8 +140,8 @@ def test_micro_batches_and_devices_do_not_matter(found, digits, masks, two_devic
 # ---------------------------------------------------------------------------- trainings
 
 
-def train(digits, name, directory=None, *, num_steps=STEPS, device=None, seed=5, **values):
-    learner = LEARNERS[name].make(SPACE, LEARNERS[name].settings(**values), num_steps)
+def train(digits, name, directory=None, *, num_steps=STEPS, device=None, seed=5):
+    learner = LEARNERS[name].make(SPACE, LEARNERS[name].settings(**FAST[name]), num_steps)
     supernet = ost.Supernet(SPACE, ost.Stack(1, 4), num_classes=10, seed=3)
     settings = ost.TrainSettings(batch_size=32, ghost_batch_size=8)
     last = ost.fit_supernet(
@@ -149,13 +155,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name, split, at", [("darts", "validation", 2), ("gumbel", "train", 3)])
+@pytest.mark.parametrize(
+    "name, split, at",
+    [("darts", "validation", 2), ("gumbel", "train", 3), ("enas", "validation", 3)],
+)
 def test_killed_in_either_phase_and_resumed_is_uninterrupted_to_the_bit(
     digits, tmp_path, monkeypatch, name, split, at
 ):
     device = DeviceSettings(checkpoint_steps=2, log_steps=1)
-    values = {"architecture_learning_rate": 0.1}
-    whole, *_ = train(digits, name, tmp_path / "whole", device=device, **values)
+    whole, *_ = train(digits, name, tmp_path / "whole", device=device)
     original, killed_split = ost.Split.batches, getattr(digits, split)
 
     def killed(self, first_step, *arguments):
@@ -166,9 +174,9 @@ def test_killed_in_either_phase_and_resumed_is_uninterrupted_to_the_bit(
 
     monkeypatch.setattr(ost.Split, "batches", killed)
     with pytest.raises(Killed):
-        train(digits, name, tmp_path / "killed", device=device, **values)
+        train(digits, name, tmp_path / "killed", device=device)
     monkeypatch.undo()
-    resumed, *_ = train(digits, name, tmp_path / "killed", device=device, **values)
+    resumed, *_ = train(digits, name, tmp_path / "killed", device=device)
     np.testing.assert_array_equal(resumed, whole)
 
     def lines(run, file):
@@ -179,18 +187,19 @@ def test_killed_in_either_phase_and_resumed_is_uninterrupted_to_the_bit(
         assert lines("killed", file) == lines("whole", file)
         assert [line["step"] for line in lines("whole", file)] == [1, 2, 3, 4]
     assert {"held_out_loss", "held_out_accuracy", "decision_entropy"} <= set(
-        lines("whole", "metrics.jsonl")[0]
+        lines("whole", "metrics.jsonl")[1]
     )
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_two_devices_learn_the_same(digits, two_devices, name):
-    one, first, _ = train(digits, name, architecture_learning_rate=0.01)
+    one, first, _ = train(digits, name, num_steps=2)
     with two_devices.scope():
-        two, second, _ = train(digits, name, architecture_learning_rate=0.01)
-    np.testing.assert_allclose(first.logits.numpy(), second.logits.numpy(), atol=2e-4)
-    assert np.abs(first.logits.numpy()).max() > 0.005
-    assert np.abs(one - two).max() < 2e-3
+        two, second, _ = train(digits, name, num_steps=2)
+    for variable, other in zip(first.variables, second.variables):
+        np.testing.assert_allclose(variable.numpy(), other.numpy(), atol=5e-3)
+    assert np.abs(first.variables[0].numpy()).max() > 0.05
+    assert np.abs(one - two).max() < 5e-3
 
 
 def test_a_step_that_failed_is_repeated_with_its_updates(digits, tmp_path, monkeypatch):
@@ -221,7 +230,7 @@ def test_a_step_that_failed_is_repeated_with_its_updates(digits, tmp_path, monke
     )
     monkeypatch.setattr(Loop, "_check", fails)
     with pytest.raises(ost.InputError, match="First not finite"):
-        train(digits, "darts", tmp_path, architecture_learning_rate=0.1)
+        train(digits, "darts", tmp_path)
     number, values = replayed[0]
     assert number == 2
     for one, other in zip(values, states[2]):
