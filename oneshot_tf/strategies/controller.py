@@ -5,6 +5,7 @@ arrays.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -73,7 +74,7 @@ class Controller:
             chosen = tf.reduce_sum(tf.cast(below, tf.int32), axis=1)
             return tf.minimum(chosen, logits.shape[1] - 1)  # sums may round to less than 1
 
-        return self._run(weights, tf.shape(uniforms)[0], choose)[0]
+        return self._run(weights, _length(uniforms), choose)[0]
 
     def best(self, weights: Weights) -> tf.Tensor:
         """Returns the options of greatest probability, one after another, int32 `[1, D]`."""
@@ -90,13 +91,18 @@ class Controller:
         Returns:
             Two float32 `[count]`: log p, and the sum of the entropies of the D softmaxes, in nats.
         """
-        _, logits = self._run(weights, tf.shape(genes)[0], lambda place, _: genes[:, place])
+        _, logits = self._run(weights, _length(genes), lambda place, _: genes[:, place])
         logs = [tf.nn.log_softmax(each) for each in logits]
         chosen = [tf.gather(log, genes[:, i], batch_dims=1) for i, log in enumerate(logs)]
         entropies = [-tf.reduce_sum(tf.exp(log) * log, axis=1) for log in logs]
         return tf.add_n(chosen), tf.add_n(entropies)
 
-    def _run(self, weights, count, choose):
+    def _run(
+        self,
+        weights: Weights,
+        count: int | tf.Tensor,
+        choose: Callable[[int, tf.Tensor], tf.Tensor],
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Runs the LSTM over the decisions. `choose(place, logits)` returns options `[count]`."""
         number = len(self.decisions)
         embeddings, rest = weights[:number], weights[number:]
@@ -119,6 +125,11 @@ class Controller:
             found.append(chosen)
             every.append(logits)
         return tf.stack(found, axis=1), every
+
+
+def _length(rows: tf.Tensor) -> int | tf.Tensor:
+    """Returns the number of rows, as a Python int if it is known in the graph."""
+    return tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
 
 
 def _lstm(

@@ -121,8 +121,11 @@ class Enas(Learner):
 
     def trial(self, num_ghosts: int, update: tf.Tensor, seed: int) -> tf.Tensor:
         """Returns the masks of an update: each architecture has consecutive ghost batches."""
-        genes = self._draw(self._rows(num_ghosts), update, seed, _TRIAL)
-        return tf.repeat(self._masks(genes), num_ghosts // len(genes), axis=0)
+        rows = self._rows(num_ghosts)
+        masks = self._masks(self._draw(rows, update, seed, _TRIAL))
+        return tf.reshape(
+            tf.repeat(masks, num_ghosts // rows, axis=0), [num_ghosts, self.space.num_paths]
+        )
 
     def _rows(self, num_ghosts: int) -> int:
         most = min(self.settings.architectures, num_ghosts)

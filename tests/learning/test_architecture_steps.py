@@ -157,8 +157,9 @@ class Killed(Exception):
 
 @pytest.mark.parametrize(
     "name, split, at",
-    [("darts", "validation", 2), ("gumbel", "train", 3), ("enas", "validation", 3)],
-)
+    [("darts", "validation", 2), ("enas", "validation", 3),
+     pytest.param("gumbel", "train", 3, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_killed_in_either_phase_and_resumed_is_uninterrupted_to_the_bit(
     digits, tmp_path, monkeypatch, name, split, at
 ):
@@ -191,6 +192,7 @@ def test_killed_in_either_phase_and_resumed_is_uninterrupted_to_the_bit(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_two_devices_learn_the_same(digits, two_devices, name):
     one, first, _ = train(digits, name, num_steps=2)
