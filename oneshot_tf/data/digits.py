@@ -9,8 +9,8 @@ from oneshot_tf.data.in_memory import Split
 NAMES = ("digits", "noisy_digits")
 _SIDE = 12  # pixels of noisy digits
 _COPIES = 3  # noisy digits made of each digit for training
-_TURN, _SCALES, _SHIFT = 45.0, (0.75, 1.3), 2.0  # degrees, factors, pixels
-_CONTRAST, _NOISE = 0.5, 0.15  # the least factor, and the standard deviation of white noise
+_TURN, _SCALES, _SHIFT = 30.0, (0.8, 1.25), 2.0  # degrees, factors, pixels
+_CONTRAST, _NOISE = 0.7, 0.08  # the least factor, and the standard deviation of white noise
 
 
 def load(name: str, image_size: int | None, fit: str, num_validation: int) -> Dataset:
@@ -18,7 +18,7 @@ def load(name: str, image_size: int | None, fit: str, num_validation: int) -> Da
 
     Args:
         name: "digits": 1,797 images of 8x8 pixels, 1,497 to train and 300 to test. "noisy_digits":
-            these digits, turned by up to 45 degrees, scaled, shifted, dimmed and with noise, on
+            these digits, turned by up to 30 degrees, scaled, shifted, dimmed and with noise, on
             12x12 pixels. There are three of each of 1,197 digits to train, and one of each of 600
             others to test. They are the same at every call.
         image_size: Height and width to resize the images to. None or 0 keeps their size.

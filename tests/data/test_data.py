@@ -75,6 +75,19 @@ def _window(padded, dy, dx, mirror):
     return window[:, columns]
 
 
+def test_noisy_digits_are_the_same_at_every_call_and_made_of_other_digits_for_the_test():
+    data, again = (ost.load_data("noisy_digits", num_validation=600) for _ in range(2))
+    test = data.load_test()
+    assert (len(data.train), len(data.validation), len(test), data.image_size) == (
+        2_991, 600, 600, 12,
+    )  # fmt: skip
+    assert data.fingerprint() == again.fingerprint()
+    labels, order = load_digits().target, np.random.default_rng(1).permutation(1_797)
+    np.testing.assert_array_equal(test.labels, labels[order[:600]])
+    found = np.bincount(data.train.labels) + np.bincount(data.validation.labels)
+    np.testing.assert_array_equal(found, 3 * np.bincount(labels[order[600:]]))
+
+
 def test_half_of_the_images_are_mirrored():
     images = np.random.default_rng(0).integers(0, 256, (400, 5, 6, 3), dtype=np.uint8)
     out = AUGMENTATIONS["flip"](images, 0, 400, seed=0, step=3).numpy()
