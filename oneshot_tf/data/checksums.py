@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from oneshot_tf.system.progress import each
+
 _THREADS = 8  # more than cores, because reading mostly waits for the disk
 
 
@@ -50,7 +52,8 @@ def of_files(paths: Sequence[str | os.PathLike], skip: bool = False) -> np.ndarr
             return checksum(os.fsencode(path))
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return np.fromiter(pool.map(one, paths), np.uint64, len(paths))
+        found = each(pool.map(one, paths), "Computing checksums", len(paths), "files")
+        return np.fromiter(found, np.uint64, len(paths))
 
 
 def of_records(path: str | os.PathLike) -> np.ndarray:

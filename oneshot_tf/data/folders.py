@@ -26,6 +26,7 @@ from oneshot_tf.data.readers import FileReader
 from oneshot_tf.data.streaming import StreamedSplit
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
+from oneshot_tf.system.progress import each
 
 _TEST_PART = 6  # one of this many images is held out as a test image
 _TEST_SEED, _VALIDATION_SEED, _ORDER_SEED = 1, 0, 2
@@ -271,7 +272,8 @@ class _InMemory(_Source):
         kept = np.ones(len(places), bool)
         counts: collections.Counter[str] = collections.Counter()
         bad = BadImages(self.name, self.skip)
-        for row, index in enumerate(places):
+        rows = each(enumerate(places), f"{self.name}: reading", len(places), "images")
+        for row, index in rows:
             try:
                 with open(self.plan.files[index], "rb") as file:
                     content = file.read()

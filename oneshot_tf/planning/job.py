@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from typing import Any
 
-from oneshot_tf.cost import counts
 from oneshot_tf.data.dataset import Dataset
 from oneshot_tf.data.sources import load_data
 from oneshot_tf.nn.baselines import baseline_model
@@ -196,25 +195,34 @@ class Job:
     def _seconds_for_image(self, contender: Contender) -> float:
         """Returns the seconds for an image in the training of a net.
 
-        A baseline is timed. A cell takes many seconds to trace, so its time follows from that of
-        the reference net by multiply-adds.
+        Baselines are timed, and so is a cell if there was time for a search. A cell takes many
+        seconds to trace, so the time of all others follows from that of this cell, or else of the
+        reference net, by multiply-adds.
         """
-        space, stack = self.directory.space(), self.directory.stack()
-        size, num_classes = self.plan.image_size, self.dataset.num_classes
+        stack, num_classes = self.directory.stack(), self.dataset.num_classes
         if contender.baseline:
             net = baseline_model(contender.baseline, stack, num_classes)
-            return time_training(net, size, self.training(final=True)).image
+            return self._timed(net)
+        space, size = self.directory.space(), self.plan.image_size
         cell = Architecture.from_text(contender.net)
-        reference_size, stride = self._sizes[0]
-        reference = plan.reference_model(stride).stack()
-        costs = [
-            int(counts.multiply_adds(space, [a], each, num_classes, pixels)[0])
-            for a, each, pixels in (
-                (cell, stack, size),
-                (_reference_cell(space), reference, reference_size),
+        if self.plan.one_shot_passes:
+            first = next(net.net for net in self.contenders if net.baseline is None)
+            known, net_of_known = Architecture.from_text(first), (stack, num_classes, size)
+            seconds = self.diary.decided(
+                "cell_seconds",
+                lambda: self._timed(Standalone(space, known, stack, num_classes)),
             )
-        ]
-        return self.clock.speed.image * plan.relative_time(*costs)
+        else:
+            reference_size, stride = self._sizes[0]
+            reference = plan.reference_model(stride).stack()
+            known, net_of_known = _reference_cell(space), (reference, num_classes, reference_size)
+            seconds = self.clock.speed.image
+        nets = (cell, (stack, num_classes, size)), (known, net_of_known)
+        return seconds * plan.relative_time_of_cells(space, *nets)
+
+    def _timed(self, net: Any) -> float:
+        """Returns the seconds for an image in the training of a net, measured."""
+        return time_training(net, self.plan.image_size, self.training(final=True)).image
 
     def affords(self, net: Contender) -> bool:
         """Returns whether there is time to train one more net of the comparison.

@@ -14,6 +14,9 @@ from oneshot_tf.learning.defaults import PAPER_BATCH, default_batch_size
 from oneshot_tf.planning.budgets import Passes
 from oneshot_tf.planning.speed import Speed
 from oneshot_tf.settings import ModelSettings
+from oneshot_tf.space.architecture import Architecture
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
 # The one-shot model takes about this many times as long for an image, and for its start, while no
@@ -151,6 +154,21 @@ def relative_time_of_all_on(
         int(counts.multiply_adds(space, [space.all_on()], each.stack(), 10, size)[0])
         for each, size in sizes
     ]
+    return relative_time(*costs)
+
+
+Net = tuple[Architecture, tuple[Stack, int, int]]  # a cell; its stack, classes and image size
+
+
+def relative_time_of_cells(space: CellSpace, net: Net, reference: Net) -> float:
+    """Returns `relative_time` for two stand-alone models of cells.
+
+    Args:
+        space: The search space of both cells.
+        net: A cell, and the stack, number of classes and image size of its model.
+        reference: The same of the other one.
+    """
+    costs = [int(counts.multiply_adds(space, [a], *sizes)[0]) for a, sizes in (net, reference)]
     return relative_time(*costs)
 
 

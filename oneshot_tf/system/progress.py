@@ -7,8 +7,12 @@ it prints its progress lines, and `tell`s what it works on.
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+_PATIENCE = 5.0  # seconds of work that nobody needs to hear about
+
+Item = TypeVar("Item")
 
 
 class Watcher(Protocol):
@@ -155,3 +159,21 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+
+
+def each(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:
+    """Yields items. If they take longer than a few seconds, it prints progress lines.
+
+    Args:
+        items: The items.
+        title: Name of the work.
+        total: Number of items.
+        unit: Plural name of the items.
+    """
+    progress, began = None, time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress is None and time.monotonic() - began > _PATIENCE:
+            progress = Progress(title, total, unit)
+        if progress is not None:
+            progress.update(done)

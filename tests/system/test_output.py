@@ -12,6 +12,7 @@ import pytest
 
 import oneshot_tf
 from oneshot_tf.analysis.page import Page
+from oneshot_tf.system import progress
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.output import Output
 from oneshot_tf.system.printable import command, csv_text, printable
@@ -205,3 +206,12 @@ def test_standard_error_that_takes_nothing(tmp_path):
 def test_an_error_is_one_line(tmp_path):
     code, _, errors = in_a_shell(tmp_path, "", fail=True)
     assert code == 1 and errors == r"python -m oneshot_tf.program: error: What\x1b[2J\n." + "\n"
+
+
+def test_only_slow_work_prints_progress(capsys, monkeypatch):
+    assert list(progress.each("abc", "Reading", 3, "files")) == ["a", "b", "c"]
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(progress, "_PATIENCE", -1.0)
+    assert list(progress.each("abc", "Reading", 3, "files")) == ["a", "b", "c"]
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Reading: 1/3 files") and last.startswith("Reading: 3/3 files")
