@@ -51,7 +51,7 @@ from oneshot_tf.settings import (
 )
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.strategies import PROPOSERS, LearntSettings, Listed, Proposer, Strategy
+from oneshot_tf.strategies import LEARNERS, PROPOSERS, LearntSettings, Listed, Proposer, Strategy
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum
 from oneshot_tf.system.locks import in_turn
@@ -290,6 +290,8 @@ def _proposer(
     space = limits.apply(directory.space())
     if strategy.strategy == "learnt":
         return learnt(directory, space, search.seed)
+    if directory.strategy().strategy in LEARNERS and is_chief():
+        print("This run learnt its architecture. --strategy=learnt searches what it learnt.")
     proposer = PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
     if proposer.learns and (search.budget != "full" or search.rank_by != "accuracy"):
         raise InputError(

@@ -175,7 +175,8 @@ def _train(directory: RunDirectory, dataset: Dataset, groups: dict[str, Any]) ->
         supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
         directory.path, device=device, track=track, owner=_run_id(directory),
     )  # fmt: skip
-    next_command = command("search", f"--run_dir={directory.path}")
+    learnt = ["--strategy=learnt", "--name=learnt"] if strategy.strategy in LEARNERS else []
+    next_command = command("search", f"--run_dir={directory.path}", *learnt)
     print_with_next(f"Trained for {last['step']:,} steps.", next_command)
 
 

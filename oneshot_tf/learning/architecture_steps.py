@@ -80,7 +80,7 @@ class ArchitectureStep:
         self, images: tf.Tensor, labels: tf.Tensor, update: tf.Tensor, *train: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         share = self.train.batch_size // self.train.replicas
-        first = _replica() * share
+        first = replica() * share
         images = self.prepare(images, first, self.train.batch_size, update)
         ghosts = self.train.batch_size // self.train.ghost_batch_size
         masks = self.learner.trial(ghosts, update, self.train.seed)
@@ -95,12 +95,12 @@ class ArchitectureStep:
     def _own(self, masks: tf.Tensor) -> tf.Tensor:
         """Returns the rows of this replica."""
         rows = masks.shape[0] // self.train.replicas
-        return tf.slice(masks, [_replica() * rows, 0], [rows, masks.shape[1]])
+        return tf.slice(masks, [replica() * rows, 0], [rows, masks.shape[1]])
 
     def _whole(self, own: tf.Tensor) -> tf.Tensor:
         """Returns the rows of all replicas. Each puts its own into zeros, which are added up."""
         rows = own.shape[0]
-        places = tf.range(rows * self.train.replicas) - _replica() * rows
+        places = tf.range(rows * self.train.replicas) - replica() * rows
         inside = ((places >= 0) & (places < rows))[:, tf.newaxis]
         whole = tf.where(inside, tf.gather(own, tf.clip_by_value(places, 0, rows - 1)), 0.0)
         return all_reduce(whole)
@@ -159,7 +159,8 @@ def all_reduce(value: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def _replica() -> int | tf.Tensor:
+def replica() -> int | tf.Tensor:
+    """Returns the number of this replica, in its context."""
     return tf.distribute.get_replica_context().replica_id_in_sync_group
 
 

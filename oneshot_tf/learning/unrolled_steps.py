@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from oneshot_tf.learning.architecture_steps import ArchitectureStep, all_reduce
+from oneshot_tf.learning.architecture_steps import ArchitectureStep, all_reduce, replica
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.strategies.protocols import Outcome
 
@@ -41,9 +41,8 @@ class UnrolledStep(ArchitectureStep):
         number: tf.Tensor,
     ) -> Outcome:
         train = self.train
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = train.batch_size // train.replicas
-        train_images = train.prepare(train_images, first * share, train.batch_size, number)
+        first = replica() * (train.batch_size // train.replicas)
+        train_images = train.prepare(train_images, first, train.batch_size, number)
         train_masks = self._own(train.masks(number))
         batch = train_images, train_labels, train_masks
         weights = [tf.convert_to_tensor(v.value) for v in train.variables]
@@ -66,13 +65,18 @@ class UnrolledStep(ArchitectureStep):
         ]
 
     def _loss(
-        self, weights: Weights, images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor
+        self,
+        weights: Weights,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        masks: tf.Tensor,
+        label_smoothing: float = 0.0,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns this micro-batch's part of the mean loss, the losses, and the logits."""
         net = self.train.net
         others = [variable.value for variable in net.non_trainable_variables]
         logits, _ = net.stateless_call(weights, others, images, masks, training=True, skip=False)
-        losses = cross_entropy(labels, logits, self.train.settings.label_smoothing)
+        losses = cross_entropy(labels, logits, label_smoothing)
         return tf.reduce_sum(losses) / self.train.batch_size, losses, logits
 
     def _held_out(
@@ -104,12 +108,13 @@ class UnrolledStep(ArchitectureStep):
         masks: tf.Tensor,
     ) -> tf.Tensor:
         """Returns the derivative of d loss / d masks, with the weights moving in a direction."""
+        smoothing = self.train.settings.label_smoothing
 
         def part(images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor) -> Any:
             with tf.autodiff.ForwardAccumulator(weights, direction) as moving:
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(masks)
-                    loss, _, _ = self._loss(weights, images, labels, masks)
+                    loss, _, _ = self._loss(weights, images, labels, masks, smoothing)
                 gradient = tape.gradient(loss, masks)
             return [], tf.cast(moving.jvp(gradient, tf.UnconnectedGradients.ZERO), tf.float32)
 

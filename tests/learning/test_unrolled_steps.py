@@ -22,7 +22,7 @@ class Toy(UnrolledStep):
     rng = np.random.default_rng(0)
     B, c = rng.normal(size=(W, P)).astype(np.float32), rng.normal(size=W).astype(np.float32)
 
-    def _loss(self, weights, images, labels, masks):
+    def _loss(self, weights, images, labels, masks, label_smoothing=0.0):
         rows = masks.shape[0]
         (w,) = weights
         if images.shape[-1] == 1:  # held out
@@ -45,6 +45,7 @@ def test_a_quadratic_has_the_gradient_of_the_closed_form(momentum, micro_batches
     train = types.SimpleNamespace(
         strategy=tf.distribute.get_strategy(), replicas=1, batch_size=GHOSTS, ghost_batch_size=1,
         micro_batches=micro_batches, variables=[of(w)], masks=lambda number: tf.constant(m),
+        settings=types.SimpleNamespace(label_smoothing=0.0),
         prepare=lambda images, *_: images, gradients=lambda *_: ([tf.constant(gradient)], {}),
         optimizer=types.SimpleNamespace(learning_rate=rate, momentum=momentum, momentums=[of(a)]),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from oneshot_tf.strategies import (
     GumbelSettings,
     LearntSettings,
     PathDropoutSettings,
+    RandomSearchSettings,
 )
 
 
@@ -55,6 +56,15 @@ def test_the_learnt_architecture_is_scored_first_and_draws_follow(run, capsys):
     assert learnt(run, 6)[:4] == [
         {**row, "rank": again["rank"]} for row, again in zip(rows, learnt(run, 6))
     ]  # a continued search goes on with the same draws
+
+
+def test_random_draws_on_the_same_weights_are_a_search_beside_it(run, capsys):
+    search.main(
+        settings.RunSettings(run_dir=str(run.path)),
+        search.SearchSettings(num_candidates=2, name="random"),
+        RandomSearchSettings(), settings.LocationSettings(), settings.DistributionSettings(),
+    )  # fmt: skip
+    assert "--strategy=learnt searches what it learnt" in capsys.readouterr().out
 
 
 def test_the_report_shows_what_was_learnt(run):
