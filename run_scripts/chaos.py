@@ -6,7 +6,8 @@
 
 Each trial starts one program on a copy of a run that is ready for it. The programs are train,
 search, a race, retrain, export, tune and three searches that learn (evolution, q_learning and
-predictor), one after another. auto takes minutes, so only --only=auto starts it. SIGKILL ends the
+predictor), one after another. auto takes minutes, so only --only=auto starts it. --only=darts,
+gumbel and enas are trainings that learn the architecture. SIGKILL ends the
 program --kills times, after a random time or, in every second round of programs, while it writes a
 file. The same command starts it again each time. Then the program runs to its end. The trial
 survives if the result equals that of an uninterrupted run: weights and optimizer state of all
@@ -42,6 +43,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TRAIN = ["train", "--dataset=digits", "--num_validation=200", "--num_blocks=2", "--num_cells=2",
          "--filters=4", "--train_steps=60", "--batch_size=64", "--checkpoint_steps=5",
          "--log_steps=3"]  # fmt: skip
+LEARNERS = {"darts": [*TRAIN, "--strategy=darts"], "gumbel": [*TRAIN, "--strategy=gumbel"],
+            "enas": [*TRAIN, "--strategy=enas", "--phase_steps=10",
+                     "--phase_updates=10"]}  # fmt: skip
 SEARCH = ["search", "--num_candidates=300"]
 RACE = ["search", "--num_candidates=300", "--budget=race", "--finalists=5"]
 EVOLUTION = [*SEARCH, "--strategy=evolution", "--population=50", "--sample_size=10"]
@@ -59,7 +63,8 @@ AUTO = ["auto", "--data=digits", "--budget=quick", "--num_cells=2", "--filters=2
         "--format=saved_model"]  # fmt: skip
 COMMANDS = {"train": TRAIN, "search": SEARCH, "race": RACE, "retrain": RETRAIN, "export": EXPORT,
             "tune": TUNE, "analyze": ANALYZE, "evolution": EVOLUTION, "q_learning": Q_LEARNING,
-            "predictor": PREDICTOR, "stand_alone": STAND_ALONE, "auto": AUTO}  # fmt: skip
+            "predictor": PREDICTOR, "stand_alone": STAND_ALONE, "auto": AUTO,
+            **LEARNERS}  # fmt: skip
 # The last three are KerasTuner's: starts of a trial, times of day, and a set, which has no order.
 _NOT_COMPARED = ("run_id", "checksum", "seconds", "spent", "run_times", "display", "tried_so_far")
 STRATEGIES = ("evolution", "q_learning", "predictor", "stand_alone")
@@ -90,7 +95,7 @@ def finish(command, run) -> float:
 BEFORE = {"train": [], "search": ["train"], "race": ["train"], "retrain": ["train", "search"],
           "export": ["train", "search", "retrain"], "tune": [], "auto": [],
           "analyze": ["train", "search", "retrain"],
-          **dict.fromkeys(STRATEGIES, ["train"])}  # fmt: skip
+          **dict.fromkeys(STRATEGIES, ["train"]), **dict.fromkeys(LEARNERS, [])}  # fmt: skip
 
 
 def prepare(base, names) -> dict:
