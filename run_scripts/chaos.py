@@ -102,9 +102,8 @@ def prepare(base, names) -> dict:
     """Runs programs once. Returns (run to start on, final contents, seconds) by name."""
     ready = {name: base / name for name in COMMANDS}
     after = {name: base / f"{name}_done" for name in COMMANDS}
-    ready["train"].mkdir()
-    ready["tune"].mkdir()
-    ready["auto"].mkdir()
+    for name in (name for name, before in BEFORE.items() if not before):
+        ready[name].mkdir()
     seconds = {}
     needed = {*names, *(before for name in names for before in BEFORE[name])}
     for name in (name for name in COMMANDS if name in needed):
