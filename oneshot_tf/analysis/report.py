@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from oneshot_tf.analysis import candidate_sections, paper, plots, ranking, run_sections, searches
+from oneshot_tf.analysis import (
+    candidate_sections,
+    learnt,
+    paper,
+    plots,
+    ranking,
+    run_sections,
+    searches,
+)
 from oneshot_tf.analysis.first_screen import first_screen
 from oneshot_tf.analysis.nets import comparable, how_to_make
 from oneshot_tf.analysis.page import Page
@@ -68,7 +76,7 @@ class Report:
         searches.searches(self.page, self.directory)
         self._other_runs()
         run_sections.training(self.page, self.directory)
-        run_sections.learnt(self.page, self.directory)
+        learnt.learnt(self.page, self.directory)
         run_sections.tracked(self.page, self.directory)
         candidate_sections.winner(self.page, self.directory, self.candidates)
         run_sections.commands(self.page, self.directory)

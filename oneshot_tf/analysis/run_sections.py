@@ -7,8 +7,6 @@ from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.system.json_files import read_json_lines
 from oneshot_tf.system.printable import command
 
-_CHANGES = 10  # of the learnt architecture that the report lists
-
 
 def training(page: Page, directory: RunDirectory) -> None:
     """Plots the loss and the accuracy of the one-shot model's training."""
@@ -20,41 +18,6 @@ def training(page: Page, directory: RunDirectory) -> None:
         page.figure("training_loss", loss, "Loss of training.")
         accuracy = plots.training(lines, "accuracy", "accuracy (training images)")
         page.figure("training_accuracy", accuracy, "Accuracy of training, with dropped paths.")
-
-
-def learnt(page: Page, directory: RunDirectory) -> None:
-    """Plots what a strategy learnt in training, with the signs of known failures."""
-    form = {"step": int, "architecture": str, "entropy": float, "parameter_free": float}
-    lines = read_json_lines(directory.path / "decisions.jsonl", form)
-    if not lines:
-        return
-    page.head(
-        "What was learnt",
-        "The architecture of the most probable options, at each line of decisions.jsonl. If the "
-        "entropy stays near 1, nothing was learnt. If no operation has parameters, the search has "
-        "collapsed. Compare search --strategy=learnt with random draws on the same weights.",
-    )
-    entropy = plots.training(lines, "entropy", "normalised entropy of the decisions")
-    page.figure("entropy", entropy, "1: all options are equally probable. 0: all is decided.")
-    free = plots.training(lines, "parameter_free", "share of operations without parameters")
-    page.figure("parameter_free", free, "Share in the architecture of the most probable options.")
-    metrics = read_json_lines(directory.path / "metrics.jsonl", {"step": int})
-    metrics = [line for line in metrics if isinstance(line.get("held_out_accuracy"), float)]
-    if metrics:
-        label = "accuracy (held-out images)"
-        drawing = plots.training(metrics, "held_out_accuracy", label)
-        about = "Accuracy of the masks in training, which may be mixtures, on held-out images."
-        page.figure("held_out", drawing, about)
-    changed = [
-        line for before, line in zip([{}, *lines], lines)
-        if before.get("architecture") != line["architecture"]
-    ]  # fmt: skip
-    rows = [
-        [f"{line['step']:,}", f"{line['parameter_free']:.2f}", line["architecture"]]
-        for line in changed[-_CHANGES:]
-    ]
-    titles = ["from step", "without parameters", "architecture"]
-    page.table("learnt", titles, rows, f"The last {len(rows)} of {len(changed)} changes.")
 
 
 def tracked(page: Page, directory: RunDirectory) -> None:

@@ -71,6 +71,12 @@ def test_the_report_shows_what_was_learnt(run):
     text = Report(run).write().read_text()
     assert "What was learnt" in text and "held-out images" in text
     assert (run.path / "report" / "learnt.csv").exists()
+    with open(run.path / "report" / "on_the_same_weights.csv") as file:
+        rows = {row["on the same weights"]: row for row in csv.DictReader(file)}
+    assert rows["draws from what was learnt"]["architectures"] == "6"
+    assert rows["random draws"]["architectures"] == "2"
+    best = min(learnt(run), key=lambda row: int(row["order"]))["candidate_accuracy"]
+    assert float(rows["the most probable architecture"]["accuracy"]) == pytest.approx(float(best))
 
 
 def test_a_run_resumes_only_with_the_settings_of_its_learner(run):

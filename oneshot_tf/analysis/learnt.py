@@ -1,0 +1,106 @@
+"""The section of the report about what a strategy learnt in training."""
+
+from typing import Any
+
+import numpy as np
+
+from oneshot_tf.analysis import plots
+from oneshot_tf.analysis.page import Page
+from oneshot_tf.runs.candidate_file import CandidateFile
+from oneshot_tf.runs.candidates import Candidate
+from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.system.json_files import read_json, read_json_lines
+
+_CHANGES = 10  # of the learnt architecture that the report lists
+_KINDS = {"learnt": "draws from what was learnt", "random": "random draws"}
+
+
+def learnt(page: Page, directory: RunDirectory) -> None:
+    """Shows what was learnt, with the signs of known failures.
+
+    Args:
+        page: The page to write to.
+        directory: The run.
+
+    Raises:
+        InputError: A file of the run is damaged.
+    """
+    form = {"step": int, "architecture": str, "entropy": float, "parameter_free": float}
+    lines = read_json_lines(directory.path / "decisions.jsonl", form)
+    if not lines:
+        return
+    page.head(
+        "What was learnt",
+        "The architecture of the most probable options, at each line of decisions.jsonl. If the "
+        "entropy stays near 1, nothing was learnt. If no operation has parameters, the search has "
+        "collapsed.",
+    )
+    entropy = plots.training(lines, "entropy", "normalised entropy of the decisions")
+    page.figure("entropy", entropy, "1: all options are equally probable. 0: all is decided.")
+    free = plots.training(lines, "parameter_free", "share of operations without parameters")
+    page.figure("parameter_free", free, "Share in the architecture of the most probable options.")
+    metrics = read_json_lines(directory.path / "metrics.jsonl", {"step": int})
+    metrics = [line for line in metrics if isinstance(line.get("held_out_accuracy"), float)]
+    if metrics:
+        label = "accuracy (held-out images)"
+        drawing = plots.training(metrics, "held_out_accuracy", label)
+        about = "Accuracy of the masks in training, which may be mixtures, on held-out images."
+        page.figure("held_out", drawing, about)
+    _on_the_same_weights(page, directory, metrics)
+    _changes(page, lines)
+
+
+def _on_the_same_weights(
+    page: Page, directory: RunDirectory, metrics: list[dict[str, Any]]
+) -> None:
+    """Compares the masks of training, the mode, learnt draws and random draws."""
+    rows = []
+    if metrics:
+        last = metrics[-1]["held_out_accuracy"]
+        rows.append(["masks in training, last line of the log", "", f"{last:.4f}", ""])
+    found = _draws(directory)
+    for kind, candidates in found.items():
+        accuracies = np.array([float(c.candidate_accuracy or 0.0) for c in candidates])
+        if kind == "learnt":
+            first = min(candidates, key=lambda c: c.order)
+            accuracy = float(first.candidate_accuracy or 0.0)
+            rows.append(["the most probable architecture", "1", f"{accuracy:.4f}", ""])
+        spread = f"{accuracies.std(ddof=1):.4f}" if len(accuracies) > 1 else "-"
+        rows.append([_KINDS[kind], f"{len(accuracies):,}", f"{accuracies.mean():.4f}", spread])
+    titles = ["on the same weights", "architectures", "accuracy", "standard deviation"]
+    about = (
+        "If learnt draws are no better than random ones, nothing was learnt. If the masks in "
+        "training are much better than the most probable architecture, mixtures hide it."
+    )
+    if len(found) < len(_KINDS):
+        about += " Run search --strategy=learnt and a random search, each with a --name."
+    page.table("on_the_same_weights", titles, rows, about)
+
+
+def _draws(directory: RunDirectory) -> dict[str, list[Candidate]]:
+    """Returns the scored candidates of the first learnt search and the first random one."""
+    found: dict[str, list[Candidate]] = {}
+    for name in directory.searches():
+        searched = RunDirectory(directory.path, name)
+        record = read_json(searched.searched / "search.json")
+        kind = str(record.get("strategy", "random"))
+        candidates = CandidateFile(searched).read()
+        scored = [c for c in candidates if c.candidate_accuracy is not None and c.num_images > 1]
+        complete = len(scored) == len(candidates) and record.get("evaluator") == "shared"
+        if kind in _KINDS and complete and scored:
+            found.setdefault(kind, scored)
+    return {kind: found[kind] for kind in _KINDS if kind in found}
+
+
+def _changes(page: Page, lines: list[dict[str, Any]]) -> None:
+    """Lists the last changes of the most probable architecture."""
+    changed = [
+        line for before, line in zip([{}, *lines], lines)
+        if before.get("architecture") != line["architecture"]
+    ]  # fmt: skip
+    rows = [
+        [f"{line['step']:,}", f"{line['parameter_free']:.2f}", line["architecture"]]
+        for line in changed[-_CHANGES:]
+    ]
+    titles = ["from step", "without parameters", "architecture"]
+    page.table("learnt", titles, rows, f"The last {len(rows)} of {len(changed)} changes.")
