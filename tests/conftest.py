@@ -37,6 +37,14 @@ def digits():
 
 
 @pytest.fixture(scope="session")
+def two_devices():
+    """One strategy for all: two in one process take each other's collective operations."""
+    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
+    assert len(devices) == 2
+    return tf.distribute.MirroredStrategy(devices)
+
+
+@pytest.fixture(scope="session")
 def small_space():
     """Two blocks: 3 * 7 * 28^2 cells, quick to build."""
     return ost.bender2018(num_blocks=2)

@@ -21,11 +21,9 @@ from oneshot_tf.system.errors import InputError, short
 OPERATIONS = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv1x7_7x1", "max3x3", "avg3x3")
 """The seven operations of section 3.1, in the order of the paths."""
 
-KEEP_CONSTANTS = frozenset({"identity", "max3x3", "avg3x3"})
-"""Operations that keep a constant image constant. Convolutions do not: they pad with zeros."""
-
-PARAMETER_FREE = frozenset({"identity", "max3x3", "avg3x3"})
-"""Operations without trained parameters."""
+KEEP_CONSTANTS = PARAMETER_FREE = frozenset({"identity", "max3x3", "avg3x3"})
+"""Operations without parameters, which keep a constant image constant. Convolutions pad with zeros,
+so they do not."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,12 +77,6 @@ def masks():
 
 
 @pytest.fixture(scope="module")
-def two_devices():
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    return tf.distribute.MirroredStrategy(devices)
-
-
-@pytest.fixture(scope="module")
 def found(digits, masks):
     return outcome(digits, masks)
 

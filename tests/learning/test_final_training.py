@@ -42,14 +42,6 @@ def weights(net):
 
 
 @pytest.fixture(scope="module")
-def two_devices():
-    """One strategy for all: two in one process take each other's collective operations."""
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    assert len(devices) == 2
-    return tf.distribute.MirroredStrategy(devices)
-
-
-@pytest.fixture(scope="module")
 def unequal(digits):
     """Digits with a tenth of the zeros and half of the ones."""
     labels, rng = digits.train.labels, np.random.default_rng(0)

@@ -45,14 +45,6 @@ def whole(digits):
     return train(digits)
 
 
-@pytest.fixture(scope="module")
-def two_devices():
-    """One strategy for all: two in one process take each other's collective operations."""
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    assert len(devices) == 2
-    return tf.distribute.MirroredStrategy(devices)
-
-
 def assert_close(run, expected):
     np.testing.assert_allclose(weights(run[0]), weights(expected[0]), atol=2e-5)
     for name in ("loss", "cross_entropy", "l2", "accuracy"):

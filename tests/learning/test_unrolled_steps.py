@@ -122,10 +122,9 @@ def test_both_parts_matter(second):
 
 
 @pytest.mark.slow
-def test_micro_batches_and_devices_do_not_matter_to_the_second_order(digits, second):
+def test_micro_batches_and_devices_do_not_matter_to_the_second_order(digits, second, two_devices):
     results = [gradients(make(digits, device_batch_size=16))]
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    with tf.distribute.MirroredStrategy(devices).scope():
+    with two_devices.scope():
         results.append(gradients(make(digits)))
     for result in results:
         for name, value in second.items():
