@@ -58,9 +58,6 @@ from oneshot_tf.system.locks import in_turn
 from oneshot_tf.system.printable import command
 from oneshot_tf.timing.limits import RunLimits
 
-# Its proposer needs the checkpoint of the run.
-_LEARNT = Strategy(LearntSettings, learnt)
-
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings(Settings):
@@ -344,7 +341,7 @@ if __name__ == "__main__":
         main,
         settings.RunSettings,
         SearchSettings,
-        command_line.strategy({**PROPOSERS, "learnt": _LEARNT}, "random"),
+        command_line.strategy({**PROPOSERS, "learnt": Strategy(LearntSettings, learnt)}, "random"),
         settings.LocationSettings,
         settings.DistributionSettings,
         LimitSettings,
