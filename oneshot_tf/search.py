@@ -287,7 +287,8 @@ def _proposer(
     space = limits.apply(directory.space())
     if strategy.strategy == "learnt":
         return learnt(directory, space, search.seed)
-    if directory.strategy().strategy in LEARNERS and is_chief():
+    trained: Any = directory.strategy()
+    if trained.strategy in LEARNERS and is_chief():
         print("This run learnt its architecture. --strategy=learnt searches what it learnt.")
     proposer = PROPOSERS[strategy.strategy].make(space, strategy, search.seed)
     if proposer.learns and (search.budget != "full" or search.rank_by != "accuracy"):
