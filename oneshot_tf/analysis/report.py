@@ -151,6 +151,11 @@ class Report:
                         f"{protocol}: {difference.name} is {difference} in mean accuracy. The 95 % "
                         "interval is by Welch's t over nets, for this difference alone."
                     )
+                    decided = not difference.low <= 0.0 <= difference.high
+                    self.words.append(
+                        f"In mean stand-alone accuracy, {difference.name} is {difference}"
+                        f"{'' if decided else ', which does not decide the question'}."
+                    )
 
     def _other_runs(self):
         if not self.others:
