@@ -20,7 +20,7 @@ from oneshot_tf.devices.distribution import (
 )
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.evaluation.kl_divergence import Tracker
-from oneshot_tf.learning.architecture_steps import check_held_out
+from oneshot_tf.learning.architecture_steps import check_learner
 from oneshot_tf.learning.defaults import with_sizes
 from oneshot_tf.learning.fitting import fit_supernet
 from oneshot_tf.learning.loop import check_batch_size
@@ -39,7 +39,7 @@ from oneshot_tf.settings import (
     TrainSettings,
     command_line,
 )
-from oneshot_tf.strategies import DEFAULT_STRATEGY, LEARNERS, STRATEGIES
+from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES, Learner, Sampler
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import user_path
 from oneshot_tf.system.hints import print_with_next
@@ -77,15 +77,17 @@ def main(
         directory.check_settings(groups)  # again, because now no other process can change them
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
-        if strategy.strategy in LEARNERS:
-            check_held_out(dataset, train)
+        make = STRATEGIES[strategy.strategy].make
+        sampler = make(model.space(), strategy, one_shot.train_steps)
+        if isinstance(sampler, Learner):
+            check_learner(sampler, dataset, train, one_shot.train_steps)
         begin(directory, groups, dataset)
         print(
             f"{devices.num_replicas_in_sync} device(s), {micro_batches} micro-batch(es) per step.",
             flush=True,
         )
         with live_page(directory, "train", is_chief()):
-            _train(directory, dataset, groups)
+            _train(directory, dataset, groups, sampler)
 
 
 def _sizes(
@@ -152,14 +154,14 @@ def begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> 
         print(f"Warning: {warning}", flush=True)
 
 
-def _train(directory: RunDirectory, dataset: Dataset, groups: dict[str, Any]) -> None:
+def _train(
+    directory: RunDirectory, dataset: Dataset, groups: dict[str, Any], sampler: Sampler
+) -> None:
     model, train, one_shot = groups["model"], groups["train"], groups["one_shot"]
-    strategy, device = groups["strategy"], groups["device"]
+    device = groups["device"]
     supernet = Supernet(
         model.space(), model.stack(), dataset.num_classes, one_shot.seed, device.dtype
     )
-    make = STRATEGIES[strategy.strategy].make
-    sampler = make(model.space(), strategy, one_shot.train_steps)
     print(
         f"One-shot model: {model.num_cells} cell(s), {model.num_reductions} reduction(s), "
         f"{supernet.count_params():,} parameters.",
@@ -175,7 +177,7 @@ def _train(directory: RunDirectory, dataset: Dataset, groups: dict[str, Any]) ->
         supernet, dataset, sampler, one_shot.train_steps, train, one_shot.seed,
         directory.path, device=device, track=track, owner=_run_id(directory),
     )  # fmt: skip
-    learnt = ["--strategy=learnt", "--name=learnt"] if strategy.strategy in LEARNERS else []
+    learnt = ["--strategy=learnt", "--name=learnt"] if isinstance(sampler, Learner) else []
     next_command = command("search", f"--run_dir={directory.path}", *learnt)
     print_with_next(f"Trained for {last['step']:,} steps.", next_command)
 

@@ -60,11 +60,9 @@ def _on_the_same_weights(
         rows.append(["masks in training, last line of the log", "", f"{last:.4f}", ""])
     found = _draws(directory)
     for kind, candidates in found.items():
-        accuracies = np.array([float(c.candidate_accuracy or 0.0) for c in candidates])
-        if kind == "learnt":
-            first = min(candidates, key=lambda c: c.order)
-            accuracy = float(first.candidate_accuracy or 0.0)
-            rows.append(["the most probable architecture", "1", f"{accuracy:.4f}", ""])
+        accuracies = np.array([c.candidate_accuracy for c in candidates])
+        if kind == "learnt":  # the most probable architecture was proposed first
+            rows.append(["the most probable architecture", "1", f"{accuracies[0]:.4f}", ""])
         spread = f"{accuracies.std(ddof=1):.4f}" if len(accuracies) > 1 else "-"
         rows.append([_KINDS[kind], f"{len(accuracies):,}", f"{accuracies.mean():.4f}", spread])
     titles = ["on the same weights", "architectures", "accuracy", "standard deviation"]
@@ -78,17 +76,19 @@ def _on_the_same_weights(
 
 
 def _draws(directory: RunDirectory) -> dict[str, list[Candidate]]:
-    """Returns the scored candidates of the first learnt search and the first random one."""
+    """Returns the candidates of the first learnt search and the first random one, in order.
+
+    Searches with unscored candidates, and those without the shared weights, do not count.
+    """
     found: dict[str, list[Candidate]] = {}
     for name in directory.searches():
         searched = RunDirectory(directory.path, name)
         record = read_json(searched.searched / "search.json")
         kind = str(record.get("strategy", "random"))
-        candidates = CandidateFile(searched).read()
-        scored = [c for c in candidates if c.candidate_accuracy is not None and c.num_images > 1]
-        complete = len(scored) == len(candidates) and record.get("evaluator") == "shared"
-        if kind in _KINDS and complete and scored:
-            found.setdefault(kind, scored)
+        candidates = sorted(CandidateFile(searched).read(), key=lambda c: c.order)
+        scored = all(c.candidate_accuracy is not None for c in candidates)
+        if kind in _KINDS and candidates and scored and record.get("evaluator") == "shared":
+            found.setdefault(kind, candidates)
     return {kind: found[kind] for kind in _KINDS if kind in found}
 
 

@@ -19,11 +19,18 @@ from oneshot_tf.strategies.protocols import Learner, Outcome
 from oneshot_tf.system.errors import InputError
 
 
-def check_held_out(data: Any, settings: TrainSettings) -> None:
-    """Makes sure that there are enough validation images for an architecture update.
+def check_learner(learner: Learner, data: Any, settings: TrainSettings, num_steps: int) -> None:
+    """Makes sure that a learner can learn.
+
+    Args:
+        learner: The learner.
+        data: The data set.
+        settings: How weights are trained.
+        num_steps: Length of the training.
 
     Raises:
-        InputError: There are fewer than in a batch.
+        InputError: There are fewer validation images than in a batch, or no architecture update
+            follows any training step.
     """
     if len(data.validation) < settings.batch_size:
         raise InputError(
@@ -31,6 +38,11 @@ def check_held_out(data: Any, settings: TrainSettings) -> None:
             f"--num_validation must be at least --batch_size={settings.batch_size}; {data.name} "
             f"has {len(data.validation):,}. Hold out more images, for example half of them, or "
             "use a smaller batch."
+        )
+    if not learner.updates_before(num_steps):
+        raise InputError(
+            f"No architecture update follows any of the --train_steps={num_steps:,} steps. Train "
+            "longer, or begin to learn earlier (--warmup_steps, --phase_steps)."
         )
 
 

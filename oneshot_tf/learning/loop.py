@@ -15,7 +15,7 @@ from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.architecture_steps import (
     ArchitectureStep,
     Updates,
-    check_held_out,
+    check_learner,
     means,
 )
 from oneshot_tf.learning.batches import Batches
@@ -103,7 +103,7 @@ class Loop:
         self.learner = sampler if isinstance(sampler, Learner) else None
         self.variables = net.variables + self.optimizer.variables + self.tools.variables
         if self.learner:
-            check_held_out(data, settings)
+            check_learner(self.learner, data, settings, num_steps)
             self.variables += self.learner.variables
         self.directory = None if directory is None else make_folder(directory)
         self.before_write: Callable[[], None] = lambda: None
@@ -158,10 +158,9 @@ class Loop:
             data.validation, settings.batch_size, self.seed, settings.augmentation == "inception",
             None, self.rollbacks,
         )  # fmt: skip
-        if self.learner.unrolls:
-            step: ArchitectureStep = UnrolledStep(self.step, self.learner, prepare)
-            return Updates(step, batches, self.batches)
-        return Updates(ArchitectureStep(self.step, self.learner, prepare), batches)
+        unrolls = self.learner.unrolls
+        step = (UnrolledStep if unrolls else ArchitectureStep)(self.step, self.learner, prepare)
+        return Updates(step, batches, self.batches if unrolls else None)
 
     def _repeat(self, number: int) -> None:
         """Does a step again, without a log."""

@@ -152,6 +152,11 @@ def mean_distance(population: Sequence[Genes]) -> float:
     return len(counts) - equal / (size * (size - 1))
 
 
+def mean_share(decisions: Sequence[Decision], num_paths: int) -> float:
+    """Returns the mean share of the P paths that an architecture uses, over all architectures."""
+    return float(sum(d.options.mean(axis=0).sum() for d in decisions) / num_paths)
+
+
 def mixture(decisions: Sequence[Decision], weights: Sequence[Any], num_paths: int) -> np.ndarray:
     """Returns masks in which each path has the total weight of the options that use it.
 

@@ -14,8 +14,6 @@ from oneshot_tf.space.decisions import Decision
 
 Weights = list[tf.Tensor]
 
-_BITS = 24  # of a draw: integers are the same with and without XLA
-
 
 @dataclasses.dataclass(frozen=True)
 class Controller:
@@ -25,7 +23,7 @@ class Controller:
 
         >>> controller = Controller(bender2018().decisions, units=8)
         >>> weights = controller.initial(seed=0)
-        >>> controller.draw(weights, uniform(3, 8, seed=0, number=0)).shape.as_list()
+        >>> controller.draw(weights, tf.fill([3, 8], 0.5)).shape.as_list()
         [3, 8]
 
     Args:
@@ -115,7 +113,6 @@ class Controller:
             x = tf.gather(embeddings[place], chosen)
             for layer in range(self.layers):
                 kernel, bias = cells[2 * layer : 2 * layer + 2]
-                states = [*states]
                 states[layer] = _lstm(x, *states[layer], kernel, bias)
                 x = states[layer][0]
             logits = tf.matmul(x, softmaxes[place])
@@ -140,25 +137,6 @@ def _lstm(
     i, f, o, g = tf.split(gates, 4, axis=1)
     c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
     return tf.sigmoid(o) * tf.tanh(c), c
-
-
-def uniform(
-    count: int, width: int, seed: int, number: int | tf.Tensor, stream: int = 0
-) -> tf.Tensor:
-    """Draws from [0, 1), float32 `[count, width]`, a pure function of the arguments.
-
-    Args:
-        count, width: The shape.
-        seed: The seed of the training or the search.
-        number: The number of the step, update or proposal.
-        stream: Which of the streams of the seed to use.
-    """
-    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(number, tf.int32)])
-    key = tf.random.experimental.stateless_fold_in(key, stream)
-    draws = tf.random.stateless_uniform(
-        [count, width], seed=key, minval=0, maxval=1 << _BITS, dtype=tf.int32
-    )
-    return tf.cast(draws, tf.float32) / float(1 << _BITS)
 
 
 def reinforce(

@@ -9,11 +9,13 @@ import tensorflow as tf
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.strategies.controller import Controller, reinforce, uniform
+from oneshot_tf.space.decisions import mean_share
+from oneshot_tf.strategies.controller import Controller, reinforce
+from oneshot_tf.strategies.draws import uniform
 from oneshot_tf.strategies.protocols import Learner, Outcome
 from oneshot_tf.strategies.relaxation import Relaxation
 
-_TRAIN, _TRIAL, _SHOWN = 1, 2, 3  # streams of random numbers
+_TRAIN, _TRIAL, _SHOWN = 0, 1, 2  # streams of random numbers
 _DRAWS = 500  # architectures that stand for the probabilities of the options
 _PHASES = 150  # published: one after each of 150 epochs
 
@@ -35,8 +37,8 @@ class EnasSettings(StrategySettings):
     )
     architectures: int = setting(
         10,
-        "Number of architectures in a controller update, at most. The ghost batches of a batch "
-        "are divided evenly among them.",
+        "Most architectures in a controller update. The ghost batches of a batch are divided "
+        "evenly among them.",
         least=1,
         common=True,
     )
@@ -104,8 +106,7 @@ class Enas(Learner):
         )
         self.optimizer.build(self.weights)
         self.variables = [*self.weights, self.baseline, *self.optimizer.variables]
-        means = [decision.options.mean(axis=0).sum() for decision in space.decisions]
-        self._kept_share = float(sum(means) / space.num_paths)
+        self._kept_share = mean_share(space.decisions, space.num_paths)
 
     def kept_share(self, step: int) -> float:
         """Returns the share of paths of a step while all options are equally probable."""
@@ -135,7 +136,7 @@ class Enas(Learner):
         return [tf.convert_to_tensor(weight.value) for weight in self.weights]
 
     def _draw(self, count: int, number: int | tf.Tensor, seed: int, stream: int) -> tf.Tensor:
-        uniforms = uniform(count, len(self.space.decisions), seed, number, stream)
+        uniforms = uniform([count, len(self.space.decisions)], seed, stream, number)
         return self.controller.draw(self._tensors(), uniforms)
 
     def _masks(self, genes: tf.Tensor) -> tf.Tensor:

@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from oneshot_tf.settings import setting
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.decisions import mean_share
+from oneshot_tf.strategies.draws import gumbel
 from oneshot_tf.strategies.logits import LogitsLearner, LogitsSettings
-from oneshot_tf.strategies.relaxation import Relaxation, gumbel
+from oneshot_tf.strategies.relaxation import Relaxation
 from oneshot_tf.system.errors import InputError
-
-_STREAMS = 16  # those of the training steps and of the updates come after others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,11 @@ class GumbelSettings(LogitsSettings):
         10.0, "Temperature of the softmax at the first step.", above=0.0, most=1e6, common=True
     )
     final_temperature: float = setting(
-        0.1, "Temperature at the last step. It falls linearly.", above=0.0, most=1e6, common=True
+        0.1,
+        "Temperature at the last step. It changes linearly in between.",
+        above=0.0,
+        most=1e6,
+        common=True,
     )
 
 
@@ -62,8 +66,7 @@ class Gumbel(LogitsLearner):
             raise InputError(f"num_steps must be at least 1; got {num_steps}.")
         self.num_steps, self._hard = num_steps, settings.masks == "hard"
         self._temperatures = settings.temperature, settings.final_temperature
-        means = [decision.options.mean(axis=0).sum() for decision in space.decisions]
-        self._kept_share = float(sum(means) / space.num_paths)
+        self._kept_share = mean_share(space.decisions, space.num_paths)
 
     def temperature(self, step: int | tf.Tensor) -> tf.Tensor:
         """Returns the temperature at a training step, float32."""
@@ -82,7 +85,7 @@ class Gumbel(LogitsLearner):
     def _relaxed(self, num_ghosts: int, step: tf.Tensor, seed: int, stream: int) -> tf.Tensor:
         size = self.relaxation.size
         logits = self.relaxation.log_softmax(tf.convert_to_tensor(self.logits))
-        scores = logits + gumbel([num_ghosts, size], seed, _STREAMS + stream, step)
+        scores = logits + gumbel([num_ghosts, size], seed, stream, step)
         soft = self.relaxation.softmax(scores / self.temperature(step))
         if not self._hard:
             return self.relaxation.masks(soft)

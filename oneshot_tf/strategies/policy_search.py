@@ -20,24 +20,34 @@ _TRIES = 1_000  # draws beyond the limits in a row, before a random architecture
 _EPSILON, _BETAS = 1e-8, (0.9, 0.999)  # of Adam
 
 
+# Settings whose defaults differ between the strategies.
+_batch = functools.partial(
+    setting, help="Number of architectures in an update of the controller.", least=1, common=True
+)
+_rate = functools.partial(
+    setting, help="Learning rate of the controller, for Adam.", above=0.0, most=100.0, common=True
+)
+_units = functools.partial(setting, help="Number of units of each LSTM layer.", least=1, most=4096)
+_layers = functools.partial(setting, help="Number of LSTM layers.", least=1, most=8)
+_scale = functools.partial(
+    setting, help="The initial weights are uniform between minus and plus this.", above=0.0,
+    most=100.0,
+)  # fmt: skip
+_entropy = functools.partial(
+    setting, help="Weight of the entropy of the controller in the objective.", least=0.0, most=100.0
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class PolicySettings(StrategySettings):
     """Settings of a search with a controller. The defaults are the published ones of PPO."""
 
-    batch: int = setting(
-        20, "Number of architectures in an update of the controller.", least=1, common=True
-    )
-    controller_learning_rate: float = setting(
-        3.5e-4, "Learning rate of the controller, for Adam.", above=0.0, most=100.0, common=True
-    )
-    units: int = setting(100, "Number of units of each LSTM layer.", least=1, most=4096)
-    layers: int = setting(1, "Number of LSTM layers.", least=1, most=8)
-    initial_scale: float = setting(
-        0.1, "The initial weights are uniform between minus and plus this.", above=0.0, most=100.0
-    )
-    entropy_weight: float = setting(
-        1e-5, "Weight of the entropy of the controller in the objective.", least=0.0, most=100.0
-    )
+    batch: int = _batch(20)
+    controller_learning_rate: float = _rate(3.5e-4)
+    units: int = _units(100)
+    layers: int = _layers(1)
+    initial_scale: float = _scale(0.1)
+    entropy_weight: float = _entropy(1e-5)
     baseline_decay: float = setting(
         0.95, "Decay of the moving mean of rewards.", least=0.0, below=1.0
     )
@@ -212,20 +222,12 @@ class NasRlSettings(PolicySettings):
     """NAS-RL."""
 
     strategy: str = setting("nas_rl", "How the search chooses architectures.", choices=("nas_rl",))
-    batch: int = setting(
-        8, "Number of architectures in an update of the controller.", least=1, common=True
-    )
-    controller_learning_rate: float = setting(
-        6e-4, "Learning rate of the controller, for Adam.", above=0.0, most=100.0, common=True
-    )
-    units: int = setting(35, "Number of units of each LSTM layer.", least=1, most=4096)
-    layers: int = setting(2, "Number of LSTM layers.", least=1, most=8)
-    initial_scale: float = setting(
-        0.08, "The initial weights are uniform between minus and plus this.", above=0.0, most=100.0
-    )
-    entropy_weight: float = setting(
-        0.0, "Weight of the entropy of the controller in the objective.", least=0.0, most=100.0
-    )
+    batch: int = _batch(8)
+    controller_learning_rate: float = _rate(6e-4)
+    units: int = _units(35)
+    layers: int = _layers(2)
+    initial_scale: float = _scale(0.08)
+    entropy_weight: float = _entropy(0.0)
 
 
 class NasRl(PolicySearch):

@@ -8,8 +8,6 @@ import tensorflow as tf
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import Decision
 
-_BITS = 23  # of a draw: integers are the same with and without XLA, and float32 holds n + 1/2
-
 
 class Relaxation:
     """The mixtures of the options of a space.
@@ -97,22 +95,3 @@ class PathRelaxation(Relaxation):
             totals = (decision.options @ part) * kept
             found.append(totals / totals.sum())
         return found
-
-
-def gumbel(shape: list[int], seed: int, stream: int, number: int | tf.Tensor) -> tf.Tensor:
-    """Draws from the standard Gumbel distribution, float32, a pure function of its arguments.
-
-    Args:
-        shape: The shape of the result.
-        seed: The seed of the training.
-        stream: Which of its streams of random numbers to use.
-        number: The number of the step or update, from 0.
-    """
-    key = tf.stack([tf.cast(seed, tf.int32), tf.cast(number, tf.int32)])
-    key = tf.random.experimental.stateless_fold_in(key, stream)
-    draws = tf.random.stateless_uniform(
-        shape, seed=key, minval=0, maxval=1 << _BITS, dtype=tf.int32
-    )
-    # Never 0 or 1, so that both logarithms are finite.
-    uniform = (tf.cast(draws, tf.float32) + 0.5) / float(1 << _BITS)
-    return -tf.math.log(-tf.math.log(uniform))

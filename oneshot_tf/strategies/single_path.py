@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.decisions import mean_share
 from oneshot_tf.strategies.protocols import Sampler
 
 _BITS = 30  # of a draw; options are drawn as integers, so XLA gives the same ones
@@ -42,8 +43,7 @@ class SinglePath(Sampler):
         for start, decision in zip(self._starts, decisions):
             rows = slice(start, start + decision.num_options)
             self._rows[rows, list(decision.paths)] = decision.options
-        means = [d.options.mean(axis=0).sum() for d in decisions]
-        self._kept_share = float(sum(means) / space.num_paths)
+        self._kept_share = mean_share(decisions, space.num_paths)
 
     @classmethod
     def from_settings(

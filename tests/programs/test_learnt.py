@@ -11,6 +11,7 @@ from oneshot_tf.analysis.report import Report
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.strategies import (
     DartsSettings,
+    EnasSettings,
     GumbelSettings,
     LearntSettings,
     PathDropoutSettings,
@@ -92,7 +93,11 @@ def test_a_run_that_learnt_nothing_is_refused(tmp_path):
         learnt(plain)
 
 
-def test_too_few_validation_images_are_refused_before_anything_is_written(tmp_path):
+def test_what_cannot_learn_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ost.InputError, match="--num_validation must be at least --batch_size=64"):
         start(tmp_path / "few", DartsSettings(), num_validation=63)
+    with pytest.raises(ost.InputError, match="No architecture update follows"):
+        start(tmp_path / "few", DartsSettings(warmup_steps=4))
+    with pytest.raises(ost.InputError, match="No architecture update follows"):
+        start(tmp_path / "few", EnasSettings(phase_steps=5))
     assert not (tmp_path / "few").exists()

@@ -10,7 +10,8 @@ import tensorflow as tf
 import oneshot_tf as ost
 from oneshot_tf.space.decisions import subsets
 from oneshot_tf.strategies import PROPOSERS, Enas, EnasSettings, Outcome
-from oneshot_tf.strategies.controller import Controller, clipped, reinforce, uniform
+from oneshot_tf.strategies.controller import Controller, clipped, reinforce
+from oneshot_tf.strategies.draws import uniform
 
 SPACE = ost.bender2018(num_blocks=1)
 NINE = (subsets("first", (0, 1)), subsets("second", (2, 3)))  # 3 x 3 options
@@ -39,7 +40,7 @@ def test_probabilities_add_up_and_draws_have_them(controller, weights):
     logs, entropies = controller.score(weights, ALL)
     p = np.exp(logs.numpy())
     assert p.sum() == pytest.approx(1.0, abs=1e-5) and np.ptp(p) > 0.02
-    genes = controller.draw(weights, uniform(40_000, 2, 0, 0)).numpy()
+    genes = controller.draw(weights, uniform([40_000, 2], 0, 0, 0)).numpy()
     shares = np.bincount(genes @ [3, 1], minlength=9) / 40_000
     np.testing.assert_allclose(shares, p, atol=4 * 0.5 / 40_000**0.5)
     # The mean of the entropies on the way is the entropy of the architectures.

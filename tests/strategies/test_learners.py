@@ -6,6 +6,7 @@ import tensorflow as tf
 from scipy import stats
 
 import oneshot_tf as ost
+from oneshot_tf.data import augmentation
 from oneshot_tf.space.limited import LimitedSpace
 from oneshot_tf.strategies import (
     LEARNERS,
@@ -16,8 +17,9 @@ from oneshot_tf.strategies import (
     Learnt,
     Outcome,
 )
+from oneshot_tf.strategies.draws import gumbel, uniform
 from oneshot_tf.strategies.protocols import normalised_entropy
-from oneshot_tf.strategies.relaxation import PathRelaxation, Relaxation, gumbel
+from oneshot_tf.strategies.relaxation import PathRelaxation, Relaxation
 
 SPACE = ost.bender2018(num_blocks=1)  # decisions of 3 and 28 options on 2 and 7 paths
 
@@ -104,6 +106,19 @@ def test_draws_are_finite_and_have_the_gumbel_distribution():
         assert (gumbel([9], *other).numpy() != draws[:9]).any()
 
 
+@pytest.mark.parametrize("stream", range(3))
+def test_draws_say_nothing_of_the_augmentation(stream, monkeypatch):
+    """Both come from the seed and the step of the training. In one stream they would be equal."""
+
+    def correlation():
+        augmented = augmentation._draws(500, 3, 1 << 23, 3, 7).numpy()
+        return np.corrcoef(augmented.ravel(), uniform([500, 3], 3, stream, 7).numpy().ravel())[0, 1]
+
+    assert abs(correlation()) < 4 / 1_500**0.5
+    monkeypatch.setattr(augmentation, "_AUGMENTATION_STREAM", 16 + stream)
+    assert correlation() == pytest.approx(1.0)
+
+
 def test_hard_masks_are_architectures_with_the_probabilities_of_the_logits():
     learner = Gumbel(SPACE, GumbelSettings(), 100)
     logits = logits_of(learner)
@@ -149,7 +164,7 @@ def test_the_gradient_goes_straight_through_by_hand():
             value = tf.reduce_sum(learner.trial(4, tf.constant(6), 0) * v)
         found.append(tape.gradient(value, learner.logits.value).numpy())
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
-    g = gumbel([4, 31], 0, 17, 6).numpy()[:, :3]  # of updates
+    g = gumbel([4, 31], 0, 1, 6).numpy()[:, :3]  # of updates
     p, gradient = softmax(logits[:3]), np.zeros(3)
     for row in range(4):
         y = softmax((np.log(p) + g[row]) / 2)
