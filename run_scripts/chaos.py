@@ -6,9 +6,9 @@
 
 Each trial starts one program on a copy of a run that is ready for it. The programs are train,
 search, a race, retrain, export, tune and three searches that learn (evolution, q_learning and
-predictor), one after another. auto takes minutes, so only --only=auto starts it. --only=darts,
-gumbel and enas are trainings that learn the architecture. SIGKILL ends the
-program --kills times, after a random time or, in every second round of programs, while it writes a
+predictor), one after another. auto takes minutes, so only --only=auto starts it. Trainings that
+learn the architecture start only with --only=darts,gumbel,enas. SIGKILL ends the program --kills
+times, after a random time or, in every second round of programs, while it writes a
 file. The same command starts it again each time. Then the program runs to its end. The trial
 survives if the result equals that of an uninterrupted run: weights and optimizer state of all
 checkpoints bit by bit, metrics.jsonl except for images_per_second, candidates.csv, search.json,

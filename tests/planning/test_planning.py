@@ -392,3 +392,21 @@ def test_the_final_training_is_as_long_as_in_the_comparison_or_longer(job, spent
     best = contest.winner(job.outcomes(), balanced=False)
     epochs = job.final_epochs(best)
     assert epochs == best.epochs if spent else epochs > 2 * best.epochs
+
+
+def test_after_a_search_the_first_cell_is_timed_and_others_follow_by_multiply_adds(job):
+    space, stack = ost.bender2018(), ost.Stack(3, 8)
+    cells = ["prev1:sep3x3 | block0:sep3x3 | block1:max3x3 | block2:identity",
+             "prev1:sep7x7 | block0:sep7x7 | block1:sep7x7 | block2:sep7x7"]  # fmt: skip
+    nets = [Contender(f"searched_{i}", "cell", cell) for i, cell in enumerate(cells)]
+    found = plan.sized(ModelSettings(num_cells=3, filters=8), 8, 20.0, 900)
+    directory = mock.Mock(space=lambda: space, stack=lambda: stack)
+    timed = []
+    with mock.patch.object(Job, "_timed", lambda self, net: timed.append(net) or 0.5):
+        job = dataclasses.replace(job, directory=directory)
+        vars(job).update(plan=found, contenders=nets, dataset=types.SimpleNamespace(num_classes=10))
+        seconds = [job._seconds_for_image(net) for net in nets]
+    costs = ost.multiply_adds(space, [space.parse(cell) for cell in cells], stack, 10, 8)
+    assert [str(net.architecture) for net in timed] == [str(space.parse(cells[0]))]
+    assert seconds[0] == 0.5
+    assert seconds[1] == pytest.approx(0.5 * plan.relative_time(costs[1], costs[0]))
