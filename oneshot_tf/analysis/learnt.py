@@ -39,6 +39,7 @@ def learnt(page: Page, directory: RunDirectory) -> None:
     page.figure("entropy", entropy, "1: all options are equally probable. 0: all is decided.")
     free = plots.training(lines, "parameter_free", "share of operations without parameters")
     page.figure("parameter_free", free, "Share in the architecture of the most probable options.")
+    _curvature(page, lines)
     metrics = read_json_lines(directory.path / "metrics.jsonl", {"step": int})
     metrics = [line for line in metrics if isinstance(line.get("held_out_accuracy"), float)]
     if metrics:
@@ -50,6 +51,23 @@ def learnt(page: Page, directory: RunDirectory) -> None:
     _changes(page, lines)
 
 
+def _curvature(page: Page, lines: list[dict[str, Any]]) -> None:
+    """Shows the dominant eigenvalue of the architecture Hessian, if it was measured."""
+    name = "dominant_eigenvalue"
+    measured = [line for line in lines if isinstance(line.get(name), float)]
+    if not measured:
+        return
+    about = (
+        "Of the second derivative of the held-out loss of the mixture by the logits, on one batch. "
+        "If it grows much, the mixture relies on sharp minima, and the architecture of the most "
+        "probable options may be bad."
+    )
+    rows = [[f"{line['step']:,}", f"{line[name]:.4g}"] for line in measured]
+    if len(rows) > 1:
+        page.figure(name, plots.training(measured, name, "dominant eigenvalue, nats"), about)
+    page.table("curvature", ["step", "dominant eigenvalue, nats"], rows[-_CHANGES:], about)
+
+
 def _on_the_same_weights(
     page: Page, directory: RunDirectory, metrics: list[dict[str, Any]]
 ) -> None:
@@ -58,7 +76,9 @@ def _on_the_same_weights(
     if metrics:
         last = metrics[-1]["held_out_accuracy"]
         rows.append(["masks in training, last line of the log", "", f"{last:.4f}", ""])
-    found = _draws(directory)
+    found, mixture = _draws(directory)
+    if mixture is not None:
+        rows.append(["the mixture of all options", "", f"{mixture:.4f}", ""])
     for kind, candidates in found.items():
         accuracies = np.array([c.candidate_accuracy for c in candidates])
         if kind == "learnt":  # the most probable architecture was proposed first
@@ -67,20 +87,22 @@ def _on_the_same_weights(
         rows.append([_KINDS[kind], f"{len(accuracies):,}", f"{accuracies.mean():.4f}", spread])
     titles = ["on the same weights", "architectures", "accuracy", "standard deviation"]
     about = (
-        "If learnt draws are no better than random ones, nothing was learnt. If the masks in "
-        "training are much better than the most probable architecture, mixtures hide it."
+        "If learnt draws are no better than random ones, nothing was learnt. If the mixture is "
+        "much better than the most probable architecture, it hides how bad this architecture is."
     )
     if len(found) < len(_KINDS):
         about += " Run search --strategy=learnt and a random search, each with a --name."
     page.table("on_the_same_weights", titles, rows, about)
 
 
-def _draws(directory: RunDirectory) -> dict[str, list[Candidate]]:
+def _draws(directory: RunDirectory) -> tuple[dict[str, list[Candidate]], float | None]:
     """Returns the candidates of the first learnt search and the first random one, in order.
 
-    Searches with unscored candidates, and those without the shared weights, do not count.
+    The second result is the accuracy of the mixture in the learnt search, if there is one. Searches
+    with unscored candidates, and those without the shared weights, do not count.
     """
     found: dict[str, list[Candidate]] = {}
+    mixture = None
     for name in directory.searches():
         searched = RunDirectory(directory.path, name)
         record = read_json(searched.searched / "search.json")
@@ -89,7 +111,9 @@ def _draws(directory: RunDirectory) -> dict[str, list[Candidate]]:
         scored = all(c.candidate_accuracy is not None for c in candidates)
         if kind in _KINDS and candidates and scored and record.get("evaluator") == "shared":
             found.setdefault(kind, candidates)
-    return {kind: found[kind] for kind in _KINDS if kind in found}
+            if kind == "learnt" and isinstance(record.get("mixture_accuracy"), float):
+                mixture = record["mixture_accuracy"]
+    return {kind: found[kind] for kind in _KINDS if kind in found}, mixture
 
 
 def _changes(page: Page, lines: list[dict[str, Any]]) -> None:
@@ -99,8 +123,16 @@ def _changes(page: Page, lines: list[dict[str, Any]]) -> None:
         if before.get("architecture") != line["architecture"]
     ]  # fmt: skip
     rows = [
-        [f"{line['step']:,}", f"{line['parameter_free']:.2f}", line["architecture"]]
+        [
+            f"{line['step']:,}", f"{line['parameter_free']:.2f}", _count(line, "parameters"),
+            _count(line, "multiply_adds"), line["architecture"],
+        ]
         for line in changed[-_CHANGES:]
-    ]
-    titles = ["from step", "without parameters", "architecture"]
+    ]  # fmt: skip
+    titles = ["from step", "without parameters", "parameters", "multiply-adds", "architecture"]
     page.table("learnt", titles, rows, f"The last {len(rows)} of {len(changed)} changes.")
+
+
+def _count(line: dict[str, Any], name: str) -> str:
+    value = line.get(name)
+    return f"{value:,}" if isinstance(value, int) else ""

@@ -152,7 +152,18 @@ class CandidateEvaluator:
             NotFinite: A cross-entropy is not finite.
         """
         architectures = list(architectures)
-        masks = tf.constant(self.space.masks(architectures))
+        hits, losses = self.outcomes_of(self.space.masks(architectures), chunks)
+        check_finite(losses, architectures, "cross-entropy")
+        return hits, losses
+
+    def outcomes_of(
+        self, masks: np.ndarray, chunks: Iterable[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classifies images with masks `[A, P]`, which may be mixtures. The rest is `outcomes`.
+
+        Cross-entropies may be infinite or not a number.
+        """
+        masks = tf.constant(masks, tf.float32)
         hits, losses = [], []
         for chunk in range(self.num_chunks) if chunks is None else chunks:
             rows = np.arange(self._starts[chunk], self._starts[chunk] + self.chunk_size)
@@ -162,7 +173,6 @@ class CandidateEvaluator:
             outcome, labels = outcome[:, counted], images.labels[counted]
             hits.append(np.argmax(outcome, axis=2) == labels)
             losses.append(-outcome[:, np.arange(len(labels)), labels])
-            check_finite(losses[-1], architectures, "cross-entropy")
         return np.concatenate(hits, axis=1), np.concatenate(losses, axis=1)
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Score]:

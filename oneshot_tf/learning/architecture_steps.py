@@ -186,25 +186,30 @@ class Updates:
     """
 
     def __init__(self, step: ArchitectureStep, batches: Batches, train: Batches | None = None):
-        self._step, self._batches, self._train = step, batches, train
+        self.step, self.learner = step, step.learner
+        self._batches, self._train = batches, train
 
     def numbers(self, step: int) -> range:
         """Returns the numbers of the updates that follow a training step."""
-        before = self._step.learner.updates_before
+        before = self.learner.updates_before
         return range(before(step), before(step + 1))
 
     def trace(self, step: int) -> None:
         """Traces the graph if it is needed after a training step, unless it exists."""
         numbers = self.numbers(step)
         if numbers:
-            self._step.trace(*self._batches.own(numbers[0], step), *self._next(step))
+            self.step.trace(*self.batch(numbers[0], step), *self._next(step))
 
     def after(self, step: int) -> list[dict[str, tf.Tensor]]:
         """Makes the updates that follow a training step. Returns their metrics."""
         return [
-            self._step(*self._batches.own(update, step), update, *self._next(step))
+            self.step(*self.batch(update, step), update, *self._next(step))
             for update in self.numbers(step)
         ]
+
+    def batch(self, update: int, step: int) -> tuple[Any, Any]:
+        """Returns this worker's part of the batch of an update that follows a training step."""
+        return self._batches.own(update, step)
 
     def _next(self, step: int) -> tuple[Any, ...]:
         """Returns the next training batch and the number of its step, for unrolling."""

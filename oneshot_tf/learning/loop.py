@@ -21,6 +21,7 @@ from oneshot_tf.learning.architecture_steps import (
 from oneshot_tf.learning.batches import Batches
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.final_training import check_final, make_tools, warmup_steps
+from oneshot_tf.learning.learnt_so_far import LearntSoFar
 from oneshot_tf.learning.metrics_log import MetricsLog, Track, curves, words
 from oneshot_tf.learning.not_finite import Diverged, Rollbacks
 from oneshot_tf.learning.optimizers import NesterovSGD
@@ -128,7 +129,7 @@ class Loop:
         """Opens the files of the training."""
         tracks = {"tracked.jsonl": self.track} if self.track else {}
         if self.learner:
-            tracks["decisions.jsonl"] = self.learner.describe
+            tracks["decisions.jsonl"] = lambda done: self.learnt_so_far(done)
         self.log = MetricsLog(self.directory, self.settings.batch_size, tracks)
         self.checkpoints: Checkpoints | None = None
         self.rollbacks = Rollbacks(None)
@@ -146,6 +147,10 @@ class Loop:
             directory=self.directory, checkpoints=self.checkpoints, advance=self._repeat,
         )  # fmt: skip
         self.updates = self._make_updates()
+        if self.updates:
+            self.learnt_so_far = LearntSoFar(
+                self.step.net, self.updates, self.num_steps, self.data.image_size
+            )
 
     def _make_updates(self) -> Updates | None:
         """Returns the architecture updates; None without a learner."""

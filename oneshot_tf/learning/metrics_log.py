@@ -95,6 +95,8 @@ class MetricsLog:
             self._summaries.scalars(done, {k: v for k, v in entry.items() if k != "step"})
             for name, found in tracked.items():
                 append_line(self._tracked[name], json.dumps({"step": done, **found}))
+            if "decisions.jsonl" in tracked:
+                self._summaries.decisions(done, tracked["decisions.jsonl"])
         self.restart()
         return entry
 

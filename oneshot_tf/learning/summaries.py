@@ -37,6 +37,23 @@ class Summaries:
         """Writes the distribution of many numbers."""
         self._write(lambda: tf.summary.histogram(name, values, step=step))
 
+    def decisions(self, step: int, line: Mapping[str, Any]) -> None:
+        """Writes a line of decisions.jsonl: its numbers, the architecture and the probabilities.
+
+        TensorBoard shows the numbers as scalars, the architecture as a text, and the probabilities
+        of each decision as a histogram.
+        """
+        numbers = {f"learnt/{n}": v for n, v in line.items() if isinstance(v, (int, float))}
+
+        def write() -> None:
+            for name, value in numbers.items():
+                tf.summary.scalar(name, value, step=step)
+            tf.summary.text("learnt/architecture", line["architecture"], step=step)
+            for name, values in line["probabilities"].items():
+                tf.summary.histogram(f"probabilities/{name}", values, step=step)
+
+        self._write(write)
+
     def hparams(self, step: int, values: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """Writes settings and scores of a training, which TensorBoard's tab HParams compares.
 

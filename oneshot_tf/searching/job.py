@@ -18,6 +18,7 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, order_key
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.search_record import MEASURES, SearchRecord
+from oneshot_tf.searching.references import reference_scores
 from oneshot_tf.searching.restored import restore_supernet
 from oneshot_tf.settings import LocationSettings, TrainSettings
 from oneshot_tf.space.architecture import Architecture
@@ -248,7 +249,7 @@ class SearchJob:
         )
 
     def evaluator(self, largest_chunk: int | None = None) -> CandidateEvaluator:
-        """Returns the evaluator of candidates. Scores All On and writes this to search.json.
+        """Returns the evaluator of candidates. Writes what All On scores to search.json.
 
         Args:
             largest_chunk: The most images per call. None takes as many as memory allows.
@@ -270,14 +271,8 @@ class SearchJob:
             chunk_size if type(chunk_size) is int and chunk_size > 0 else largest_chunk,
         )
         self._check_sizes(evaluator, chunk_size)
-        all_on = evaluator([self.space.all_on()])[0]
-        facts = {"all_on_accuracy": all_on.accuracy, "num_images": all_on.num_images}
+        facts = reference_scores(evaluator, self.proposer)
         self.record.note(**facts, chunk_size=evaluator.chunk_size)
-        print(
-            f"All On, with the shared weights: {all_on.accuracy:.4f} on {all_on.num_images:,} "
-            "validation images.",
-            flush=True,
-        )
         return evaluator
 
     def _check_sizes(self, evaluator: CandidateEvaluator, chunk_size: int | None) -> None:

@@ -66,6 +66,4 @@ class Darts(LogitsLearner):
         return cls(space, settings)
 
     def _relaxed(self, num_ghosts: int, step: tf.Tensor, seed: int, stream: int) -> tf.Tensor:
-        weights = self.relaxation.softmax(tf.convert_to_tensor(self.logits))
-        masks = self.relaxation.masks(weights)
-        return tf.repeat(masks[tf.newaxis], num_ghosts, axis=0)
+        return self.mixture(tf.convert_to_tensor(self.logits), num_ghosts)

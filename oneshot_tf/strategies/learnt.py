@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 
 from oneshot_tf.settings import StrategySettings, setting
@@ -46,6 +47,13 @@ class Learnt(Proposer):
     def limit(self) -> int:
         """The number of architectures in the space."""
         return self.space.num_architectures
+
+    def mixture(self) -> np.ndarray | None:
+        """Returns the masks of the learnt mixture, float32 `[1, P]`; None without logits."""
+        logits = self.learner.logits
+        if logits is None:
+            return None
+        return keras.ops.convert_to_numpy(self.learner.mixture(logits.value, 1))
 
     def propose(self, count: int) -> list[Architecture]:
         """Returns up to `count` new architectures; fewer if draws only repeat themselves."""

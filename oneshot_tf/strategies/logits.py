@@ -25,6 +25,12 @@ class LogitsSettings(StrategySettings):
     warmup_steps: int = setting(
         0, "Number of training steps before the first architecture update.", least=0
     )
+    curvature_steps: int = setting(
+        0,
+        "Training steps between two measurements of the dominant eigenvalue of the architecture "
+        "Hessian, which cost about as much as 50 updates each. 0: only at the end.",
+        least=0,
+    )
 
 
 class LogitsLearner(Learner):
@@ -41,6 +47,8 @@ class LogitsLearner(Learner):
         logits: The logits, float32 `[N]`.
     """
 
+    logits: keras.Variable
+
     def __init__(self, relaxation: Relaxation, settings: LogitsSettings):
         self.space, self.relaxation, self.settings = relaxation.space, relaxation, settings
         with keras.name_scope("learner"):
@@ -52,6 +60,7 @@ class LogitsLearner(Learner):
         )
         self.optimizer.build([self.logits])
         self.variables = [self.logits, *self.optimizer.variables]
+        self.curvature_steps = settings.curvature_steps
 
     @abc.abstractmethod
     def _relaxed(self, num_ghosts: int, step: tf.Tensor, seed: int, stream: int) -> tf.Tensor:
@@ -93,6 +102,11 @@ class LogitsLearner(Learner):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self.optimizer.apply([gradient / replicas], [self.logits])
         return {}
+
+    def mixture(self, logits: tf.Tensor, num_ghosts: int) -> tf.Tensor:
+        """Returns the mixture of all options, float32 `[num_ghosts, P]`."""
+        masks = self.relaxation.masks(self.relaxation.softmax(logits))
+        return tf.repeat(masks[tf.newaxis], num_ghosts, axis=0)
 
     def probabilities(self) -> list[np.ndarray]:
         """Returns the probability of each option, one array for each decision."""

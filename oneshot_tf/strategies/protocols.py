@@ -90,12 +90,17 @@ class Learner(Sampler):
         unrolls: Whether held-out images see the weights after the next training step, so that the
             loss depends on the masks of this step, too. Then it wants the gradient.
         variables: The variables, with those of its optimizer. Their paths begin with "learner".
+        logits: The variable of which `mixture` makes masks. None if there is none.
+        curvature_steps: Training steps between two measurements of the curvature. 0: only at the
+            end. Without logits, there are none.
     """
 
     space: CellSpace
     wants = "gradient"
     unrolls = False
     variables: list[keras.Variable]
+    logits: keras.Variable | None = None
+    curvature_steps = 0
 
     @abc.abstractmethod
     def updates_before(self, step: int) -> int:
@@ -130,6 +135,15 @@ class Learner(Sampler):
     @abc.abstractmethod
     def probabilities(self) -> list[np.ndarray]:
         """Returns the probability of each option, one float array for each decision."""
+
+    def mixture(self, logits: tf.Tensor, num_ghosts: int) -> tf.Tensor:
+        """Returns the mixture of all options, float32 `[num_ghosts, P]`.
+
+        Args:
+            logits: The values of `self.logits`. The result is differentiable in them.
+            num_ghosts: The number of rows, all of them equal.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has logits, so it must define mixture().")
 
     def mode(self) -> Architecture:
         """Returns the architecture of the most probable options. It is what was learnt."""

@@ -24,7 +24,7 @@ ALLOWED = {
     "data": {"system"},
     "nn": {"cost", "devices", "space", "system"},
     "strategies": {"settings", "space", "system"},
-    "learning": {"devices", "settings", "strategies.protocols", "system"},
+    "learning": {"cost.counts", "devices", "settings", "strategies.protocols", "system"},
     "evaluation": {
         "cost",
         "data",

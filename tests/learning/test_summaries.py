@@ -49,3 +49,19 @@ def test_every_training_of_a_net_is_a_run_and_a_candidate_is_none(tmp_path):
     assert values.items() >= known.items()
     values, scores = read(tmp_path / "retrain" / runs[2] / "tensorboard")
     assert values["architecture"] == "plain_cnn:4" and scores == {"stand_alone_accuracy": 0.25}
+
+
+def test_decisions_are_scalars_a_text_and_histograms(tmp_path):
+    line = {
+        "architecture": "prev1:max3x3", "entropy": 0.25, "parameters": 1234,
+        "probabilities": {"inputs of block 0": [0.5, 0.25, 0.25]},
+    }  # fmt: skip
+    Summaries(tmp_path / "tensorboard").decisions(7, line)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0}).Reload()
+    found = {tag: events.Tensors(tag)[0] for tag in events.Tags()["tensors"]}
+    assert {each.step for each in found.values()} == {7}
+    values = {tag: tf.make_ndarray(each.tensor_proto) for tag, each in found.items()}
+    assert values["learnt/entropy"] == 0.25 and values["learnt/parameters"] == 1234
+    assert values["learnt/architecture"] == b"prev1:max3x3"
+    buckets = values["probabilities/inputs of block 0"]  # left end, right end, count
+    assert buckets[:, 2].sum() == 3 and buckets[0, 0] == 0.25 and buckets[-1, 1] == 0.5

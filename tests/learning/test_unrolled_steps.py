@@ -135,7 +135,7 @@ def test_micro_batches_and_devices_do_not_matter_to_the_second_order(digits, sec
 def test_mixed_partials_are_symmetric_on_the_supernet(digits):
     """u . (d/dw dL/dm along v) = v . (d/dm dL/dw along u), the second one by reverse mode twice."""
     loop = make(digits)
-    step, rng = loop.updates._step, np.random.default_rng(2)
+    step, rng = loop.updates.step, np.random.default_rng(2)
     images, labels = digits.train.batch(0, 32, 5)
     images, labels = digits.normalize(images), tf.constant(labels)
     masks = tf.constant(rng.random((4, 9)), tf.float32)

@@ -3,12 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import oneshot_tf as ost
 from oneshot_tf import search, settings, train
 from oneshot_tf.analysis.report import Report
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.searching.restored import restore_learner, restore_supernet
 from oneshot_tf.strategies import (
     DartsSettings,
     EnasSettings,
@@ -68,12 +70,35 @@ def test_random_draws_on_the_same_weights_are_a_search_beside_it(run, capsys):
     assert "--strategy=learnt searches what it learnt" in capsys.readouterr().out
 
 
+def mixture(run):
+    """The accuracy of the mixture on the validation images, without the evaluator."""
+    supernet, _ = restore_supernet(run)
+    learner, data = restore_learner(run), run.load_data(settings.LocationSettings())
+    split, size = data.validation, 32
+    rows = np.arange(-(-len(split) // size) * size) % len(split)  # the last ghost batch is full
+    found = split.take(rows)
+    logits = learner.logits.value
+    outputs = supernet(
+        data.normalize(found.images), learner.mixture(logits, len(rows) // size), training=False
+    )
+    hits = outputs.numpy().argmax(axis=1) == found.labels
+    return hits[: len(split)].mean()
+
+
 def test_the_report_shows_what_was_learnt(run):
     text = Report(run).write().read_text()
     assert "What was learnt" in text and "held-out images" in text
-    assert (run.path / "report" / "learnt.csv").exists()
+    lines = [json.loads(line) for line in (run.path / "decisions.jsonl").read_text().splitlines()]
+    with open(run.path / "report" / "learnt.csv") as file:
+        assert list(csv.DictReader(file))[-1]["parameters"] == f"{lines[-1]['parameters']:,}"
+    with open(run.path / "report" / "curvature.csv") as file:
+        (row,) = csv.DictReader(file)
+        assert float(row["dominant eigenvalue, nats"]) == pytest.approx(
+            lines[-1]["dominant_eigenvalue"], rel=1e-3
+        )
     with open(run.path / "report" / "on_the_same_weights.csv") as file:
         rows = {row["on the same weights"]: row for row in csv.DictReader(file)}
+    assert rows["the mixture of all options"]["accuracy"] == f"{mixture(run):.4f}"
     assert rows["draws from what was learnt"]["architectures"] == "6"
     assert rows["random draws"]["architectures"] == "2"
     best = min(learnt(run), key=lambda row: int(row["order"]))["candidate_accuracy"]
