@@ -177,6 +177,8 @@ class TrainStep:
         gradients, metrics = self.gradients(
             images, labels, masks, factors, micro_batches, skip, self.replicas
         )
+        if self.settings.global_clipnorm:
+            gradients = _clipped(gradients, self.settings.global_clipnorm, self.replicas)
         self.optimizer.apply(gradients, self.variables)
         if self.tools.averages:
             self.tools.averages.update(number)
@@ -323,3 +325,16 @@ class TrainStep:
         hits = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         accuracy = tf.reduce_sum(tf.cast(hits, tf.float32)) / self.batch_size
         return gradients, tf.stack([entropy, accuracy])
+
+
+def _clipped(gradients: list[tf.Tensor], largest: float, replicas: int) -> list[tf.Tensor]:
+    """Scales this replica's part of the gradients, so that the norm of the sum has a limit.
+
+    Keras's optimizers clip before they add up the parts of all replicas.
+    """
+    whole = gradients
+    if replicas > 1:
+        context = tf.distribute.get_replica_context()
+        whole = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    factor = largest / tf.maximum(tf.linalg.global_norm(whole), largest)
+    return [gradient * factor for gradient in gradients]

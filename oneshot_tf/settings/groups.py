@@ -288,6 +288,13 @@ class TrainSettings(Settings):
         least=0.0,
         most=1.0,
     )
+    global_clipnorm: float = setting(
+        0.0,
+        "Largest norm of the gradient of all weights together, L2 included. A larger gradient is "
+        "scaled down to it. 0: no limit.",
+        least=0.0,
+        added=True,
+    )
     label_smoothing: float = setting(
         0.0, "Share of the target to spread evenly over all classes.", least=0.0, below=1.0
     )

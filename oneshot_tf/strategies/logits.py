@@ -30,6 +30,8 @@ class LogitsSettings(StrategySettings):
         "Training steps between two measurements of the dominant eigenvalue of the architecture "
         "Hessian, which cost about as much as 50 updates each. 0: only at the end.",
         least=0,
+        affects_results=False,
+        added=True,
     )
 
 

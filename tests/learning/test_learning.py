@@ -13,7 +13,7 @@ from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.learning.loop import Loop
 from oneshot_tf.learning.losses import cross_entropy
 from oneshot_tf.learning.optimizers import NesterovSGD
-from oneshot_tf.learning.steps import TrainStep, count_micro_batches, skipping_pays
+from oneshot_tf.learning.steps import TrainStep, _clipped, count_micro_batches, skipping_pays
 from oneshot_tf.settings import DeviceSettings
 
 STEPS = 4
@@ -148,6 +148,40 @@ def test_a_training_may_change_from_dense_to_skipping(digits):
     (changing, both), (dense, one) = run("auto"), run("never")
     assert both == {False, True} and one == {False}
     np.testing.assert_allclose(weights(changing), weights(dense), atol=2e-5)
+
+
+def test_a_clipped_step_is_as_long_as_the_limit_allows(digits):
+    """Without momentum, a step of rate 1 is the gradient."""
+    one = {"num_steps": 1, "momentum": 0.0, "learning_rate": 1.0}
+    start = train(digits, num_steps=1, learning_rate=1e-30, momentum=0.0)[0]
+    trained = [v.path for v in start.trainable_variables]
+
+    def length(**settings):
+        net = train(digits, **one, **settings)[0]
+        moved = [
+            net_v.numpy() - start_v.numpy()
+            for net_v, start_v in zip(net.variables, start.variables)
+            if start_v.path in trained
+        ]
+        return float(np.sqrt(sum((m**2).sum() for m in moved)))
+
+    free = length()
+    assert length(global_clipnorm=free / 3) == pytest.approx(free / 3, rel=1e-3)
+    assert length(global_clipnorm=free * 3) == free
+
+
+def test_the_norm_of_the_sum_over_devices_is_clipped(two_devices):
+    parts = np.array([[3.0, 0.0, 1.0], [1.0, 2.0, -1.0]], np.float32)
+
+    def on_replica():
+        own = tf.gather(parts, tf.distribute.get_replica_context().replica_id_in_sync_group)
+        clipped = _clipped([own[:1], own[1:]], 1.5, replicas=2)
+        return tf.concat(clipped, axis=0)
+
+    found = two_devices.run(tf.function(on_replica))
+    found = two_devices.reduce(tf.distribute.ReduceOp.SUM, found, axis=None)
+    whole = parts.sum(axis=0)
+    np.testing.assert_allclose(found, whole * 1.5 / np.linalg.norm(whole), rtol=1e-6)
 
 
 def test_momentum_in_one_operation_is_kerass():
