@@ -111,6 +111,33 @@ def test_a_search_on_several_devices(trained, tmp_path, count):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--strategy=darts", "--architecture_learning_rate=0.1", "--curvature_steps=1"],
+        ["--strategy=darts", "--architecture_learning_rate=0.1", "--order=2"],
+        ["--strategy=gumbel", "--architecture_learning_rate=0.1"],
+        ["--strategy=enas", "--controller_learning_rate=0.1", "--phase_steps=2",
+         "--phase_updates=2", "--architectures=4"],
+    ],
+    ids=["darts", "second_order", "gumbel", "enas"],
+)  # fmt: skip
+def test_four_devices_learn_what_one_does(tmp_path, flags):
+    lines = {}
+    for count in (1, 4):
+        run = tmp_path / str(count)
+        on_devices(count, "train", f"--run_dir={run}", *DATA, *MODEL, *TRAIN, "--train_steps=2",
+                   *flags)  # fmt: skip
+        lines[count] = json.loads((run / "decisions.jsonl").read_text().splitlines()[-1])
+    one, four = (np.concatenate(list(lines[n].pop("probabilities").values())) for n in (1, 4))
+    np.testing.assert_allclose(four, one, atol=1e-3)
+    assert lines[1]["architecture"] == lines[4]["architecture"]
+    eigenvalues = [lines[n].get("dominant_eigenvalue", 0.0) for n in (1, 4)]
+    assert eigenvalues[1] == pytest.approx(eigenvalues[0], rel=0.05)
+    assert_close(weights(tmp_path / "1", 2), weights(tmp_path / "4", 2), 5e-3)
+
+
+@pytest.mark.slow
 def test_retraining_on_two_devices(trained):
     for count in (1, 2):
         on_devices(

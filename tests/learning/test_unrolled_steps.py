@@ -61,6 +61,43 @@ def test_a_quadratic_has_the_gradient_of_the_closed_form(momentum, micro_batches
     np.testing.assert_allclose(outcome.gradient, np.zeros((GHOSTS, P)), atol=1e-7)
 
 
+class Wavy(UnrolledStep):
+    """A smooth training loss that is not quadratic: sums of sin(w) cos(B m) + exp(w m_0 / 4)."""
+
+    def _loss(self, weights, images, labels, masks, label_smoothing=0.0):
+        (w,) = weights
+        along = tf.matmul(masks, tf.cast(Toy.B, masks.dtype), transpose_b=True)
+        loss = tf.reduce_sum(tf.sin(w) * tf.cos(along) + tf.exp(w * masks[:, :1] / 4))
+        return loss, tf.zeros([masks.shape[0]]), tf.zeros([masks.shape[0], 2])
+
+
+def test_the_finite_difference_of_the_published_code_agrees_in_float64():
+    """(dL/dm at w + e v - dL/dm at w - e v) / 2e with e = 0.01 / |v|."""
+    rng = np.random.default_rng(4)
+    w, v, m = rng.normal(size=W), rng.normal(size=W), rng.normal(size=(GHOSTS, P))
+    train = types.SimpleNamespace(
+        micro_batches=1, settings=types.SimpleNamespace(label_smoothing=0.0)
+    )
+    step = Wavy.__new__(Wavy)
+    step.train = train
+
+    def gradient(weights):
+        masks = tf.constant(m)
+        with tf.GradientTape() as tape:
+            tape.watch(masks)
+            loss, _, _ = step._loss([tf.constant(weights)], None, None, masks)
+        return tape.gradient(loss, masks).numpy()
+
+    e = 0.01 / np.linalg.norm(v)
+    difference = (gradient(w + e * v) - gradient(w - e * v)) / (2 * e)
+    exact = step._mixed(
+        [tf.constant(w, tf.float32)], [tf.constant(v, tf.float32)],
+        None, None, tf.constant(m, tf.float32),
+    )  # fmt: skip
+    np.testing.assert_allclose(exact, difference, rtol=1e-3, atol=1e-4)
+    assert np.abs(difference).max() > 0.1
+
+
 class Unrolling(Darts):
     """Keeps what it gets back among its metrics."""
 
