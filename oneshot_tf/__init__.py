@@ -23,7 +23,7 @@ from oneshot_tf.cost.counts import multiply_adds, parameters
 
 # The one-shot model and its training.
 from oneshot_tf.nn.supernet import Supernet
-from oneshot_tf.strategies import PathDropout, Sampler
+from oneshot_tf.strategies import Learner, PathDropout, Sampler
 from oneshot_tf.settings import DeviceSettings, FinalSettings, TrainSettings
 from oneshot_tf.learning.fitting import fit_standalone, fit_supernet
 
@@ -62,6 +62,7 @@ __all__ = [
     "multiply_adds",
     "Supernet",
     "Sampler",
+    "Learner",
     "PathDropout",
     "TrainSettings",
     "DeviceSettings",

@@ -3,6 +3,8 @@
 To add a strategy, write one file with its class and its settings, and one entry below.
 """
 
+import collections
+
 from oneshot_tf.strategies.darts import Darts, DartsSettings
 from oneshot_tf.strategies.enas import Enas, EnasSettings
 from oneshot_tf.strategies.evolution import Evolution, EvolutionSettings, TournamentSettings
@@ -30,7 +32,8 @@ LEARNERS = {
     "gumbel": Strategy(GumbelSettings, Gumbel),
 }
 
-STRATEGIES = {**SAMPLERS, **LEARNERS}
+# A view of both, so that it has what users add to them.
+STRATEGIES = collections.ChainMap(LEARNERS, SAMPLERS)
 DEFAULT_STRATEGY = "path_dropout"
 
 # `search --strategy=NAME`: proposers choose the architectures to evaluate.

@@ -17,13 +17,20 @@ from oneshot_tf.serving.formats import FORMATS, write_formats
 from oneshot_tf.serving.measuring import Judged
 from oneshot_tf.serving.source import Source
 from oneshot_tf.settings import RetrainSettings, command_line
-from oneshot_tf.strategies import DEFAULT_STRATEGY, PROPOSERS, SAMPLERS
+from oneshot_tf.strategies import (
+    DEFAULT_STRATEGY,
+    LEARNERS,
+    PROPOSERS,
+    SAMPLERS,
+    STRATEGIES,
+    Outcome,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = dict(re.findall(r"## An? ([\w ]+)\n.*?```python\n(.*?)```", TEXT, re.DOTALL))
-REGISTRIES = {"sampler": SAMPLERS, "proposer": PROPOSERS, "selection": SELECTIONS,
-              "export format": FORMATS}  # fmt: skip
+REGISTRIES = {"sampler": SAMPLERS, "learner": LEARNERS, "proposer": PROPOSERS,
+              "selection": SELECTIONS, "export format": FORMATS}  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_there_is_an_example_of_each_dict():
 @pytest.mark.parametrize("added", ["sampler"], indirect=True)
 def test_the_sampler(added, space, digits):
     check_sampler(SAMPLERS[added])
-    group = command_line.strategy(SAMPLERS, DEFAULT_STRATEGY)
+    group = command_line.strategy(STRATEGIES, DEFAULT_STRATEGY)
     (chosen,) = command_line.parse(["train", f"--strategy={added}"], [group])
     sampler = SAMPLERS[added].make(space, chosen, 2)
     masks = sampler.sample(3, 0, 1).numpy()
@@ -55,6 +62,25 @@ def test_the_sampler(added, space, digits):
     sampler = SAMPLERS[added].make(small, chosen, 2)
     line = ost.fit_supernet(net, digits, sampler, 2, ost.TrainSettings(batch_size=64))
     assert np.isfinite(line["loss"])
+
+
+@pytest.mark.parametrize("added", ["learner"], indirect=True)
+def test_the_learner(added, digits):
+    check_sampler(LEARNERS[added])
+    group = command_line.strategy(STRATEGIES, DEFAULT_STRATEGY)
+    (chosen,) = command_line.parse(["train", f"--strategy={added}"], [group])
+    space = ost.bender2018(num_blocks=1)
+    learner = LEARNERS[added].make(space, chosen, 2)
+    good = space.architecture((2, 20))  # two inputs and two operations; its paths are good
+    for update in range(40):
+        masks = learner.trial(8, tf.constant(update), 0)
+        accuracies = tf.linalg.matvec(masks, tf.constant(space.masks([good])[0])) / 4
+        learner.learn(Outcome(None, 1 - accuracies, accuracies), tf.constant(update), 0)
+    assert learner.mode() == good
+    learner = LEARNERS[added].make(space, chosen, 2)
+    net = ost.Supernet(space, ost.Stack(1, 4), num_classes=10)
+    line = ost.fit_supernet(net, digits, learner, 2, ost.TrainSettings(batch_size=64))
+    assert "largest_value" in line and np.abs(learner.values.numpy()).max() > 0
 
 
 @pytest.mark.parametrize("added", ["proposer"], indirect=True)
