@@ -16,6 +16,7 @@ program retrain --flagfile=quickstart_retrain.flags --run_dir="$RUN_DIR" --selec
 program retrain --flagfile=quickstart_retrain.flags --run_dir="$RUN_DIR" --select=random --count=3
 program retrain --flagfile=quickstart_retrain.flags --run_dir="$RUN_DIR" --select=all_on
 program export --run_dir="$RUN_DIR"
+program analyze --run_dir="$RUN_DIR"
 
 echo; echo "== Serving the SavedModel with TensorFlow alone"
 "$PYTHON_BIN" run_scripts/serve_digits.py "$RUN_DIR/export"
@@ -28,4 +29,5 @@ one-shot model   $RUN_DIR/checkpoints/     its training: $RUN_DIR/metrics.jsonl
 candidates       $RUN_DIR/candidates.csv
 stand-alone nets $RUN_DIR/retrain/
 SavedModel       $RUN_DIR/export/1/
+report           $RUN_DIR/report/report.html
 EOF
