@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.cost.baselines import of_text
 from oneshot_tf.learning.checkpoints import Checkpoints
 from oneshot_tf.nn.baselines import baseline_model
@@ -168,6 +169,7 @@ def main(
         directory.locked(shared=True),
         locked(directory.path, name=".export.lock"),
         target_folder(root, export.version, more_files()) as target,
+        live_page(directory, "export"),
     ):
         _export_within(directory, export, location, target, judge)
 

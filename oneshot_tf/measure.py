@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from oneshot_tf import settings
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.serving.formats import check_formats
 from oneshot_tf.settings import LimitSettings, Settings, command_line, setting
@@ -74,7 +75,7 @@ def main(run: settings.RunSettings, measure: MeasureSettings, limits: LimitSetti
         print(place.described(table), flush=True)
         return
     # Other programs may work in the run directory. This one only adds files of its own.
-    with locked(directory.path, name=".costs.lock"):
+    with locked(directory.path, name=".costs.lock"), live_page(directory, "measure"):
         table = _table(place)
         print(place.described(table), flush=True)
         if nets:

@@ -17,6 +17,7 @@ import keras_tuner
 
 from oneshot_tf import settings
 from oneshot_tf.analysis import plots
+from oneshot_tf.analysis.live import live_page
 from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.settings import (
@@ -159,7 +160,8 @@ def main(
             trials.load()
         if leads:  # all checks have passed
             check_same_trials(directory.path / "settings.json", groups)
-        _search(directory, trials, one_shot.seed, worker, leads)
+        with live_page(directory, "tune", leads):
+            _search(directory, trials, one_shot.seed, worker, leads)
         if leads:
             _finish(directory, groups, trials)
 

@@ -19,6 +19,7 @@ from oneshot_tf.serving.source import Source
 from oneshot_tf.serving.tflite import write_tflite, write_tflite_fp16, write_tflite_int8
 from oneshot_tf.system.errors import InputError, plain
 from oneshot_tf.system.files import writing
+from oneshot_tf.system.progress import each
 
 SAVED_MODEL = "saved_model"
 
@@ -139,7 +140,8 @@ def write_formats(
     """
     rows = []
     with writing(tempfile.gettempdir()), tempfile.TemporaryDirectory() as scratch:
-        for name in names:
+        names = list(names)
+        for name in each(names, "Export", len(names), "formats"):
             kind = FORMATS[name]
             with writing(folder):
                 kind.write(source, folder)

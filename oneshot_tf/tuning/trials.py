@@ -33,6 +33,7 @@ from oneshot_tf.strategies import STRATEGIES, RandomSearch
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_form, read_json, write_json
 from oneshot_tf.system.locks import locked
+from oneshot_tf.system.progress import tell
 
 LONGEST = 27  # Hyperband cuts --train_steps into 27 parts; a trial takes 1, 3, 9 or 27 of them
 _WORST = {"top": 0.0, "rank": -1.0, "stand_alone": 0.0}  # the lowest score of each objective
@@ -159,6 +160,7 @@ class Trials:
             words = ", ".join(f"{name} {values[name]:.3g}" if isinstance(values[name], float)
                               else f"{name} {values[name]}" for name in self.names)  # fmt: skip
             print(f"Trial {key}: {words}", flush=True)
+            tell(part=f"trial {len(self.results()) + 1}: {words}")
             started = time.monotonic()
             try:
                 measured = self._measure(values, folder)
