@@ -46,6 +46,39 @@ def check_learner(learner: Learner, data: Any, settings: TrainSettings, num_step
         )
 
 
+def check_belongs(learner: Learner, net: Any) -> None:
+    """Makes sure that a learner belongs to a one-shot model.
+
+    Raises:
+        InputError: The learner is for another space or distribution strategy.
+    """
+    if learner.space != net.space:
+        raise InputError(
+            f"The learner must have the search space of the one-shot model; it has "
+            f"{learner.space.num_paths} paths, and the model has {net.space.num_paths}. Make it "
+            "with the same space."
+        )
+    scope = tf.distribute.get_strategy().extended
+    if not all(scope.variable_created_in_scope(v.value) for v in learner.variables):
+        raise InputError(
+            "The learner must be made in the scope of the distribution strategy, as the one-shot "
+            "model: with strategy.scope(): learner = ..."
+        )
+
+
+def check_intervals(learner: Learner | None, log_steps: int) -> None:
+    """Makes sure that the curvature can be logged when it is measured.
+
+    Raises:
+        InputError: The interval of the curvature is no multiple of that of the log.
+    """
+    if learner and learner.curvature_steps % log_steps:
+        raise InputError(
+            f"--curvature_steps must be a multiple of --log_steps={log_steps}; got "
+            f"{learner.curvature_steps}. Change one of them."
+        )
+
+
 class ArchitectureStep:
     """Callable: `metrics = step(images, labels, update)`.
 

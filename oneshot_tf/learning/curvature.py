@@ -18,9 +18,11 @@ _PRODUCTS = 20  # of the power iteration
 class Curvature:
     """Callable: `eigenvalue = curvature(images, labels, update)`, in nats, with its sign.
 
-    The power iteration multiplies H by a vector 20 times. Products are exact: they come from
-    forward over reverse differentiation. All ghost batches use the mixture of the logits. Replicas
-    and micro-batches divide the work as in `ArchitectureStep`, and nothing is assigned.
+    The power iteration multiplies H by a vector 20 times, and the estimate is the last Rayleigh
+    quotient. If two eigenvalues have nearly the same modulus, it lies between them. Products are
+    exact: they come from forward over reverse differentiation. All ghost batches use the mixture of
+    the logits. Replicas and micro-batches divide the work as in `ArchitectureStep`, and nothing is
+    assigned.
 
     Args:
         step: The architecture step. Its learner must have logits.
@@ -33,7 +35,7 @@ class Curvature:
         self._run = tf.function(self._distributed, autograph=False)
 
     def __call__(self, images: Any, labels: Any, update: int) -> float:
-        """Returns the eigenvalue of the largest modulus.
+        """Returns an estimate of the eigenvalue of the largest modulus.
 
         Args:
             images: This worker's part of a batch of held-out images, as in `ArchitectureStep`.

@@ -41,7 +41,7 @@ def fit_supernet(
         data: A `Dataset`. Its training images are used; a `Learner` also uses its validation
             images.
         sampler: Draws the masks of each step, for example `PathDropout`, or learns them, for
-            example `Darts`.
+            example `Darts`. A learner has variables, so it must be made in the scope, too.
         num_steps: Length of the training, at least 1.
         settings: How to train. The default batch size depends on the number of images.
         seed: The seed of dropped paths, data order and augmentation.

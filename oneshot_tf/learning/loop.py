@@ -15,6 +15,8 @@ from oneshot_tf.devices.threads import set_threads
 from oneshot_tf.learning.architecture_steps import (
     ArchitectureStep,
     Updates,
+    check_belongs,
+    check_intervals,
     check_learner,
     means,
 )
@@ -104,7 +106,9 @@ class Loop:
         self.learner = sampler if isinstance(sampler, Learner) else None
         self.variables = net.variables + self.optimizer.variables + self.tools.variables
         if self.learner:
+            check_belongs(self.learner, net)
             check_learner(self.learner, data, settings, num_steps)
+            self.learner.begin(seed)
             self.variables += self.learner.variables
         self.directory = None if directory is None else make_folder(directory)
         self.before_write: Callable[[], None] = lambda: None
@@ -112,6 +116,7 @@ class Loop:
     def run(self, device: DeviceSettings, title: str, owner: str | None = None) -> dict[str, Any]:
         """Trains from the newest checkpoint to the end. Returns the last metrics."""
         set_threads(device.threads)
+        check_intervals(self.learner, device.log_steps)
         self.device, self.title = device, title
         self._open(owner)
         while True:
@@ -128,7 +133,7 @@ class Loop:
     def _open(self, owner: str | None) -> None:
         """Opens the files of the training."""
         tracks = {"tracked.jsonl": self.track} if self.track else {}
-        if self.learner:
+        if self.learner and self.directory:
             tracks["decisions.jsonl"] = lambda done: self.learnt_so_far(done)
         self.log = MetricsLog(self.directory, self.settings.batch_size, tracks)
         self.checkpoints: Checkpoints | None = None

@@ -1,6 +1,7 @@
 """Handles losses and variables that are not finite: finds where they begin, and rolls back."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,13 +95,14 @@ def gave_up(diverged: Diverged, report: dict, kept: str, way_out: str) -> GaveUp
     )
 
 
-def inspect_step(step: Any, batch: Any, number: int) -> dict:
+def inspect_step(step: Any, batch: Any, number: int, variables: Sequence[Any] = ()) -> dict:
     """Computes a step without its update, to find where values stop being finite.
 
     Args:
         step: A `TrainStep`.
         batch: Images and labels of the global batch.
         number: The number of the step, from 0.
+        variables: Other variables of the training. Those of a learner make the masks.
 
     Returns:
         A dict with the metrics loss, cross_entropy, l2 and accuracy, and these entries:
@@ -114,7 +116,11 @@ def inspect_step(step: Any, batch: Any, number: int) -> dict:
     metrics, gradients = step.inspect(images, labels, index)
     outputs = _largest_outputs(step, images, index)
     values = [v.value for v in step.variables]
-    first = _first_not_finite({f"variable {v.path}": x for v, x in zip(step.variables, values)})
+    learnt = {f"variable {v.path}": v.value for v in variables if v.path.startswith("learner")}
+    first = _first_not_finite(learnt)
+    first = first or _first_not_finite(
+        {f"variable {v.path}": x for v, x in zip(step.variables, values)}
+    )
     first = first or _first_not_finite(outputs)
     first = first or _first_not_finite(
         {f"L2 of {kernel.path}": tf.nn.l2_loss(kernel.value) for kernel in step.net.kernels}

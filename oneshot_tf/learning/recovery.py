@@ -101,7 +101,9 @@ class Recovery:
         print(f"{failure} Searching for where it begins ...", flush=True)
         report = self._diagnose(number, failure.after)
         kept = "Nothing was saved."
-        way_out = "A new run with a lower --learning_rate may get further."
+        learnt = str(report["first_not_finite"]).startswith("variable learner")
+        rate = "--architecture_learning_rate or --controller_learning_rate" if learnt else ""
+        way_out = f"A new run with a lower {rate or '--learning_rate'} may get further."
         if self.directory and self.checkpoints:
             steps = self.checkpoints.steps()
             report |= {"last_checkpoint": max(steps, default=None), "owner": self.checkpoints.owner}
@@ -141,6 +143,6 @@ class Recovery:
             variable.assign(value)
         for before in range(first, number + after):
             self.advance(before)
-        report = inspect_step(self.step, self.batches.whole(number), number)
+        report = inspect_step(self.step, self.batches.whole(number), number, self.variables)
         rate = float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
         return {"step": number + 1, "learning_rate": rate, **report}

@@ -1,11 +1,13 @@
-"""Architecture updates that see the weights after one more training step (second-order DARTS).
+"""Architecture updates that see the weights after one more step (second-order DARTS).
 
 With the masks m of the next training step and the masks n on held-out images,
 
     w' = w + mu * a - rate * dL_train(w, m) / dw
 
 where a is the optimizer's accumulator, which holds minus the rate times past gradients, and L_train
-includes L2. The gradient of L_val(w', n) has two parts: by n, at w'; and by m, through w',
+includes L2. As in the published code, this step has plain momentum and no clipping, though the
+training step has Nesterov momentum. The gradient of L_val(w', n) has two parts: by n, at w'; and
+by m, through w',
 
     -rate * d/dm (dL_train(w, m) / dw . v)    with v = dL_val(w', n) / dw'
 

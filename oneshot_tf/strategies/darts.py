@@ -20,7 +20,7 @@ class DartsSettings(LogitsSettings):
     order: int = setting(
         1,
         "1: the weights count as optimal for the logits. 2: held-out images see the weights after "
-        "one more training step, and the gradient goes through this step, exactly.",
+        "one more step with plain momentum, and the gradient goes through this step.",
         least=1,
         most=2,
         common=True,
@@ -28,8 +28,8 @@ class DartsSettings(LogitsSettings):
     relaxation: str = setting(
         "options",
         "What a mixture is made of. options: a softmax over the options of each decision, so a "
-        "mixture can become an architecture. paths: a softmax over the paths of each decision, as "
-        "published; the two strongest are kept in the end.",
+        "mixture can become an architecture. paths: a softmax over the paths of each decision; the "
+        "two strongest are kept in the end, which is closest to the published rule.",
         choices=tuple(RELAXATIONS),
         common=True,
     )
@@ -40,10 +40,12 @@ class Darts(LogitsLearner):
 
     All ghost batches use the same mixture, and its gradient on held-out images moves the logits. In
     the first order, the weights count as optimal for the logits. In the second order, the held-out
-    images see the weights after one more training step with the current learning rate.
+    images see the weights after one more step with the current learning rate. As published, this
+    step has plain momentum and no clipping.
 
     What differs from the published code: logits begin at 0, not at 0.001 N(0, 1); all cells are of
-    one kind; an update follows a training step and does not precede it.
+    one kind; an update follows a training step and does not precede it; training steps have
+    Nesterov momentum.
 
     Example:
 

@@ -37,8 +37,8 @@ class EnasSettings(StrategySettings):
     )
     architectures: int = setting(
         10,
-        "Most architectures in a controller update. The ghost batches of a batch are divided "
-        "evenly among them.",
+        "Largest number of architectures in a controller update. Each has at least one ghost "
+        "batch, so there are no more of them than ghost batches in a batch.",
         least=1,
         common=True,
     )
@@ -62,12 +62,14 @@ class Enas(Learner):
 
     After each phase of training steps follow controller updates. An update draws architectures,
     measures their accuracy on held-out images with the shared weights, and makes accurate ones more
-    probable (REINFORCE). The reward is the accuracy plus the weighted entropy.
+    probable (REINFORCE). The reward is the accuracy plus the weighted entropy. Adam has no momentum
+    and an epsilon of 0.001, as published.
 
     What differs from the published code: a training step draws an architecture for each ghost
-    batch, not one. The moving mean of rewards begins at the first reward, not at 0. Operations have
-    no prior, and all logits have the same tanh constant. A decision is a set of inputs or of
-    operations.
+    batch, not one. The baseline is the moving mean of the rewards of earlier updates, so that the
+    gradient is unbiased; there, it includes those of the update. In the first update, it is their
+    mean, not 0. Operations have no prior, and all logits have the same tanh constant. A decision is
+    a set of inputs or of operations.
 
     Example:
 
@@ -102,11 +104,16 @@ class Enas(Learner):
                 aggregation="only_first_replica",
             )  # fmt: skip
         self.optimizer = keras.optimizers.Adam(
-            settings.controller_learning_rate, name="learner_adam"
+            settings.controller_learning_rate, beta_1=0.0, epsilon=1e-3, name="learner_adam"
         )
         self.optimizer.build(self.weights)
         self.variables = [*self.weights, self.baseline, *self.optimizer.variables]
         self._kept_share = mean_share(space.decisions, space.num_paths)
+
+    def begin(self, seed: int) -> None:
+        """Sets the controller to the initial weights of a seed."""
+        for weight, value in zip(self.weights, self.controller.initial(seed)):
+            weight.assign(value)
 
     def kept_share(self, step: int) -> float:
         """Returns the share of paths of a step while all options are equally probable."""
@@ -123,14 +130,13 @@ class Enas(Learner):
     def trial(self, num_ghosts: int, update: tf.Tensor, seed: int) -> tf.Tensor:
         """Returns the masks of an update: each architecture has consecutive ghost batches."""
         rows = self._rows(num_ghosts)
-        masks = self._masks(self._draw(rows, update, seed, _TRIAL))
-        return tf.reshape(
-            tf.repeat(masks, num_ghosts // rows, axis=0), [num_ghosts, self.space.num_paths]
-        )
+        masks = self._masks(self._draw(rows[-1] + 1, update, seed, _TRIAL))
+        return tf.gather(masks, rows)
 
-    def _rows(self, num_ghosts: int) -> int:
-        most = min(self.settings.architectures, num_ghosts)
-        return next(rows for rows in range(most, 0, -1) if num_ghosts % rows == 0)
+    def _rows(self, num_ghosts: int) -> np.ndarray:
+        """Returns which architecture each ghost batch has, from 0: int `[num_ghosts]`."""
+        count = min(self.settings.architectures, num_ghosts)
+        return np.arange(num_ghosts) * count // num_ghosts
 
     def _tensors(self) -> list[tf.Tensor]:
         return [tf.convert_to_tensor(weight.value) for weight in self.weights]
@@ -145,21 +151,21 @@ class Enas(Learner):
     def learn(self, outcome: Outcome, update: tf.Tensor, seed: int) -> dict[str, tf.Tensor]:
         """Updates the controller. Returns the reward, the baseline and the controller's entropy."""
         rows = self._rows(outcome.accuracies.shape[0])
-        genes = self._draw(rows, update, seed, _TRIAL)
-        accuracies = tf.reduce_mean(tf.reshape(outcome.accuracies, [rows, -1]), axis=1)
+        genes = self._draw(rows[-1] + 1, update, seed, _TRIAL)
+        accuracies = tf.math.segment_mean(outcome.accuracies, rows)
         before = tf.convert_to_tensor(self.baseline.value)
         with tf.GradientTape() as tape:
             tensors = [weight.value for weight in self.weights]
             logs, entropies = self.controller.score(tensors, genes)
             rewards = accuracies + self.settings.entropy_weight * tf.stop_gradient(entropies)
             mean = tf.reduce_mean(rewards)
-            moved = before + (1.0 - self.settings.baseline_decay) * (mean - before)
-            baseline = tf.where(tf.equal(update, 0), mean, moved)
+            baseline = tf.where(tf.equal(update, 0), mean, before)
             loss = reinforce(logs, rewards, baseline)
         gradients = tape.gradient(loss, tensors)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         dense = [tf.convert_to_tensor(gradient) / replicas for gradient in gradients]
         self.optimizer.apply(dense, self.weights)
+        baseline += (1.0 - self.settings.baseline_decay) * (mean - baseline)
         self.baseline.assign(baseline)
         entropy = tf.reduce_mean(entropies)
         return {"reward": mean, "baseline": baseline, "controller_entropy": entropy}

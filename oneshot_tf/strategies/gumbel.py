@@ -21,17 +21,17 @@ class GumbelSettings(LogitsSettings):
     masks: str = setting(
         "hard",
         "hard: each ghost batch trains one architecture, which is drawn, and gradients are those "
-        "of the softmax (GDAS). soft: it trains a mixture, which is drawn (SNAS, FBNet).",
+        "of the softmax (GDAS). soft: it trains a mixture, which is drawn.",
         choices=("hard", "soft"),
         common=True,
     )
     temperature: float = setting(
-        10.0, "Temperature of the softmax at the first step.", above=0.0, most=1e6, common=True
+        10.0, "Temperature of the softmax at the first step.", least=1e-6, most=1e6, common=True
     )
     final_temperature: float = setting(
         0.1,
         "Temperature at the last step. It changes linearly in between.",
-        above=0.0,
+        least=1e-6,
         most=1e6,
         common=True,
     )

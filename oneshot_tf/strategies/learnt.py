@@ -17,7 +17,7 @@ _MOST_REPEATS = 10_000  # draws in a row that were seen before or are outside th
 
 @dataclasses.dataclass(frozen=True)
 class LearntSettings(StrategySettings):
-    """Learnt."""
+    """What a training learnt."""
 
     strategy: str = setting("learnt", "How the search chooses architectures.", choices=("learnt",))
 

@@ -28,7 +28,7 @@ class LogitsSettings(StrategySettings):
     curvature_steps: int = setting(
         0,
         "Training steps between two measurements of the dominant eigenvalue of the architecture "
-        "Hessian, which cost about as much as 50 updates each. 0: only at the end.",
+        "Hessian, a multiple of --log_steps. 0: only at the end.",
         least=0,
         affects_results=False,
         added=True,
@@ -112,5 +112,11 @@ class LogitsLearner(Learner):
 
     def probabilities(self) -> list[np.ndarray]:
         """Returns the probability of each option, one array for each decision."""
-        logits = keras.ops.convert_to_numpy(self.logits)
-        return self.relaxation.probabilities(self.relaxation.softmax(logits).numpy())
+        return self.relaxation.probabilities(self._weights())
+
+    def entropy(self) -> float:
+        """Returns the normalised entropy of the decisions: 1 for equal options, 0 for one."""
+        return self.relaxation.entropy(self._weights())
+
+    def _weights(self) -> np.ndarray:
+        return self.relaxation.softmax(keras.ops.convert_to_numpy(self.logits)).numpy()

@@ -118,7 +118,6 @@ class PolicySearch(Proposer):
         if not self._waiting and not self._seen:
             self._waiting = self._batch()
         proposed, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._proposed = proposed
         self._drawn += len(proposed)
         self._distinct.update(proposed)
         return [self.space.architecture(genes) for genes in proposed]
@@ -142,9 +141,9 @@ class PolicySearch(Proposer):
         self, architectures: Sequence[Architecture], accuracies: Sequence[float | None]
     ) -> None:
         """Receives accuracies. Updates the controller when a batch is complete."""
-        for genes, accuracy in zip(self._proposed, accuracies):
+        for architecture, accuracy in zip(architectures, accuracies):
             assert accuracy is not None
-            self._seen.append((genes, self._reward(accuracy)))
+            self._seen.append((self.space.genes(architecture), self._reward(accuracy)))
         if len(self._seen) >= self.settings.batch:
             self._update()
             self._seen = []
@@ -155,13 +154,14 @@ class PolicySearch(Proposer):
         mean = float(rewards.mean())
         decay = self.settings.baseline_decay
         before = mean if self.baseline is None else self.baseline
+        # Without the rewards of this batch, which would shrink its gradient.
         self.baseline = before + (1.0 - decay) * (mean - before)
         with tf.device("CPU:0"):
             at_first = self.controller.score(self.weights, genes)
             self._log.append((mean, float(tf.reduce_mean(at_first[1]))))
             for _ in range(self.passes):
-                baseline = np.float32(self.baseline)
-                found = self._gradients(self.weights, genes, at_first[0], rewards, baseline)
+                given = genes, at_first[0], rewards, np.float32(before)
+                found = self._gradients(self.weights, *given)
                 self._adam([gradient.numpy() for gradient in found])
 
     def _adam(self, gradients: list[np.ndarray]) -> None:

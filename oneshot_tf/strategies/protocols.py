@@ -102,6 +102,12 @@ class Learner(Sampler):
     logits: keras.Variable | None = None
     curvature_steps = 0
 
+    def begin(self, seed: int) -> None:
+        """Sets initial values that depend on the seed of the training. By default there are none.
+
+        It is called once, before the training or its latest checkpoint is restored.
+        """
+
     @abc.abstractmethod
     def updates_before(self, step: int) -> int:
         """Returns the number of architecture updates before training step `step`, from 0.
@@ -155,9 +161,13 @@ class Learner(Sampler):
         columns = [rng.choice(len(p), count, p=p / p.sum()) for p in exact]
         return [self.space.architecture(tuple(map(int, genes))) for genes in zip(*columns)]
 
-    def metrics(self, step: int) -> dict[str, float]:
+    def entropy(self) -> float:
         """Returns the normalised entropy of the decisions: 1 for equal options, 0 for one."""
-        return {"decision_entropy": normalised_entropy(self.probabilities())}
+        return normalised_entropy(self.probabilities())
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns the entropy."""
+        return {"decision_entropy": self.entropy()}
 
     def describe(self, step: int) -> dict[str, Any]:
         """Returns what is known of each decision, for a line of decisions.jsonl.
@@ -169,7 +179,7 @@ class Learner(Sampler):
         operations = [name for block in mode.blocks for name in block.operations]
         return {
             "architecture": str(mode),
-            "entropy": normalised_entropy(found),
+            "entropy": self.entropy(),
             "parameter_free": sum(name in PARAMETER_FREE for name in operations) / len(operations),
             "probabilities": {
                 decision.name: [round(float(p), 6) for p in probabilities]

@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import Decision
+from oneshot_tf.strategies.protocols import normalised_entropy
+
+_LEAST = 1e-30  # weight of a path
 
 
 class Relaxation:
@@ -74,13 +77,18 @@ class Relaxation:
         """
         return self.split(weights)
 
+    def entropy(self, weights: np.ndarray) -> float:
+        """Returns the normalised entropy of the decisions; see `normalised_entropy`."""
+        return normalised_entropy(self.probabilities(weights))
+
 
 class PathRelaxation(Relaxation):
-    """Mixtures of paths, as published for DARTS: one weight for each path of a decision.
+    """Mixtures of paths: one weight for each path of a decision.
 
-    The published discretisation keeps two paths. So the probability of an option is its total
-    weight relative to that of all options of two paths. Others have the probability 0. Where no
-    option has two paths, those of one path count.
+    DARTS has a softmax over the operations of an edge and keeps two edges of a node. Here, a
+    decision keeps its two strongest paths. The probability of an option of two paths is the product
+    of their weights, relative to that of all options of two paths. Others have the probability 0.
+    Where no option has two paths, those of one path count.
     """
 
     def _table(self, decision: Decision) -> np.ndarray:
@@ -90,8 +98,20 @@ class PathRelaxation(Relaxation):
         """Returns the probability of each option, as described above."""
         found = []
         for decision, part in zip(self.decisions, self.split(weights)):
-            sizes = decision.options.sum(axis=1)
-            kept = sizes == min(2.0, sizes.max())
-            totals = (decision.options @ part) * kept
-            found.append(totals / totals.sum())
+            kept = _two_paths(decision)
+            logs = decision.options @ np.log(np.maximum(part, _LEAST), dtype=np.float64)
+            products = np.exp(logs - logs[kept].max()) * kept
+            found.append(products / products.sum())
         return found
+
+    def entropy(self, weights: np.ndarray) -> float:
+        """Returns the normalised entropy over options of two paths."""
+        every = zip(self.decisions, self.probabilities(weights))
+        found = [p[_two_paths(decision)] for decision, p in every]
+        return normalised_entropy([p for p in found if len(p) > 1])
+
+
+def _two_paths(decision: Decision) -> np.ndarray:
+    """Returns which options have two paths, or one if none has two: bool `[N]`."""
+    sizes = decision.options.sum(axis=1)
+    return sizes == min(2.0, sizes.max())

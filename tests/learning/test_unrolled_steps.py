@@ -34,6 +34,18 @@ class Toy(UnrolledStep):
         return loss, tf.zeros([rows]), logits
 
 
+def toy_train(w, a, m, gradient, rate, momentum, micro_batches):
+    """What `UnrolledStep` needs of a `TrainStep`."""
+    of = lambda value: types.SimpleNamespace(value=tf.constant(value))  # noqa: E731
+    return types.SimpleNamespace(
+        strategy=tf.distribute.get_strategy(), replicas=1, batch_size=GHOSTS, ghost_batch_size=1,
+        micro_batches=micro_batches, variables=[of(w)], masks=lambda number: tf.constant(m),
+        settings=types.SimpleNamespace(label_smoothing=0.0),
+        prepare=lambda images, *_: images, gradients=lambda *_: ([tf.constant(gradient)], {}),
+        optimizer=types.SimpleNamespace(learning_rate=rate, momentum=momentum, momentums=[of(a)]),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("micro_batches", [1, 2, 4])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_quadratic_has_the_gradient_of_the_closed_form(momentum, micro_batches):
@@ -41,14 +53,7 @@ def test_a_quadratic_has_the_gradient_of_the_closed_form(momentum, micro_batches
     w, a = rng.normal(size=(2, W)).astype(np.float32)
     m = rng.normal(size=(GHOSTS, P)).astype(np.float32)
     gradient = w - m.mean(axis=0) @ Toy.B.T + decay * w
-    of = lambda value: types.SimpleNamespace(value=tf.constant(value))  # noqa: E731
-    train = types.SimpleNamespace(
-        strategy=tf.distribute.get_strategy(), replicas=1, batch_size=GHOSTS, ghost_batch_size=1,
-        micro_batches=micro_batches, variables=[of(w)], masks=lambda number: tf.constant(m),
-        settings=types.SimpleNamespace(label_smoothing=0.0),
-        prepare=lambda images, *_: images, gradients=lambda *_: ([tf.constant(gradient)], {}),
-        optimizer=types.SimpleNamespace(learning_rate=rate, momentum=momentum, momentums=[of(a)]),
-    )  # fmt: skip
+    train = toy_train(w, a, m, gradient, rate, momentum, micro_batches)
     learner = types.SimpleNamespace(wants="gradient")
     step = Toy(train, learner, None)
     labels = tf.zeros([GHOSTS], tf.int32)
@@ -59,6 +64,34 @@ def test_a_quadratic_has_the_gradient_of_the_closed_form(momentum, micro_batches
     expected = rate * Toy.B.T @ (after - Toy.c) / GHOSTS
     np.testing.assert_allclose(outcome.train_gradient, [expected] * GHOSTS, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(outcome.gradient, np.zeros((GHOSTS, P)), atol=1e-7)
+
+
+class Cubic(Toy):
+    """L_train = sum of w^3 / 3 (B m), the mean over ghost batches. Its mixed derivative has w."""
+
+    def _loss(self, weights, images, labels, masks, label_smoothing=0.0):
+        if images.shape[-1] == 1:
+            return super()._loss(weights, images, labels, masks)
+        along = tf.matmul(masks, self.B, transpose_b=True)
+        loss = tf.reduce_sum(weights[0] ** 3 / 3 * along) / GHOSTS
+        return loss, tf.zeros([masks.shape[0]]), tf.zeros([masks.shape[0], 2])
+
+
+def test_the_mixed_derivative_is_at_the_weights_before_the_step():
+    """-rate B' (w^2 (w' - c)), where a quadratic could not tell w from w'."""
+    rng, rate = np.random.default_rng(2), 0.3
+    w = rng.normal(size=W).astype(np.float32)
+    m = rng.normal(size=(GHOSTS, P)).astype(np.float32)
+    gradient = w**2 * (m.mean(axis=0) @ Toy.B.T)
+    step = Cubic(toy_train(w, np.zeros(W, np.float32), m, gradient, rate, 0.0, 2),
+                 types.SimpleNamespace(wants="gradient"), None)  # fmt: skip
+    labels = tf.zeros([GHOSTS], tf.int32)
+    outcome = step._outcome(
+        tf.zeros([GHOSTS, 1]), labels, tf.constant(m), tf.zeros([GHOSTS, 2]), labels, tf.constant(7)
+    )
+    after = w - rate * gradient
+    expected = -rate * Toy.B.T @ (w**2 * (after - Toy.c)) / GHOSTS
+    np.testing.assert_allclose(outcome.train_gradient, [expected] * GHOSTS, rtol=1e-4, atol=1e-6)
 
 
 class Wavy(UnrolledStep):

@@ -98,6 +98,12 @@ def test_ppo_is_reinforce_at_ratio_1_and_clipped_samples_give_nothing(controller
         lambda: reinforce(controller.score(weights, ALL)[0], worse * tf.exp(0.3), 0.0), weights
     )
     np.testing.assert_allclose(gradient_of(ppo(0.3), weights), kept, rtol=1e-3, atol=1e-6)
+    # One below 0.8 gives a gradient only where the advantage is positive.
+    better = tf.where(advantages > 0, advantages, 0.0)
+    kept = gradient_of(
+        lambda: reinforce(controller.score(weights, ALL)[0], better * tf.exp(-0.3), 0.0), weights
+    )
+    np.testing.assert_allclose(gradient_of(ppo(-0.3), weights), kept, rtol=1e-3, atol=1e-6)
 
 
 def test_logits_stay_within_the_tanh_constant():
@@ -159,6 +165,23 @@ def test_adam_is_that_of_keras():
         np.testing.assert_allclose(weight, variable.numpy(), atol=1e-6)
 
 
+def test_the_baseline_of_a_batch_is_of_earlier_batches(monkeypatch):
+    proposer, _ = search("nas_rl", planted, 0, batch=1, baseline_decay=0.5)
+    used, original = [], proposer._gradients
+
+    def gradients(weights, genes, before, rewards, baseline):
+        used.append((float(rewards[0]), float(baseline)))
+        return original(weights, genes, before, rewards, baseline)
+
+    proposer._gradients = gradients
+    for _ in range(3):
+        proposed = proposer.propose(1)
+        proposer.observe(proposed, [planted(a) for a in proposed])
+    (r0, b0), (r1, b1), (_, b2) = used
+    assert b0 == pytest.approx(r0) and b1 == pytest.approx(r0)
+    assert b2 == pytest.approx((r0 + r1) / 2)
+
+
 def test_part_of_a_batch_at_a_time_is_the_same_search():
     _, whole = search("ppo", planted, 3, controller_learning_rate=0.05)
     entry = PROPOSERS["ppo"]
@@ -204,7 +227,8 @@ def test_a_planted_option_is_learnt():
 
 
 def test_reward_and_baseline_by_hand():
-    enas = Enas(SPACE, EnasSettings(entropy_weight=0.5, baseline_decay=0.9), 10)
+    chosen = EnasSettings(entropy_weight=0.5, baseline_decay=0.9, architectures=8)
+    enas = Enas(SPACE, chosen, 10)
     found = learn(enas, lambda masks: tf.reduce_mean(masks, axis=1), 3)
     rewards = [float(f["reward"]) for f in found]
     baselines = [float(f["baseline"]) for f in found]
@@ -213,8 +237,34 @@ def test_reward_and_baseline_by_hand():
         moved = baselines[i - 1] + 0.1 * (rewards[i] - baselines[i - 1])
         assert baselines[i] == pytest.approx(moved, rel=1e-5)
     entropy = float(found[0]["controller_entropy"])
-    accuracy = np.mean(Enas(SPACE, EnasSettings(), 10).trial(16, tf.constant(0), 0))
+    accuracy = np.mean(Enas(SPACE, chosen, 10).trial(16, tf.constant(0), 0))
     assert rewards[0] == pytest.approx(accuracy + 0.5 * entropy, rel=1e-3)
+
+
+def test_the_baseline_of_an_update_is_of_earlier_updates(monkeypatch):
+    used = []
+
+    def noted(logs, rewards, baseline):
+        used.append((float(tf.reduce_mean(rewards)), float(baseline)))
+        return reinforce(logs, rewards, baseline)
+
+    monkeypatch.setattr("oneshot_tf.strategies.enas.reinforce", noted)
+    enas = Enas(SPACE, EnasSettings(architectures=1, baseline_decay=0.5), 10)
+    for update in range(3):
+        accuracies = tf.fill([4], 0.2 + 0.1 * update)
+        enas.learn(Outcome(None, tf.zeros([4]), accuracies), tf.constant(update), 0)
+    (r0, b0), (r1, b1), (_, b2) = used
+    assert b0 == pytest.approx(r0) and b1 == pytest.approx(r0) and r1 > r0
+    assert b2 == pytest.approx((r0 + r1) / 2)
+
+
+def test_the_seed_of_the_training_makes_the_controller():
+    nets = [Enas(SPACE, EnasSettings(), 10) for _ in range(3)]
+    for enas, seed in zip(nets, (1, 1, 2)):
+        enas.begin(seed)
+    first, same, other = (enas.weights[0].numpy() for enas in nets)
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
 
 
 def test_phases_follow_from_the_step():
@@ -223,10 +273,16 @@ def test_phases_follow_from_the_step():
     assert Enas(SPACE, EnasSettings(), 1_500).phase_steps == 10
 
 
-def test_an_architecture_has_its_ghost_batches():
-    """12 ghost batches for at most 5 architectures: 4 of them, with 3 each."""
+@pytest.mark.parametrize("ghosts, counts", [(12, [3, 2, 3, 2, 2]), (5, [1] * 5), (3, [1] * 3)])
+def test_an_architecture_has_its_ghost_batches(ghosts, counts):
     enas = Enas(SPACE, EnasSettings(architectures=5), 10)
-    masks = enas.trial(12, tf.constant(0), 0).numpy()
-    for rows in masks.reshape(4, 3, -1):
-        assert (rows == rows[0]).all()
-    assert len(SPACE.architectures(masks)) == 12
+    rows = enas._rows(ghosts)
+    assert sorted(np.bincount(rows)) == sorted(counts)
+    masks = enas.trial(ghosts, tf.constant(0), 0).numpy()
+    for row in range(len(counts)):
+        assert (masks[rows == row] == masks[rows == row][0]).all()
+    # Each reward is the mean over the ghost batches of its architecture.
+    accuracies = np.random.default_rng(0).random(ghosts).astype(np.float32)
+    found = enas.learn(Outcome(None, tf.zeros([ghosts]), accuracies), tf.constant(0), 0)
+    means = [accuracies[rows == row].mean() for row in range(len(counts))]
+    assert float(found["reward"]) == pytest.approx(np.mean(means), abs=2e-3)

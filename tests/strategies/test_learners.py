@@ -78,6 +78,18 @@ def test_a_softmax_over_paths_keeps_the_two_strongest():
     assert all((sizes == 2).all() for sizes in chosen)
 
 
+def test_the_entropy_of_paths_is_1_for_equal_paths_and_0_for_two_of_them():
+    learner = Darts(ost.bender2018(num_blocks=2), DartsSettings(relaxation="paths"))
+    assert learner.entropy() == pytest.approx(1.0)
+    decided = np.concatenate([
+        np.where(np.arange(len(d.paths)) < 2, 20.0, 0.0) for d in learner.space.decisions
+    ])  # fmt: skip
+    learner.logits.assign(decided)
+    assert learner.entropy() == pytest.approx(0.0, abs=1e-3)
+    assert min(p.max() for p in learner.probabilities()) > 0.99
+    assert learner.draw(50, np.random.default_rng(0)) == [learner.mode()] * 50
+
+
 @pytest.mark.parametrize("make", [Relaxation, PathRelaxation])
 def test_probabilities_of_options_add_up_to_one(make):
     relaxation = make(ost.bender2018(num_blocks=2))
@@ -104,6 +116,20 @@ def test_draws_are_finite_and_have_the_gumbel_distribution():
     np.testing.assert_array_equal(draws, gumbel([200_000], 0, 1, tf.constant(2)))
     for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
         assert (gumbel([9], *other).numpy() != draws[:9]).any()
+
+
+@pytest.mark.parametrize("end", [0, (1 << 23) - 1])
+@pytest.mark.parametrize("masks", ["hard", "soft"])
+def test_the_ends_of_the_draws_are_finite_at_the_lowest_temperature(monkeypatch, end, masks):
+    ends = lambda shape, **_: tf.fill(shape, end)  # noqa: E731
+    monkeypatch.setattr(tf.random, "stateless_uniform", ends)
+    assert np.isfinite(gumbel([3], 0, 0, 0)).all()
+    lowest = GumbelSettings(masks=masks, temperature=1e-6, final_temperature=1e-6)
+    learner = Gumbel(SPACE, lowest, 10)
+    logits_of(learner)
+    learn(learner, np.random.default_rng(3).normal(size=SPACE.num_paths), 1)
+    assert np.isfinite(learner.logits.numpy()).all()
+    assert np.isfinite(learner.sample(2, 0, 0)).all()
 
 
 @pytest.mark.parametrize("stream", range(3))
@@ -213,6 +239,29 @@ def test_an_update_is_one_of_adam_with_l2_in_the_gradient():
     # After one step, Adam moves by the rate times the sign: m / (1 - 0.5) = g, v likewise.
     expected = logits - 3e-4 * gradient / (np.abs(gradient) + 1e-7)
     np.testing.assert_allclose(learner.logits.numpy(), expected, atol=1e-6)
+
+
+def test_an_update_takes_both_gradients_of_the_second_order():
+    """The gradient through the masks of the next training step counts like that by the trial."""
+    costs = np.random.default_rng(3).normal(size=(4, SPACE.num_paths)).astype(np.float32)
+    results = []
+    for first, second in ((costs, 2 * costs), (3 * costs, 0 * costs), (3 * costs, None)):
+        learner = Darts(SPACE, DartsSettings(order=2))
+        logits_of(learner)
+        given = None if second is None else tf.constant(second)
+        for update in range(3):  # with the momentum of Adam, the length counts
+            outcome = Outcome(tf.constant(first), tf.zeros([4]), tf.zeros([4]), given)
+            learner.learn(outcome, tf.constant(update), 0)
+        results.append(learner.logits.numpy())
+    np.testing.assert_allclose(results[0], results[1], atol=1e-7)
+    np.testing.assert_allclose(results[2], results[1], atol=1e-7)
+    learner = Darts(SPACE, DartsSettings(order=2))
+    before = logits_of(learner)
+    learner.learn(
+        Outcome(tf.constant(0 * costs), tf.zeros([4]), tf.zeros([4]), tf.constant(costs)),
+        tf.constant(0), 0,
+    )  # fmt: skip
+    assert np.abs(learner.logits.numpy() - before).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", GRADIENT)
