@@ -5,7 +5,7 @@ Example: python -m oneshot_tf.draw "TEXT" cell.svg
 
 import dataclasses
 
-from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis.drawing import draw as draw_architecture
 from oneshot_tf.settings import Settings, command_line, setting
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import OPERATIONS, CellSpace
@@ -23,9 +23,10 @@ class DrawSettings(Settings):
 def main(draw: DrawSettings) -> None:
     """Draws an architecture."""
     architecture = Architecture.from_text(draw.architecture)
-    # All On can be drawn, too, although it is not a member of the space.
-    CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
-    write_atomically(draw.file, lambda file: file.write(draw_cell(architecture) + "\n"))
+    if architecture.blocks[0].inputs:
+        # All On can be drawn, too, although it is not a member of the space.
+        CellSpace(len(architecture.blocks), max_operations=len(OPERATIONS)).check(architecture)
+    write_atomically(draw.file, lambda file: file.write(draw_architecture(architecture) + "\n"))
     print(f"{architecture} is drawn in {draw.file}.", flush=True)
 
 

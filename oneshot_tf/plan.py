@@ -189,9 +189,9 @@ class _Graphs:
     ):
         self.train, self.size = train, size
         make = STRATEGIES[strategy.strategy].make
-        self.sampler = make(model.space(), strategy, one_shot.train_steps)
+        self.sampler = make(model.search_space(), strategy, one_shot.train_steps)
         self.made: dict[Any, Any] = {}
-        self.net = Supernet(model.space(), model.stack(), classes, dtype=device.dtype)
+        self.net = Supernet(model.search_space(), model.stack(), classes, dtype=device.dtype)
 
     def step(self, micro_batch_size: int, accelerators: Any) -> bytes:
         """Returns the training step of one device for one micro-batch."""

@@ -50,7 +50,7 @@ from oneshot_tf.settings import (
     setting,
 )
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies import LEARNERS, PROPOSERS, LearntSettings, Listed, Proposer, Strategy
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.files import checksum
@@ -322,7 +322,7 @@ def _finish(
     return best
 
 
-def _trained_in(path: str, space: CellSpace) -> list[Architecture]:
+def _trained_in(path: str, space: Space) -> list[Architecture]:
     """Returns the architectures that `retrain` trained in another run, in the order of results."""
     other = RunDirectory(path)
     if other.space() != space:

@@ -78,7 +78,7 @@ def main(
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
         make = STRATEGIES[strategy.strategy].make
-        sampler = make(model.space(), strategy, one_shot.train_steps)
+        sampler = make(model.search_space(), strategy, one_shot.train_steps)
         if isinstance(sampler, Learner):
             check_learner(sampler, dataset, train, one_shot.train_steps)
         begin(directory, groups, dataset)
@@ -146,7 +146,7 @@ def begin(directory: RunDirectory, groups: dict[str, Any], dataset: Dataset) -> 
     if not is_chief():
         return
     flag_lines = command_line.as_flag_lines(groups.values())
-    directory.begin(groups, groups["model"].space(), flag_lines, facts)
+    directory.begin(groups, groups["model"].search_space(), flag_lines, facts)
     directory.check_data(dataset, test=True)
     directory.note_provenance("train")
     print(format_table(inventory), flush=True)
@@ -160,10 +160,10 @@ def _train(
     model, train, one_shot = groups["model"], groups["train"], groups["one_shot"]
     device = groups["device"]
     supernet = Supernet(
-        model.space(), model.stack(), dataset.num_classes, one_shot.seed, device.dtype
+        model.search_space(), model.stack(), dataset.num_classes, one_shot.seed, device.dtype
     )
     print(
-        f"One-shot model: {model.num_cells} cell(s), {model.num_reductions} reduction(s), "
+        f"One-shot model: {model.num_cells} {supernet.space.part}(s), F = {model.filters}, "
         f"{supernet.count_params():,} parameters.",
         flush=True,
     )

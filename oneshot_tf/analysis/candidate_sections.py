@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from oneshot_tf.analysis import plots, ranking
-from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis.drawing import draw
 from oneshot_tf.analysis.page import Page
 from oneshot_tf.runs.candidates import Candidate, measured, order_key, pareto_front
 from oneshot_tf.runs.directory import RunDirectory
@@ -76,7 +76,7 @@ def winner(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
     words = measure(directory)
     page.head("The best candidate", f"{words.capitalize()} {best.candidate_accuracy:.4f}.")
     page.code(str(best.architecture))
-    drawing = draw_cell(best.architecture)
+    drawing = draw(best.architecture)
     page.figure(
         "best_cell",
         drawing,

@@ -1,4 +1,4 @@
-"""Drawings of cells: the inputs of each block, its operations and their sum."""
+"""Drawings of architectures: the blocks of a cell, or the layers of a chain."""
 
 from typing import Any
 from xml.sax.saxutils import escape
@@ -6,10 +6,47 @@ from xml.sax.saxutils import escape
 from oneshot_tf.space.architecture import Architecture
 
 _ROW, _BOX_WIDTH, _BOX_HEIGHT, _GAP = 118, 112, 30, 14
+_CHAIN_COLUMNS = 8
 _JOIN, _OPERATION, _OUTPUT = "#eeeeee", "#ffffff", "#eeeeee"
 # Colours of the tensors, in order. A tensor's box or sum and its lines have the same colour.
 _SOURCES = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#999999", "#b8a800",
             "#000000", "#7a5195")  # fmt: skip
+
+
+def draw(architecture: Architecture) -> str:
+    """Returns a drawing of an architecture as the text of an SVG."""
+    is_cell = bool(architecture.blocks[0].inputs)
+    return draw_cell(architecture) if is_cell else draw_chain(architecture)
+
+
+def draw_chain(architecture: Architecture) -> str:
+    """Returns a drawing of a chain as the text of an SVG: its layers from left to right.
+
+    A layer that sums several operations shows them one below the other. A skipped layer is a line.
+    """
+    column, most = _BOX_WIDTH + 2 * _GAP, max(len(b.operations) for b in architecture.blocks)
+    names = [("stem",), *(block.operations for block in architecture.blocks), ("classifier",)]
+    rows = -(-len(names) // _CHAIN_COLUMNS)
+    row_height = most * (_BOX_HEIGHT + 6) + 40
+    columns = min(len(names), _CHAIN_COLUMNS)
+    width, height = columns * column + 2 * _GAP, rows * row_height + 20
+    shapes, lines = [], []
+    for index, operations in enumerate(names):
+        row, place = divmod(index, _CHAIN_COLUMNS)
+        x, top = 2 * _GAP + _BOX_WIDTH / 2 + place * column, 20 + row * row_height
+        middle = top + _BOX_HEIGHT / 2
+        start = x - _BOX_WIDTH / 2 - 2 * _GAP if index else x
+        lines.append(_line(start, middle, x + _BOX_WIDTH / 2, middle))
+        colour = _JOIN if index in (0, len(names) - 1) else _OPERATION
+        for number, operation in enumerate(operations):
+            if operation != "skip":
+                shapes.append(_box(x, top + number * (_BOX_HEIGHT + 6), operation, colour))
+        if colour == _OPERATION:
+            shapes.append(
+                f'<text x="{x:.0f}" y="{top - 5:.0f}" font-size="11" text-anchor="middle">'
+                f"layer {index - 1}{' (skip)' if operations == ('skip',) else ''}</text>"
+            )
+    return _svg(width, height, architecture, lines + shapes)
 
 
 def draw_cell(architecture: Architecture) -> str:
@@ -62,11 +99,15 @@ def draw_cell(architecture: Architecture) -> str:
     bottom = height - 45
     shapes.append(_box(middle, bottom, "concat: output", _OUTPUT))
     read(names[2:], bottom)
+    return _svg(width, height, architecture, lines + shapes)
+
+
+def _svg(width: float, height: float, architecture: Architecture, parts: list[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" role="img" font-family="sans-serif">'
         f"<title>{escape(str(architecture))}</title>"
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(lines + shapes)}</svg>'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
     )
 
 

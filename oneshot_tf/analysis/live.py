@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from oneshot_tf.analysis.curves import curve, thinned
-from oneshot_tf.analysis.drawing import draw_cell
+from oneshot_tf.analysis.drawing import draw
 from oneshot_tf.analysis.style import document, escaped
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.space.architecture import Architecture
@@ -293,6 +293,6 @@ class LivePage:
             return ""
         drawing = ""
         with contextlib.suppress(InputError):  # a baseline has no cell
-            drawing = f"<figure>{draw_cell(Architecture.from_text(text))}</figure>"
+            drawing = f"<figure>{draw(Architecture.from_text(text))}</figure>"
         head = escaped(about or "The net in training")
         return f"<section><h3>{head}</h3><p><code>{escaped(text)}</code></p>{drawing}</section>"

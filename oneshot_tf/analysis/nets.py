@@ -66,6 +66,7 @@ class Protocol:
         evaluated_on: The split they were evaluated on: "validation" or "test".
         training: The training settings that change the result, as JSON.
         precision: The precision of training and of evaluation, in words.
+        part: What `num_cells` counts: "cell", or "layer" for a chain.
     """
 
     filters: int
@@ -74,10 +75,11 @@ class Protocol:
     evaluated_on: str
     training: str
     precision: str
+    part: str = "cell"
 
     def __str__(self):
         return (
-            f"F = {self.filters}, {self.num_cells} cells, {self.num_steps:,} steps, "
+            f"F = {self.filters}, {self.num_cells} {self.part}s, {self.num_steps:,} steps, "
             f"{self.precision}, on {self.evaluated_on} images"
         )
 
@@ -140,7 +142,7 @@ def comparable(
     by_protocol: dict[Any, Any] = {}
     for result in results:
         if not only or result["name"] in only:
-            by_protocol.setdefault(_protocol(result), []).append(result)
+            by_protocol.setdefault(_protocol(result, directory.space().part), []).append(result)
     most = max(
         [c.num_images for c in candidates]
         + [e.get("candidate_num_images") or 0 for r in results for e in r["nets"]],
@@ -164,13 +166,13 @@ def _by_size(found: Any):
     return {protocol: found[protocol] for protocol in ordered if found[protocol]}
 
 
-def _protocol(result: dict[str, Any]) -> Protocol:
+def _protocol(result: dict[str, Any], part: str) -> Protocol:
     settings, device = result["retrain"], result.get("device")
     mixed = isinstance(device, dict) and device.get("mixed_precision") is True
     precision = f"{'bfloat16' if mixed else 'float32'}, evaluated in {judged_in(result)}"
     return Protocol(
         settings["filters"], settings["num_cells"], result["num_steps"], result["evaluated_on"],
-        _training(result), precision,
+        _training(result), precision, part,
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from oneshot_tf.runs.candidate_file import CandidateFile
 from oneshot_tf.runs.candidates import Candidate, measured, order_key
 from oneshot_tf.runs.directory import RunDirectory
 from oneshot_tf.runs.search_record import MEASURES, measure
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import mean_distance
+from oneshot_tf.space.space import Space
 
 _WINDOW = 100  # candidates whose distances are compared: the published size of a population
 _LEAST_WINDOW = 10  # the mean of fewer says little
@@ -76,7 +76,7 @@ def _best_so_far(page: Page, found: Sequence[_Search], measures: set[str]) -> No
     )
 
 
-def _distances(page: Page, found: Sequence[_Search], space: CellSpace) -> None:
+def _distances(page: Page, found: Sequence[_Search], space: Space) -> None:
     """Plots how much the latest candidates differ. A search that converges has a falling curve."""
     longest = max(len(search.candidates) for search in found)
     window = min(_WINDOW, longest // 4)

@@ -8,21 +8,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from oneshot_tf.cost import bodies
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import Stack, num_reads, unit_usage
+from oneshot_tf.space.kinds import unit_usage
+from oneshot_tf.space.space import Space
+from oneshot_tf.space.stacking import Stack
 
-_SEPARABLE = {"sep3x3": 3, "sep5x5": 5, "sep7x7": 7}
 _ROWS = 4096  # rows of masks at a time, so that their units fit into a cache
 
 
-def usage(space: CellSpace, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
+def usage(space: Space, num_cells: int, architectures: Iterable[Architecture]) -> np.ndarray:
     """Returns which units each architecture uses: float32 `[A, U]` of 0 and 1."""
     return np.concatenate(unit_usage(space, num_cells, space.masks(architectures)), axis=1)
 
 
 def costs(
-    space: CellSpace,
+    space: Space,
     architectures: Iterable[Architecture],
     stack: Stack,
     num_classes: int,
@@ -36,7 +37,7 @@ def costs(
 
 
 def parameters(
-    space: CellSpace,
+    space: Space,
     architectures: Iterable[Architecture],
     stack: Stack,
     num_classes: int,
@@ -55,7 +56,7 @@ def parameters(
 
 
 def multiply_adds(
-    space: CellSpace,
+    space: Space,
     architectures: Iterable[Architecture],
     stack: Stack,
     num_classes: int,
@@ -73,7 +74,7 @@ def multiply_adds(
 
 
 def multiply_adds_of_masks(
-    space: CellSpace, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
+    space: Space, masks: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ) -> np.ndarray:
     """Returns the multiply-adds of `multiply_adds` for rows of masks: int64 `[A]`.
 
@@ -84,7 +85,7 @@ def multiply_adds_of_masks(
 
 
 def _costs_of_masks(
-    space: CellSpace, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
+    space: Space, used: np.ndarray, stack: Stack, num_classes: int, image_size: int
 ):
     """Returns parameters and multiply-adds for rows of `used`, float32 `[A, P]` of 0 and 1."""
     units = unit_costs(space, stack, num_classes, image_size)
@@ -98,33 +99,23 @@ def _costs_of_masks(
 
 
 @functools.lru_cache(maxsize=64)
-def unit_costs(space: CellSpace, stack: Stack, num_classes: int, image_size: int) -> np.ndarray:
+def unit_costs(space: Space, stack: Stack, num_classes: int, image_size: int) -> np.ndarray:
     """Returns each unit's parameters and multiply-adds for one image: int64 `[U, 2]`.
 
-    The units are in the order of `space.stacking.unit_usage`.
+    The units are in the order of `space.kinds.unit_usage`.
     """
-    units = []
-    cells = stack.plans(space)
-    for cell in cells:
-        width = cell.width
-        pixels = (-(-image_size // cell.divisor)) ** 2
-        read_widths = [i.width for i in cell.inputs] + [width] * (num_reads(space) - 2)
-        for block in range(space.num_blocks):
-            for read_width in read_widths[: 2 + block]:
-                units.append((read_width * width, read_width * width * pixels))
-            for name in space.operations:
-                weights, betas = _operation(name, width)
-                units.append((weights + betas, weights * pixels))
-        for i, read_width in enumerate(read_widths):
-            weights = betas = 0
-            if i < 2 and cell.inputs[i].convolved:
-                betas = cell.inputs[i].source_width
-                weights = betas * width
-            units.append((weights + betas + read_width, weights * pixels))
-    features = space.num_blocks * cells[-1].width
-    units.append(_stem(stack.filters, stack.stem_stride, image_size))
-    units.append((features + features * num_classes + num_classes, features * num_classes))
-    return np.array(units, np.int64)
+    body = bodies.of(space)
+    features = body.features(space, stack)[0]
+    weights, multiply_adds = _stem(stack.filters, stack.stem_stride, image_size)
+    return np.array(
+        [
+            *body.body_costs(space, stack, image_size),
+            (weights + body.STEM_NORM * stack.filters, multiply_adds),
+            # The batch norm before the classifier belongs to it.
+            (features + features * num_classes + num_classes, features * num_classes),
+        ],
+        np.int64,
+    )
 
 
 def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
@@ -141,27 +132,11 @@ def _stem(filters: int, stride: int, image_size: int) -> tuple[int, int]:
     return first + filters + second, first * pixels[0] + second * pixels[1]
 
 
-def _operation(name: str, width: int) -> tuple[int, int]:
-    """Returns convolution weights and batch norms' betas of an operation on `width` channels."""
-    if name in _SEPARABLE:
-        return 2 * (_SEPARABLE[name] ** 2 * width + width**2), 2 * width
-    if name == "conv1x7_7x1":
-        return 14 * width**2, 2 * width
-    return 0, 0
-
-
-def activation_bytes(space: CellSpace, stack: Stack, image_size: int) -> int:
+def activation_bytes(space: Space, stack: Stack, image_size: int) -> int:
     """Returns an upper bound on the memory for the activations of one image in evaluation.
 
-    The bound is in bytes, for float32. It is that of the largest cell at its widest moment: both
-    inputs, the tensors read from them, everything inside the cell, and its output twice (the
-    blocks and their concatenation).
+    The bound is in bytes, for float32.
     """
     # A stem of stride 4 holds the tensor between its convolutions, before and after BN-ReLU.
-    most = 4 * 3 * stack.filters * (-(-image_size // 2)) ** 2 if stack.stem_stride == 4 else 0
-    for plan in stack.plans(space):
-        outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)
-        inner = (3 * space.num_blocks + 4) * plan.width
-        size = -(-image_size // plan.divisor)
-        most = max(most, 4 * size * size * (outer + inner))
-    return most
+    stem = 4 * 3 * stack.filters * (-(-image_size // 2)) ** 2 if stack.stem_stride == 4 else 0
+    return max(stem, bodies.of(space).activation_bytes(space, stack, image_size))

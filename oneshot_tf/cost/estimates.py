@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from oneshot_tf.cost.counts import usage
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Estimate:
 
     Args:
         per_unit: The cost of each unit, float `[U]`, in the order of
-            `space.stacking.unit_usage`.
+            `space.kinds.unit_usage`.
         constant: The cost that all nets have.
         mean_error, worst_error: Relative errors on nets that the values do not come from. None if
             no such net was measured.
@@ -34,14 +34,12 @@ class Estimate:
     worst_error: float | None = None
     known: Mapping[Architecture, float] = dataclasses.field(default_factory=dict)
 
-    def of(
-        self, space: CellSpace, num_cells: int, architectures: Sequence[Architecture]
-    ) -> np.ndarray:
+    def of(self, space: Space, num_cells: int, architectures: Sequence[Architecture]) -> np.ndarray:
         """Returns the estimated costs, float `[A]`, whether or not they were measured."""
         return usage(space, num_cells, architectures) @ self.per_unit + self.constant
 
     def at_most(
-        self, space: CellSpace, num_cells: int, architectures: Sequence[Architecture]
+        self, space: Space, num_cells: int, architectures: Sequence[Architecture]
     ) -> np.ndarray:
         """Returns what the architectures should cost at most, float `[A]`.
 

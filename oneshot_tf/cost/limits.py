@@ -8,8 +8,8 @@ import numpy as np
 from oneshot_tf.cost import counts
 from oneshot_tf.space import decisions
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.limited import LimitedSpace, SearchSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
@@ -69,7 +69,7 @@ class Limits:
         parts = [x.words.format(float(x.costs([architecture])[0])) for x in self.limits]
         return " and ".join(parts)
 
-    def apply(self, space: CellSpace) -> SearchSpace:
+    def apply(self, space: Space) -> SearchSpace:
         """Returns the space within the limits; the space itself if there are none.
 
         Raises:
@@ -86,7 +86,7 @@ class Limits:
             )
         return LimitedSpace(space, self.within, smallest)
 
-    def smallest(self, space: CellSpace) -> Architecture:
+    def smallest(self, space: Space) -> Architecture:
         """Returns the architecture of the least `ratios`, by descent from several starts.
 
         Each step changes one decision to its best option.
@@ -96,7 +96,7 @@ class Limits:
         found = [self._descend(space, start) for start in starts]
         return min(found, key=lambda pair: pair[0])[1]
 
-    def _descend(self, space: CellSpace, genes: decisions.Genes) -> tuple[float, Architecture]:
+    def _descend(self, space: Space, genes: decisions.Genes) -> tuple[float, Architecture]:
         best = float("inf")
         while True:
             before = best
@@ -111,7 +111,7 @@ class Limits:
                 return best, space.architecture(genes)
 
 
-def counted(space: CellSpace, stack: Stack, num_classes: int, image_size: int, index: int) -> Costs:
+def counted(space: Space, stack: Stack, num_classes: int, image_size: int, index: int) -> Costs:
     """Returns exact costs.
 
     Args:
@@ -129,7 +129,7 @@ def counted(space: CellSpace, stack: Stack, num_classes: int, image_size: int, i
 
 
 def counted_limits(
-    space: CellSpace,
+    space: Space,
     stack: Stack,
     num_classes: int,
     image_size: int,

@@ -215,10 +215,8 @@ class _Unit(keras.layers.Layer):
         kernel, stride = tf.convert_to_tensor(self.kernel), self.plan.stride
         if not self.plan.depthwise:
             y = convolve(x, kernel, stride)
-        elif stride == 1:
-            y = depthwise_convolve(x, kernel)
         else:
-            y = tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
+            y = depthwise_convolve(x, kernel, stride)
         y = self.norm(y, num_ghosts=num_ghosts, training=training, micro_batch=micro_batch)
         return tf.nn.relu(y) if self.plan.relu else y
 

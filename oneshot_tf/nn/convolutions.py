@@ -29,13 +29,13 @@ def _sizes(x: tf.Tensor):
     return [dynamic[i] if n is None else n for i, n in enumerate(x.shape[:-1])]
 
 
-def depthwise_convolve(x: tf.Tensor, kernel: tf.Tensor):
+def depthwise_convolve(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1):
     """Convolves every channel of `[B, H, W, C]` with its own filter of `[h, w, C, 1]`."""
     height, width = kernel.shape[:2]
     wide = width in (5, 7) and height > 1 and (x.shape[2] or 0) >= _NARROWEST
-    if wide and not accelerators():
+    if wide and stride == 1 and not accelerators():
         return _depthwise_by_columns(x, kernel)
-    return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+    return tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
 
 
 @tf.custom_gradient

@@ -8,24 +8,31 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.cost.counts import usage
-from oneshot_tf.nn.cell import Cell
+from oneshot_tf.nn.cells import Cells
+from oneshot_tf.nn.chain import ChainBody
 from oneshot_tf.nn.ghost_batch_norm import check_policy
 from oneshot_tf.nn.operations import BnReluConvs, Conv, LayerFactory
 from oneshot_tf.space.architecture import Architecture
 from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import Stack, num_reads, num_units
+from oneshot_tf.space.chain_space import ChainSpace
+from oneshot_tf.space.kinds import from_dict, num_units
+from oneshot_tf.space.space import Space
+from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError, short
+
+_BODIES: dict[type[Space], Any] = {CellSpace: Cells, ChainSpace: ChainBody}
 
 
 class Network(keras.Model):
-    """A stack of cells with all units, or with those of one architecture.
+    """Stem, body and classifier, with all units or with those of one architecture.
 
     This is a base class. `Supernet` builds every unit, and `Standalone` builds the units of one
     architecture. All variables exist once the constructor returns.
 
     Args:
-        space: The search space of the cells.
-        stack: The number of cells, their width, and the places of the reductions.
+        space: The search space.
+        stack: The sizes: the number of cells, their width, the places of the reductions, and the
+            stride of the stem. Of these, a chain has the width and the stride.
         architecture: The architecture whose units are built, with moving averages. None builds all
             units, without moving averages.
         num_classes: K, at least 2.
@@ -39,7 +46,7 @@ class Network(keras.Model):
 
     def __init__(
         self,
-        space: CellSpace,
+        space: Space,
         stack: Stack,
         architecture: Architecture | None,
         num_classes: int,
@@ -61,19 +68,15 @@ class Network(keras.Model):
         self.num_classes, self.seed = int(num_classes), int(seed)
         moving_averages = architecture is not None
         factory = LayerFactory(moving_averages, self.dtype_policy.name, np.random.default_rng(seed))
-        plans = stack.plans(space)
         units = np.ones(num_units(space, stack.num_cells), bool)
         if architecture is not None:
             units = usage(space, stack.num_cells, [architecture])[0] > 0
-        self._units_per_cell = space.num_paths + num_reads(space)
+        self._stem_unit = len(units) - 2
 
         self.stem = _Stem(factory, stack.filters, stack.stem_stride, name="stem")
-        self.cells = []
-        for index, (plan, present) in enumerate(zip(plans, np.split(units[:-2], stack.num_cells))):
-            name = f"cell{index}"
-            cell = Cell(factory, space, plan, present, name=name) if present.any() else None
-            self.cells.append(cell)
-        features = space.num_blocks * plans[-1].width
+        self.body = _BODIES[type(space)](factory, space, stack, units)
+        self.cells = self.body.layers  # the files of Keras name the layers by this attribute
+        features = self.body.features
         self.last_norm = factory.batch_norm("last_bn")
         self.last_norm.build((None, None, None, features))
         self.classifier = keras.layers.Dense(
@@ -102,12 +105,8 @@ class Network(keras.Model):
         return [unit for _, unit in self._kernels()]
 
     def _kernels(self) -> list[tuple[keras.Variable, int]]:
-        stem_unit = self.stack.num_cells * self._units_per_cell
-        pairs = [(kernel, stem_unit) for kernel in self.stem.kernels]
-        for index, cell in enumerate(self.cells):
-            if cell is not None:
-                pairs.extend((v, index * self._units_per_cell + unit) for v, unit in cell.kernels)
-        return [*pairs, (self.classifier.kernel, stem_unit + 1)]
+        stem = [(kernel, self._stem_unit) for kernel in self.stem.kernels]
+        return [*stem, *self.body.kernels(), (self.classifier.kernel, self._stem_unit + 1)]
 
     def get_config(self) -> dict:
         """Returns plain values. `from_config` makes the same untrained model from them."""
@@ -131,7 +130,7 @@ class Network(keras.Model):
         del custom_objects  # a config holds only numbers and strings
         config = dict(config)
         try:
-            config["space"] = CellSpace.from_dict(config["space"])
+            config["space"] = from_dict(config["space"])
             config["stack"] = Stack(**config["stack"])
             if "architecture" in config:
                 config["architecture"] = Architecture.from_text(config["architecture"])
@@ -185,17 +184,13 @@ class Network(keras.Model):
         training: bool,
         micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
     ):
-        """Yields name and output of the stem, of each cell, and of the classifier."""
+        """Yields name and output of the stem, of the parts of the body, and of the classifier."""
         yield "stem", stem
         context = {"num_ghosts": num_ghosts, "training": training, "micro_batch": micro_batch}
-        prev2 = prev1 = stem
-        for index, cell in enumerate(self.cells):
-            here = paths.in_cell(index)
-            out = None if cell is None else cell(prev2, prev1, paths=here, **context)
-            prev2, prev1 = prev1, out
-            if out is not None:
-                yield f"cell {index}", out
-        x = tf.nn.relu(self.last_norm(prev1, **context))
+        x = stem
+        for name, x in self.body.outputs(stem, paths, context):
+            yield name, x
+        x = tf.nn.relu(self.last_norm(x, **context))
         yield "classifier", self.classifier(tf.reduce_mean(tf.cast(x, tf.float32), axis=[1, 2]))
 
 

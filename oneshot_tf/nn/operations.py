@@ -49,6 +49,11 @@ def _convolution(stride: int):
 
 
 @functools.cache
+def _depthwise(stride: int):
+    return functools.partial(depthwise_convolve, stride=stride)
+
+
+@functools.cache
 def pooling(kind: str, size: int, stride: int):
     """Returns a function that pools `[B, H, W, C]` with "same" padding.
 
@@ -167,6 +172,34 @@ class Conv(Chain):
             ]
         kernel = tf.convert_to_tensor(self.kernel)
         return [Stage(_convolution(self.stride), (kernel,), linear=True)]
+
+
+class DepthwiseConv(Chain):
+    """A depthwise convolution with "same" padding and without bias.
+
+    Args:
+        factory: Makes the initial weights; see `LayerFactory`.
+        kernel_size: Height and width of the kernel.
+        stride: Stride of both.
+    """
+
+    def __init__(self, factory: Any, kernel_size: int, stride: int = 1, **kwargs: Any):
+        super().__init__(dtype=factory.dtype, **kwargs)
+        self.factory, self.kernel_size, self.stride = factory, kernel_size, stride
+
+    def build(self, input_shape: tuple) -> None:
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], 1)
+        self.kernel = self.add_weight(
+            name="kernel", shape=shape, initializer=self.factory.initializer()
+        )
+
+    def stages(
+        self,
+        num_ghosts: int = 1,
+        training: bool = False,
+        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
+    ) -> list[Stage]:
+        return [Stage(_depthwise(self.stride), (tf.convert_to_tensor(self.kernel),), linear=True)]
 
 
 class BnReluConvs(Chain):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from oneshot_tf.nn.network import Network
 from oneshot_tf.nn.paths import AllPaths, DroppedPaths
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 
 
@@ -75,7 +75,7 @@ class Standalone(Network):
 
     def __init__(
         self,
-        space: CellSpace,
+        space: Space,
         architecture: Architecture,
         stack: Stack,
         num_classes: int = 10,
@@ -115,21 +115,13 @@ class Standalone(Network):
 
     @property
     def droppable(self) -> list[tuple[int, int]]:
-        """The operations that ScheduledDropPath drops, each as its cell and its path.
-
-        These are all operations of the cells except identity, as in the code of NASNet.
-        """
-        return [
-            (index, path)
-            for index, cell in enumerate(self.cells)
-            if cell is not None
-            for path in cell.droppable
-        ]
+        """The operations that ScheduledDropPath drops, each as its cell or layer and its path."""
+        return self.body.droppable
 
     @property
     def path_depths(self) -> list[float]:
-        """The depth of each of `droppable`: (c + 1) / C for cell c of C."""
-        return [(cell + 1) / self.stack.num_cells for cell, _ in self.droppable]
+        """The depth of each of `droppable`: (c + 1) / C for cell or layer c of C."""
+        return [(place + 1) / self.body.depth for place, _ in self.droppable]
 
     def description(self) -> dict[str, Any]:
         """Returns which net this is, as values for JSON: its text, architecture and space."""

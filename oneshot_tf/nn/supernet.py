@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from oneshot_tf.nn.network import Network
 from oneshot_tf.nn.paths import MaskedPaths, SkippedPaths
-from oneshot_tf.space.cell_space import CellSpace
-from oneshot_tf.space.stacking import Stack, unit_usage
+from oneshot_tf.space.kinds import unit_usage
+from oneshot_tf.space.space import Space
+from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
 
@@ -62,7 +63,7 @@ class Supernet(Network):
 
     def __init__(
         self,
-        space: CellSpace,
+        space: Space,
         stack: Stack,
         num_classes: int = 10,
         seed: int = 0,

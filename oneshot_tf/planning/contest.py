@@ -10,7 +10,7 @@ from oneshot_tf.runs.candidates import Candidate, pareto_front, ranked
 from oneshot_tf.runs.selection import select
 from oneshot_tf.settings import LimitSettings, RetrainSettings
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 
 NUM_RANDOM = 2
@@ -43,7 +43,7 @@ class Contender:
         """The baseline; None for an architecture."""
         return of_text(self.net)
 
-    def parameters(self, space: CellSpace, stack: Stack, num_classes: int) -> int:
+    def parameters(self, space: Space, stack: Stack, num_classes: int) -> int:
         """Returns its number of trained parameters."""
         net = self.baseline or Architecture.from_text(self.net)
         return costs_of(space, net, stack, num_classes, 1)["parameters"]

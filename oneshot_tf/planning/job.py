@@ -27,7 +27,7 @@ from oneshot_tf.settings import (
     TrainSettings,
 )
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies import RandomSearch
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.timing.limits import RunLimits
@@ -120,7 +120,7 @@ class Job:
         print("Timing a small net on this machine ...", flush=True)
         size, stride = self._sizes[0]
         model = plan.reference_model(stride)
-        space = model.space()
+        space = model.search_space()
         net = Standalone(space, _reference_cell(space), model.stack(), num_classes=10)
         return time_training(net, size, TrainSettings(augmentation=self._augmentation))
 
@@ -341,7 +341,7 @@ class Job:
         ]
 
 
-def _reference_cell(space: CellSpace) -> Architecture:
+def _reference_cell(space: Space) -> Architecture:
     return RandomSearch(space, seed=0).propose(1)[0]
 
 

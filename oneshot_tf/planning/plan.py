@@ -15,7 +15,7 @@ from oneshot_tf.planning.budgets import Passes
 from oneshot_tf.planning.speed import Speed
 from oneshot_tf.settings import ModelSettings
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
@@ -148,7 +148,7 @@ def relative_time_of_all_on(
         reference_size, reference_stride: The image size and stem stride that the reference net
             was timed with.
     """
-    space = model.space()
+    space = model.search_space()
     sizes = ((model, image_size), (reference_model(reference_stride), reference_size))
     costs = [
         int(counts.multiply_adds(space, [space.all_on()], each.stack(), 10, size)[0])
@@ -160,7 +160,7 @@ def relative_time_of_all_on(
 Net = tuple[Architecture, tuple[Stack, int, int]]  # a cell; its stack, classes and image size
 
 
-def relative_time_of_cells(space: CellSpace, net: Net, reference: Net) -> float:
+def relative_time_of_cells(space: Space, net: Net, reference: Net) -> float:
     """Returns `relative_time` for two stand-alone models of cells.
 
     Args:

@@ -8,7 +8,7 @@ from oneshot_tf.cost.baselines import Baseline, of_size, of_text
 from oneshot_tf.runs.candidates import Candidate, ranked
 from oneshot_tf.settings import RetrainSettings
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
@@ -48,7 +48,7 @@ def is_baseline(net: dict[str, Any]) -> bool:
 
 
 def costs_of(
-    space: CellSpace,
+    space: Space,
     architecture: Architecture | Baseline,
     stack: Stack,
     num_classes: int,

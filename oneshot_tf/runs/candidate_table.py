@@ -10,7 +10,7 @@ import numpy as np
 
 from oneshot_tf.cost import counts
 from oneshot_tf.runs.candidates import Candidate, order_key
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 from oneshot_tf.system.json_files import check_run, read_json
@@ -97,7 +97,7 @@ class Run:
             version.
     """
 
-    space: CellSpace
+    space: Space
     stack: Stack
     num_classes: int
     image_size: int

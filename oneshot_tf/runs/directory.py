@@ -43,7 +43,7 @@ from oneshot_tf.settings import (
     ModelSettings,
     Settings,
 )
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import make_folder, remove_leftovers, user_path, write_atomically
@@ -144,7 +144,7 @@ class RunDirectory:
     def begin(
         self,
         groups: dict[str, Settings],
-        space: CellSpace,
+        space: Space,
         flag_lines: Iterable[str],
         data_facts: dict,
     ) -> None:
@@ -194,14 +194,14 @@ class RunDirectory:
         """
         return self.config()["run_id"]
 
-    def space(self) -> CellSpace:
+    def space(self) -> Space:
         """Returns the search space of the run.
 
         Raises:
             InputError: space.json is missing, damaged or not the space of the settings.
         """
         path = self.path / "space.json"
-        space = self.group(ModelSettings, "model").space()
+        space = self.group(ModelSettings, "model").search_space()
         if read_json(path) != json.loads(json.dumps(space.to_dict())):
             raise InputError(
                 f"{path} does not match the settings in {self.path / 'config.json'}. Remove it, "

@@ -57,7 +57,7 @@ def inherit(
     )
     if on_test:
         accuracies["test"] = _accuracy(net, dataset.load_test(), dataset)
-    known = [_compared(result, entry, accuracies) for result, entry in retrained]
+    known = [_compared(result, entry, accuracies, net.space.part) for result, entry in retrained]
     if not known:
         print("No model of this architecture was retrained, so there is nothing to compare.")
     parameters, multiply_adds = counts.costs(
@@ -113,7 +113,7 @@ def _accuracy(net: Standalone, split: Any, dataset: Dataset) -> float:
 
 
 def _compared(
-    result: dict[str, Any], entry: dict[str, Any], accuracies: dict[str, float]
+    result: dict[str, Any], entry: dict[str, Any], accuracies: dict[str, float], part: str
 ) -> dict[str, Any]:
     """Prints a retrained model beside the inherited one, and returns what it prints."""
     split, retrain = result["evaluated_on"], result["retrain"]
@@ -128,8 +128,8 @@ def _compared(
     }
     print(
         f"Retrained (retrain/{found['name']}, {found['filters']} filters, {found['num_cells']} "
-        f"cells): accuracy {found['accuracy']:.4f} on {found['num_images']:,} {split} images. With "
-        f"the inherited weights: {accuracies[split]:.4f} on the same images.",
+        f"{part}s): accuracy {found['accuracy']:.4f} on {found['num_images']:,} {split} images. "
+        f"With the inherited weights: {accuracies[split]:.4f} on the same images.",
         flush=True,
     )
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from oneshot_tf.searching.job import SearchJob
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.files import read_text, user_path
 
@@ -28,7 +28,7 @@ def look_up_all(job: SearchJob) -> None:
         job.report(progress)
 
 
-def read_table(path: str | os.PathLike, space: CellSpace) -> Mapping[Architecture, float]:
+def read_table(path: str | os.PathLike, space: Space) -> Mapping[Architecture, float]:
     """Reads the accuracy of every architecture of a space from a CSV file.
 
     Lines that begin with '#' are comments. Other columns than those of accuracies are ignored.
@@ -85,7 +85,7 @@ def _rows(
         raise InputError(f"{path}, line {numbered[reader.line_num - 1][0]}: {error}.") from None
 
 
-def _member(where: str, space: CellSpace, text: str) -> Architecture:
+def _member(where: str, space: Space, text: str) -> Architecture:
     try:
         return space.parse(text)
     except InputError as error:
@@ -106,7 +106,7 @@ def _share(where: str, text: str) -> float:
 
 
 def _check_complete(
-    path: str | os.PathLike, table: Mapping[Architecture, float], space: CellSpace
+    path: str | os.PathLike, table: Mapping[Architecture, float], space: Space
 ) -> None:
     missing = space.num_architectures - len(table)
     if not missing:

@@ -5,6 +5,8 @@ from typing import Any
 
 from oneshot_tf.settings.setting import Settings, setting
 from oneshot_tf.space.cell_space import CellSpace, bender2018
+from oneshot_tf.space.known import SPACES
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
@@ -171,6 +173,15 @@ class DataSettings(LocationSettings):
 class ModelSettings(Settings):
     """One-shot model."""
 
+    space: str = setting(
+        "bender2018",
+        "Search space. bender2018: cells of choice blocks, as in the paper. mobile_chain: chains "
+        "of inverted bottlenecks, as in ProxylessNAS. digits_chain: chains of four layers. Chains "
+        "have fixed layers; --filters scales their widths.",
+        choices=tuple(SPACES),
+        common=True,
+        added=True,
+    )
     num_cells: int = setting(
         6, "Number of cells. The paper uses 6 for CIFAR-10.", least=1, most=64, common=True
     )
@@ -201,7 +212,27 @@ class ModelSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._fix_chain()
         object.__setattr__(self, "num_reductions", self.stack().num_reductions)
+
+    def _fix_chain(self) -> None:
+        """Sets the number of cells to that of the layers, if the space is a chain.
+
+        Raises:
+            InputError: A size of cells was given.
+        """
+        space = self.search_space()
+        if isinstance(space, CellSpace):
+            return
+        layers = len(space.decisions)
+        for name, value in (("num_cells", layers), ("num_reductions", 0), ("num_blocks", 4)):
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) not in (default, value):
+                raise InputError(
+                    f"--{name} has no meaning with --space={self.space}, which fixes its layers; "
+                    f"got {getattr(self, name)}. Remove it."
+                )
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_stored(cls, values: dict[str, Any]) -> "ModelSettings":
@@ -215,9 +246,11 @@ class ModelSettings(Settings):
             values = {**values, "num_reductions": min(values["num_reductions"], most)}
         return super().from_stored(values)
 
-    def space(self) -> CellSpace:
-        """Returns the search space: the paper's cell with `num_blocks` choice blocks."""
-        return bender2018(self.num_blocks)
+    def search_space(self) -> Space:
+        """Returns the search space. The paper's cells have `num_blocks` choice blocks."""
+        if self.space == "bender2018":
+            return bender2018(self.num_blocks)
+        return SPACES[self.space]()
 
     def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
         """Returns the stack: the sizes that nets and `cost` need besides the search space.

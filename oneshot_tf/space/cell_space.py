@@ -1,20 +1,19 @@
 """A space of cells: its table of paths, and masks <-> architectures.
 
-A *path* is an input of a block or an operation of a block. It can be kept or dropped. `masks`
-(float32 `[A, P]`, one column per path) is the only interface between the strategies, which decide,
-and the models, which compute.
+A path is an input of a block or an operation of a block.
 """
 
 import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from oneshot_tf.space.architecture import Architecture, Choice
-from oneshot_tf.space.decisions import Decision, Genes, combinations, count, sample, subsets
+from oneshot_tf.space.decisions import Decision, Genes, combinations, subsets
+from oneshot_tf.space.space import Space
 from oneshot_tf.space.twins import canonical, num_distinct
 from oneshot_tf.system.errors import InputError, short
 
@@ -27,7 +26,7 @@ so they do not."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CellSpace:
+class CellSpace(Space):
     """All cells of `num_blocks` choice blocks over a menu of operations.
 
     Block j takes a non-empty subset of 2 + j inputs (the outputs of the two previous cells and of
@@ -48,6 +47,8 @@ class CellSpace:
     Raises:
         InputError: A value has a wrong type or is out of its range.
     """
+
+    part: ClassVar[str] = "cell"
 
     num_blocks: int = 4
     operations: tuple[str, ...] = OPERATIONS
@@ -140,11 +141,6 @@ class CellSpace:
         return {}  # choices by block and options, and options by block and choice: there are few
 
     @property
-    def num_architectures(self) -> int:
-        """The number of cells, each twin counted; 6,002,115,840 for the paper's space."""
-        return count(self.decisions)
-
-    @property
     def num_distinct(self) -> int:
         """The exact number of cells if twins count once; see `canonical`."""
         return num_distinct(self.num_blocks, self.decisions[1].num_options)
@@ -167,14 +163,6 @@ class CellSpace:
         """
         self._check_names(architecture)
         return canonical(architecture)
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        """Samples an architecture, uniformly over the whole space.
-
-        Each block draws independently and uniformly from the non-empty subsets of its inputs, and
-        from the sets of one to `max_operations` operations (section 3.1).
-        """
-        return self.architecture(sample(self.decisions, rng))
 
     def _choice(self, block: int, inputs: int, operations: int) -> Choice:
         """Returns the choice of a block that takes two options."""
@@ -240,15 +228,7 @@ class CellSpace:
         Raises:
             InputError: The masks have another shape, are not binary, or leave a node without paths.
         """
-        masks = np.asarray(masks)
-        if masks.ndim != 2 or masks.shape[1] != self.num_paths:
-            raise InputError(
-                f"`masks` must have the shape [A, {self.num_paths}]; got {masks.shape}."
-            )
-        if not np.isin(masks, (0, 1)).all():
-            raise InputError(
-                "`masks` must hold only 0 and 1; got other values, which no architecture has."
-            )
+        masks = self._check_masks(masks)
         blocks = range(self.num_blocks)
         paths = [(list(self.input_paths(b)), list(self.operation_paths(b))) for b in blocks]
         return [
@@ -260,16 +240,6 @@ class CellSpace:
             )
             for row in masks
         ]
-
-    def parse(self, text: str) -> Architecture:
-        """Returns the architecture of this space that a text describes.
-
-        Raises:
-            InputError: The text has another form, or the space has no such architecture.
-        """
-        architecture = Architecture.from_text(text)
-        self.check(architecture)
-        return architecture
 
     def check(self, architecture: Architecture) -> None:
         """Checks that an architecture is a member of this space.
@@ -285,10 +255,6 @@ class CellSpace:
                     f"{len(choice.operations)} operations in block {block} of '{architecture}'."
                 )
 
-    def allows(self, architecture: Architecture) -> bool:
-        """Returns True: the whole space has no limits. `LimitedSpace` has."""
-        return True
-
     def _check_names(self, architecture: Architecture) -> None:
         if len(architecture.blocks) != self.num_blocks:
             raise InputError(
@@ -296,6 +262,11 @@ class CellSpace:
                 f"{len(architecture.blocks)} in '{architecture}'."
             )
         for block, choice in enumerate(architecture.blocks):
+            if not choice.inputs:
+                raise InputError(
+                    f"Block {block} of a cell must be 'inputs:operations', as in 'prev1:sep3x3'; "
+                    f"got '{choice}' in '{architecture}'."
+                )
             for kind, names, menu in (
                 ("inputs", choice.inputs, self.inputs(block)),
                 ("operations", choice.operations, self.operations),
@@ -306,6 +277,11 @@ class CellSpace:
                             f"The {kind} of block {block} must be among {', '.join(menu)} in this "
                             f"space; got '{name}' in '{architecture}'."
                         )
+
+    def parameter_free(self, architecture: Architecture) -> float:
+        """Returns the share of the operations of an architecture that have no parameters."""
+        names = [name for block in architecture.blocks for name in block.operations]
+        return sum(name in PARAMETER_FREE for name in names) / len(names)
 
     def to_dict(self) -> dict:
         """Returns plain values. `from_dict` makes the space again from them."""

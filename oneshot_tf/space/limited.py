@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import Decision, Genes, mutate
+from oneshot_tf.space.space import Space
 from oneshot_tf.system.errors import InputError
 
 _TRIES = 20_000  # draws in a row outside the limits
@@ -16,7 +16,7 @@ _FEW = 20_000  # architectures of a space that are tested one and all
 
 
 class LimitedSpace:
-    """The architectures of a space that pass a test. It offers strategies what `CellSpace` does.
+    """The architectures of a space that pass a test. It offers strategies what `Space` does.
 
     Example:
 
@@ -34,7 +34,7 @@ class LimitedSpace:
 
     def __init__(
         self,
-        space: CellSpace,
+        space: Space,
         test: Callable[[Sequence[Architecture]], Sequence[bool]],
         start: Architecture | None = None,
     ):
@@ -119,5 +119,5 @@ class LimitedSpace:
         return self.architecture(genes)
 
 
-SearchSpace = CellSpace | LimitedSpace
+SearchSpace = Space | LimitedSpace
 """What strategies search: a whole space, or one within limits."""

@@ -1,7 +1,7 @@
 """Reads many architectures of one space. It parses and checks each choice of a block once."""
 
 from oneshot_tf.space.architecture import Architecture, Choice
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 
 
 class Reader:
@@ -15,10 +15,10 @@ class Reader:
         space: The search space of the architectures.
     """
 
-    def __init__(self, space: CellSpace):
+    def __init__(self, space: Space):
         self.space = space
         # The known choices of each block, by text.
-        self._known: list[dict[str, Choice]] = [{} for _ in range(space.num_blocks)]
+        self._known: list[dict[str, Choice]] = [{} for _ in space.all_on().blocks]
 
     def __call__(self, text: str) -> Architecture:
         """Returns the architecture that a text describes.

@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from oneshot_tf.settings import setting
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.logits import LogitsLearner, LogitsSettings
 from oneshot_tf.strategies.relaxation import PathRelaxation, Relaxation
 
@@ -58,12 +58,12 @@ class Darts(LogitsLearner):
         settings: The relaxation, and how to train the logits.
     """
 
-    def __init__(self, space: CellSpace, settings: DartsSettings):
+    def __init__(self, space: Space, settings: DartsSettings):
         super().__init__(RELAXATIONS[settings.relaxation](space), settings)
         self.unrolls = settings.order == 2
 
     @classmethod
-    def from_settings(cls, space: CellSpace, settings: DartsSettings, num_steps: int) -> "Darts":
+    def from_settings(cls, space: Space, settings: DartsSettings, num_steps: int) -> "Darts":
         """Returns the learner for the train program."""
         return cls(space, settings)
 

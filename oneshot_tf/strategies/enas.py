@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings, setting
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import mean_share
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.controller import Controller, reinforce
 from oneshot_tf.strategies.draws import uniform
 from oneshot_tf.strategies.protocols import Learner, Outcome
@@ -85,7 +85,7 @@ class Enas(Learner):
 
     wants = "scores"
 
-    def __init__(self, space: CellSpace, settings: EnasSettings, num_steps: int):
+    def __init__(self, space: Space, settings: EnasSettings, num_steps: int):
         self.space, self.settings = space, settings
         self.phase_steps = settings.phase_steps or max(1, num_steps // _PHASES)
         self.controller = Controller(

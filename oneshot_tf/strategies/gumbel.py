@@ -5,8 +5,8 @@ import dataclasses
 import tensorflow as tf
 
 from oneshot_tf.settings import setting
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import mean_share
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.draws import gumbel
 from oneshot_tf.strategies.logits import LogitsLearner, LogitsSettings
 from oneshot_tf.strategies.relaxation import Relaxation
@@ -60,7 +60,7 @@ class Gumbel(LogitsLearner):
         num_steps: Length of the training, at least 1.
     """
 
-    def __init__(self, space: CellSpace, settings: GumbelSettings, num_steps: int):
+    def __init__(self, space: Space, settings: GumbelSettings, num_steps: int):
         super().__init__(Relaxation(space), settings)
         if num_steps < 1:
             raise InputError(f"num_steps must be at least 1; got {num_steps}.")

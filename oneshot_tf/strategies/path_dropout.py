@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings, setting
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.protocols import Sampler
 from oneshot_tf.system.errors import InputError
 
@@ -63,7 +63,7 @@ class PathDropout(Sampler):
 
     def __init__(
         self,
-        space: CellSpace,
+        space: Space,
         final_rate: float = 0.1,
         schedule: str = "linear",
         num_steps: int | None = None,
@@ -85,7 +85,7 @@ class PathDropout(Sampler):
 
     @classmethod
     def from_settings(
-        cls, space: CellSpace, settings: PathDropoutSettings, num_steps: int
+        cls, space: Space, settings: PathDropoutSettings, num_steps: int
     ) -> "PathDropout":
         """Returns the path dropout for a training of `num_steps` steps."""
         return cls(space, settings.drop_rate, settings.drop_schedule, num_steps)

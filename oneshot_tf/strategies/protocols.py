@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import PARAMETER_FREE, CellSpace
+from oneshot_tf.space.space import Space
 
 
 class Sampler(abc.ABC):
@@ -95,7 +95,7 @@ class Learner(Sampler):
             end. Without logits, there are none.
     """
 
-    space: CellSpace
+    space: Space
     wants = "gradient"
     unrolls = False
     variables: list[keras.Variable]
@@ -176,11 +176,10 @@ class Learner(Sampler):
         as text, and the share of its operations that have no parameters.
         """
         found, mode = self.probabilities(), self.mode()
-        operations = [name for block in mode.blocks for name in block.operations]
         return {
             "architecture": str(mode),
             "entropy": self.entropy(),
-            "parameter_free": sum(name in PARAMETER_FREE for name in operations) / len(operations),
+            "parameter_free": self.space.parameter_free(mode),
             "probabilities": {
                 decision.name: [round(float(p), 6) for p in probabilities]
                 for decision, probabilities in zip(self.space.decisions, found)

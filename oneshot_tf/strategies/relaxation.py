@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import Decision
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.protocols import normalised_entropy
 
 _LEAST = 1e-30  # weight of a path
@@ -32,7 +32,7 @@ class Relaxation:
         rows: The masks of each option, float32 `[N, P]`.
     """
 
-    def __init__(self, space: CellSpace):
+    def __init__(self, space: Space):
         self.space, self.decisions = space, space.decisions
         tables = [self._table(decision) for decision in self.decisions]
         self.sizes = [len(table) for table in tables]

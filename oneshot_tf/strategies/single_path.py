@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from oneshot_tf.settings import StrategySettings, setting
-from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.decisions import mean_share
+from oneshot_tf.space.space import Space
 from oneshot_tf.strategies.protocols import Sampler
 
 _BITS = 30  # of a draw; options are drawn as integers, so XLA gives the same ones
@@ -34,7 +34,7 @@ class SinglePath(Sampler):
         space: The search space.
     """
 
-    def __init__(self, space: CellSpace):
+    def __init__(self, space: Space):
         decisions = space.decisions
         self._sizes = np.array([d.num_options for d in decisions], np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
@@ -47,7 +47,7 @@ class SinglePath(Sampler):
 
     @classmethod
     def from_settings(
-        cls, space: CellSpace, settings: SinglePathSettings, num_steps: int
+        cls, space: Space, settings: SinglePathSettings, num_steps: int
     ) -> "SinglePath":
         """Returns the sampler for the train program."""
         return cls(space)

@@ -17,7 +17,7 @@ from oneshot_tf.serving.runtimes import APART
 from oneshot_tf.serving.saved_model import Preprocessing
 from oneshot_tf.settings.limits import RUNTIMES as FORMAT_OF
 from oneshot_tf.space.architecture import Architecture
-from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.space import Space
 from oneshot_tf.system.files import writing
 from oneshot_tf.system.progress import Progress
 from oneshot_tf.timing.clock import Order, Times, timed
@@ -37,7 +37,7 @@ def _by_value(nets: Sequence[Any]) -> list[Any]:
     return sorted(nets, key=lambda net: net["value"])
 
 
-def sampled(space: CellSpace, count: int) -> list[Architecture]:
+def sampled(space: Space, count: int) -> list[Architecture]:
     """Returns distinct architectures, always the same ones; fewer if the space has fewer."""
     rng = np.random.default_rng(0)
     found: dict[Architecture, None] = {}

@@ -128,8 +128,9 @@ class Place:
     @property
     def title(self) -> str:
         """What the table is about, with the size of the models."""
-        words, stack = self.words, self.stack
-        return f"{words[0].upper()}{words[1:]}, {stack.num_cells} cells, {stack.filters} filters"
+        words, stack, part = self.words, self.stack, self.directory.space().part
+        sizes = f"{stack.num_cells} {part}s, {stack.filters} filters"
+        return f"{words[0].upper()}{words[1:]}, {sizes}"
 
     def described(self, table: dict[str, Any]) -> str:
         """Returns a sentence about the error of a table's estimate."""

@@ -7,9 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from oneshot_tf.cost import bodies
 from oneshot_tf.cost.unit_names import unit_names
+from oneshot_tf.nn.mobile import MobileConv
 from oneshot_tf.nn.operations import Stage, bn_relu_stages, pooling, run_stages
 from oneshot_tf.nn.standalone import Standalone
+from oneshot_tf.space.cell_space import CellSpace
+from oneshot_tf.space.chain_space import ChainSpace
 from oneshot_tf.space.stacking import CellPlan
 
 _CONTEXT: dict[str, Any] = {"num_ghosts": 1, "training": False, "micro_batch": (0, 1)}
@@ -37,19 +41,49 @@ def units_of(net: Standalone, image_size: int) -> list[Unit]:
         net: The stand-alone model of All On, which has every unit.
         image_size: Height and width of the images.
     """
-    plans = net.stack.plans(net.space)
-    parts = []
-    for cell, plan in zip(net.cells, plans):
-        parts += _of_cell(cell, plan, image_size)
-    last = -(-image_size // plans[-1].divisor)
+    parts = _PARTS[type(net.space)](net, image_size)
     parts.append(((image_size, image_size, 3), functools.partial(_stem, net)))
-    features = net.space.num_blocks * plans[-1].width
+    features, divisor = bodies.of(net.space).features(net.space, net.stack)
+    last = -(-image_size // divisor)
     parts.append(((last, last, features), functools.partial(_classify, net)))
     names = unit_names(net.space, net.stack, image_size)
     units: dict[str, Unit] = {}
     for name, part in zip(names, parts, strict=True):
         units.setdefault(name, Unit(name, *part))
     return list(units.values())
+
+
+def _of_cells(net: Standalone, image_size: int) -> list[tuple]:
+    """Returns the input shape and the function of each unit of the cells."""
+    pairs = zip(net.body.layers, net.stack.plans(net.space))  # type: ignore[arg-type]
+    return [part for cell, plan in pairs for part in _of_cell(cell, plan, image_size)]
+
+
+def _of_chain(net: Standalone, image_size: int) -> list[tuple]:
+    """Returns the input shape and the function of each unit of the layers, and of the head."""
+    parts: list[tuple] = []
+    for layer in net.body.chain:
+        plan = layer.plan
+        side = -(-image_size // (plan.divisor // plan.stride))
+        expansions = []
+        for operation in layer.operations:
+            inner = operation.expansion * plan.source_width
+            parts.append(((side, side, inner), functools.partial(_mobile, operation, False)))
+            if operation.expand is not None:
+                function = functools.partial(_mobile, operation, True)
+                expansions.append(((side, side, plan.source_width), function))
+        parts += expansions
+    if net.body.head is not None:
+        last = -(-image_size // plan.divisor)
+        parts.append(((last, last, plan.width), net.body.head))
+    return parts
+
+
+def _mobile(operation: MobileConv, expansion: bool, x: tf.Tensor) -> tf.Tensor:
+    """Runs the expansion of an operation, or the rest of it."""
+    stages = operation.stages(**_CONTEXT)
+    count = 0 if operation.expand is None else 2  # the expansion, and BN-ReLU
+    return run_stages(stages[:count] if expansion else stages[count:], x)
 
 
 def _of_cell(cell: Any, plan: CellPlan, image_size: int) -> list[tuple]:
@@ -87,9 +121,15 @@ def _read(cell: Any, plan: CellPlan, index: int, image_size: int) -> tuple:
 
 
 def _stem(net: Any, x: tf.Tensor) -> tf.Tensor:
-    return net.stem(x, **_CONTEXT)
+    return net.body.begin(net.stem(x, **_CONTEXT), _CONTEXT)
 
 
 def _classify(net: Standalone, x: tf.Tensor) -> tf.Tensor:
     x = tf.nn.relu(net.last_norm(x, **_CONTEXT))
     return tf.nn.softmax(net.classifier(tf.reduce_mean(x, axis=[1, 2])))
+
+
+_PARTS: dict[type, Callable[[Standalone, int], list[tuple]]] = {
+    CellSpace: _of_cells,
+    ChainSpace: _of_chain,
+}

@@ -72,7 +72,7 @@ class Trials:
 
     def __init__(self, directory: RunDirectory, groups: Mapping[str, Any], device: DeviceSettings):
         self.folder, self.groups, self.device = directory.path / "trials", groups, device
-        self.tune, self.space = groups["tune"], groups["model"].space()
+        self.tune, self.space = groups["tune"], groups["model"].search_space()
         self.names = self.tune.names()
         self.source: RunDirectory | None = None
         if self.tune.objective != "top":

@@ -108,7 +108,7 @@ def test_baselines(name):
         assert Baseline(name, width).multiply_adds(stack, 10, 1) > 0
 
 
-@pytest.mark.parametrize("space", SPACES, ids=lambda s: f"{s.num_blocks} blocks")
+@pytest.mark.parametrize("space", SPACES, ids=lambda s: f"{s.num_paths} paths")
 def test_spaces(space):
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -118,5 +118,5 @@ def test_spaces(space):
     with pytest.raises(ost.InputError):
         space.parse("prev1:no_such_operation")
     with pytest.raises(ost.InputError):
-        space.parse(" | ".join(["prev1:sep3x3"] * (space.num_blocks + 1)))
+        space.parse(f"{architecture} | {str(architecture).rpartition(' | ')[2]}")
     assert space.all_on() != space.sample(rng)

@@ -28,7 +28,7 @@ def test_order_and_spaces_do_not_matter():
 
 
 BAD_TEXTS = [
-    "", "|", ":", "prev1", "prev1:", ":sep3x3", "prev1:sep3x3|", "prev1:sep3x3:max3x3",
+    "", "|", ":", "prev1+", "prev1:", ":sep3x3", "prev1:sep3x3|", "prev1:sep3x3:max3x3",
     "prev1+:sep3x3", "prev1+prev1:sep3x3", "PREV1:sep3x3", "prev1:sep3x3 | block0",
     "prev1:__import__('os')", "prev1\x00:sep3x3", "é:sep3x3", "prev1:" + "a" * 40, "a:b|" * 5000,
 ]  # fmt: skip
@@ -44,7 +44,7 @@ def test_malformed_text_is_refused_in_one_line(text):
 BAD_JSON = ["", "[]", "{}", "null", "7", '{"blocks": 3}', '{"blocks": []}', '{"blocks": [{}]}',
             '{"blocks": [{"inputs": "prev1", "operations": ["sep3x3"]}]}',
             '{"blocks": [{"inputs": [1], "operations": ["sep3x3"]}]}',
-            '{"blocks": [{"inputs": [], "operations": ["sep3x3"]}]}', "[" * 100_000]  # fmt: skip
+            '{"blocks": [{"inputs": ["prev1"], "operations": []}]}', "[" * 100_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", BAD_JSON)
@@ -57,6 +57,8 @@ def test_malformed_json_is_refused(text):
     "text, part",
     [
         ("prev1:sep3x3", r"2 block\(s\); got 1"),
+        ("sep3x3 | sep3x3", "'inputs:operations'"),
+        ("mb3k3 | skip", "'inputs:operations'"),
         ("block0:sep3x3 | prev1:sep3x3", "'block0'"),
         ("prev1:sep3x3 | block1:sep3x3", "'block1'"),
         ("prev1:sep3x3 | block0:sep9x9", "'sep9x9'"),
