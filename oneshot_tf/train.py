@@ -77,6 +77,7 @@ def main(
         directory.check_settings(groups)  # again, because now no other process can change them
         dataset = dataset or load_data(**data.to_dict())
         check_batch_size(train, dataset)
+        model.search_space().check_image_size(dataset.image_size, model.stem_stride)
         make = STRATEGIES[strategy.strategy].make
         sampler = make(model.search_space(), strategy, one_shot.train_steps)
         if isinstance(sampler, Learner):

@@ -155,13 +155,15 @@ class Network(keras.Model):
         """Returns the stem's output `[B, h, w, F]`. All architectures share it.
 
         Raises:
-            InputError: `images` are not `[B, H, W, 3]`.
+            InputError: `images` are not `[B, H, W, 3]`, or too small for the space.
         """
         if len(images.shape) != 4 or images.shape[-1] != 3:
             raise InputError(
                 f"`images` must have the shape [B, H, W, 3]; got {list(images.shape)}. Give one "
                 "image as a batch of one, and a grey image three equal channels."
             )
+        if None not in images.shape[1:3]:
+            self.space.check_image_size(min(images.shape[1:3]), self.stack.stem_stride)
         images = tf.cast(images, self.compute_dtype)
         return self.stem(images, num_ghosts=num_ghosts, training=training, micro_batch=micro_batch)
 

@@ -172,6 +172,10 @@ class ChainSpace(Space):
                 before, first = layer.width, paths.stop
         return tuple(plans)
 
+    def least_image_size(self, stem_stride: int) -> int:
+        """Returns the factor by which stem and layers divide height and width."""
+        return self.plans(self.filters, stem_stride)[-1].divisor
+
     @functools.cached_property
     def _plans(self) -> tuple[LayerPlan, ...]:
         return self.plans(self.filters)

@@ -116,6 +116,28 @@ class Space(abc.ABC):
         self.check(architecture)
         return architecture
 
+    def least_image_size(self, stem_stride: int) -> int:
+        """Returns the least height and width in pixels that every layer can work on."""
+        return 1
+
+    def check_image_size(self, size: int, stem_stride: int) -> None:
+        """Checks that images have at least one pixel in every layer.
+
+        Args:
+            size: Height or width in pixels.
+            stem_stride: The factor by which the stem divides it.
+
+        Raises:
+            InputError: They are too small.
+        """
+        least = self.least_image_size(stem_stride)
+        if size < least:
+            raise InputError(
+                f"Images of {size}x{size} pixels are too small for this space, which divides "
+                f"height and width by {least}. They must have at least {least} pixels. Give a "
+                "larger --image_size, a smaller --stem_stride, or another --space."
+            )
+
     def allows(self, architecture: Architecture) -> bool:
         """Returns True: the whole space has no limits. `LimitedSpace` has."""
         return True

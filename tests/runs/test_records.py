@@ -123,6 +123,10 @@ def test_damaged_facts_are_refused(directory, facts):
         directory.facts()
 
 
+# Settings of a later version of the package. A file without them has the default.
+ADDED = {("model", "space"): "bender2018", ("train", "global_clipnorm"): 0.0}
+
+
 def places_of(config):
     """The place of each entry of config.json: a group, or a name within one."""
     for group, values in config.items():
@@ -137,10 +141,14 @@ def test_a_config_that_lacks_anything_is_damaged_and_what_it_lacks_is_named(dire
     del whole["checksum"]  # with it, any change would be noticed
     places = list(places_of(whole))
     assert {("run_id",), ("data",), ("data", "dataset"), ("facts", "mean")} <= set(places)
+    assert set(ADDED) <= set(places)
     for *groups, name in places:
         config = json.loads(json.dumps(whole))
         del (config[groups[0]] if groups else config)[name]
         path.write_text(json.dumps(config))
+        if (*groups, name) in ADDED:
+            assert directory.config()[groups[0]][name] == ADDED[(*groups, name)]
+            continue
         with pytest.raises(ost.InputError, match=f"config.json (is|has) .*{name}") as error:
             directory.config()
         assert "\n" not in str(error.value)
