@@ -1,8 +1,11 @@
 """Costs of the units of chains; see `space.chain_units` for their order."""
 
+from typing import Any
+
 from oneshot_tf.cost.names import size_text
-from oneshot_tf.space.chain_space import MOBILE, ChainSpace, LayerPlan
-from oneshot_tf.space.chain_units import expanded
+from oneshot_tf.cost.own_operations import own_costs, own_elements
+from oneshot_tf.space.chain_space import ChainSpace, LayerPlan
+from oneshot_tf.space.chain_units import expanded, sizes
 from oneshot_tf.space.stacking import Stack
 
 STEM_NORM = True  # a batch norm follows the stem and belongs to it
@@ -15,7 +18,10 @@ def body_costs(space: ChainSpace, stack: Stack, image_size: int) -> list[tuple[i
         before, after = _pixels(plan, image_size)
         expansions = []
         for name in plan.operations:
-            expansion, kernel = _sizes(name)
+            if name in plan.own:
+                units.append(_own(own_costs, plan, name, image_size))
+                continue
+            expansion, kernel = sizes(name)
             inner = expansion * plan.source_width
             weights = kernel**2 * inner + inner * plan.width
             betas = inner + 2 * plan.width  # the last batch norm has a scale
@@ -46,8 +52,10 @@ def activation_bytes(space: ChainSpace, stack: Stack, image_size: int) -> int:
     most = 0
     for plan in space.plans(stack.filters, stack.stem_stride):
         before, after = _pixels(plan, image_size)
-        inner = max(_sizes(name)[0] for name in plan.operations) * plan.source_width
-        inside = 2 * inner * (before + after) + plan.source_width * before + 4 * plan.width * after
+        named = [sizes(name)[0] for name in plan.operations if name not in plan.own]
+        inner = 2 * max(named, default=0) * plan.source_width * (before + after)
+        inner = max(inner, *(_own(own_elements, plan, name, image_size) for name in plan.own), 0)
+        inside = inner + plan.source_width * before + 4 * plan.width * after
         most = max(most, 4 * inside)
     width, divisor = features(space, stack)
     return max(most, 4 * 3 * width * (-(-image_size // divisor)) ** 2)
@@ -61,7 +69,10 @@ def body_names(space: ChainSpace, stack: Stack, image_size: int) -> list[str]:
         end = f"to {plan.width}" + (f" by {plan.stride}" if plan.stride > 1 else "")
         expansions = []
         for name in plan.operations:
-            expansion, kernel = _sizes(name)
+            if name in plan.own:
+                names.append(f"{name} {size_text(side, plan.source_width)} {end}")
+                continue
+            expansion, kernel = sizes(name)
             inner = expansion * plan.source_width
             names.append(f"mobile {kernel}x{kernel} {size_text(side, inner)} {end}")
             if expanded(name):
@@ -74,10 +85,10 @@ def body_names(space: ChainSpace, stack: Stack, image_size: int) -> list[str]:
     return names
 
 
-def _sizes(name: str) -> tuple[int, int]:
-    """Returns expansion and kernel size of an operation."""
-    expansion, kernel = MOBILE.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(expansion), int(kernel)
+def _own(function: Any, plan: LayerPlan, name: str, image_size: int) -> Any:
+    """Calls a function of `cost.own_operations` for an operation of a layer."""
+    side = -(-image_size // (plan.divisor // plan.stride))
+    return function(plan.own[name], side, plan.source_width, plan.width, plan.stride)
 
 
 def _pixels(plan: LayerPlan, image_size: int) -> tuple[int, int]:

@@ -41,7 +41,9 @@ _STEPS = {
     "mobile": 4, "expansion": 2, "head": 1,
 }  # fmt: skip
 
+_OWN_STEPS = 3  # of an operation that a user made
+
 
 def num_steps(names: Sequence[str]) -> np.ndarray:
     """Returns the number of steps of units with these names, float `[U]`."""
-    return np.array([_STEPS[name.partition(" ")[0]] for name in names], float)
+    return np.array([_STEPS.get(name.partition(" ")[0], _OWN_STEPS) for name in names], float)

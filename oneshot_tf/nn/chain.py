@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from oneshot_tf.nn.mobile import MobileConv
 from oneshot_tf.nn.operations import Chain, Conv, LayerFactory, Stage, bn_relu_stages
-from oneshot_tf.space.chain_space import MOBILE, ChainSpace, LayerPlan
-from oneshot_tf.space.chain_units import expanded
+from oneshot_tf.nn.own_operations import OwnLayer, check
+from oneshot_tf.space.chain_space import ChainSpace, LayerPlan
+from oneshot_tf.space.chain_units import expanded, sizes
 from oneshot_tf.space.stacking import Stack
 
 
@@ -68,11 +69,16 @@ class ChainLayer(keras.layers.Layer):
         return x + y if self.plan.residual else y
 
 
-def _operation(name: str, factory: LayerFactory, plan: LayerPlan, layer_name: str) -> MobileConv:
-    match = MOBILE.fullmatch(name)
-    assert match is not None
-    expansion, kernel = map(int, match.groups())
-    layer = MobileConv(factory, plan.width, expansion, kernel, plan.stride, name=layer_name)
+def _operation(
+    name: str, factory: LayerFactory, plan: LayerPlan, layer_name: str
+) -> MobileConv | OwnLayer:
+    layer: MobileConv | OwnLayer
+    if name in plan.own:
+        check(plan.own[name], plan.source_width, plan.width, plan.stride)
+        layer = OwnLayer(factory, plan.own[name], plan.width, plan.stride, name=layer_name)
+    else:
+        expansion, kernel = sizes(name)
+        layer = MobileConv(factory, plan.width, expansion, kernel, plan.stride, name=layer_name)
     layer.build((None, None, None, plan.source_width))
     return layer
 
@@ -135,9 +141,10 @@ class ChainBody:
             )  # fmt: skip
             for index, operation in enumerate(layer.operations):
                 if operation is not None:
-                    for conv in operation.convs:
-                        widens = conv is operation.expand
-                        yield conv.kernel, int(expansions[index]) if widens else first + index
+                    for variable in operation.kernel_variables:
+                        yield variable, first + index
+                    if operation.expand is not None:
+                        yield operation.expand.kernel, int(expansions[index])
         if self.head is not None:
             yield self.head.kernel, self._head_unit
 

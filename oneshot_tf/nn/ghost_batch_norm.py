@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from oneshot_tf.nn.surroundings import current
 from oneshot_tf.system.errors import InputError
 
 # Measured forward and backward on CPU. On small tensors, normalising all ghost batches at once is
@@ -133,7 +134,7 @@ class GhostBatchNorm(keras.layers.Layer):
             and a convolution after the layer make it redundant. The layer always learns the
             offset, `beta`.
         moving_averages: Whether to keep averages of mean and variance over training. The layer uses
-            them when `training` is False.
+            them when `training` is False. None: only inside a stand-alone model.
         momentum: Momentum of the moving averages, in [0, 1).
         epsilon: A small number added to the variance.
         **kwargs: `name`, `dtype` and `trainable`, as in every Keras layer. The dtype policy must
@@ -141,13 +142,14 @@ class GhostBatchNorm(keras.layers.Layer):
 
     Call arguments:
         x: `[B, H, W, C]`.
-        num_ghosts: Number of ghost batches in `x`. It must divide B.
+        num_ghosts: Number of ghost batches in `x`. It must divide B. None: that of the one-shot or
+            stand-alone model around this layer, and 1 outside of any.
         training: Whether the call is part of training. This matters only with moving averages. If
             it is not given, the layer or model around this call decides, as everywhere in Keras;
             outside of any the value is False.
         micro_batch: (t, T), two numbers or one int tensor. This batch is micro-batch t (from 0) of
             the T micro-batches in a training step. After all T, the moving averages have moved
-            once, by the mean of the T statistics.
+            once, by the mean of the T statistics. None: as with `num_ghosts`.
 
     Raises:
         InputError: The dtype policy is another one, or `num_ghosts` does not divide B.
@@ -156,7 +158,7 @@ class GhostBatchNorm(keras.layers.Layer):
     def __init__(
         self,
         scale: bool = True,
-        moving_averages: bool = False,
+        moving_averages: bool | None = None,
         momentum: float = 0.95,
         epsilon: float = 1e-3,
         **kwargs: Any,
@@ -164,6 +166,8 @@ class GhostBatchNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         check_policy(self.dtype_policy)
         self.use_scale = scale
+        if moving_averages is None:
+            moving_averages = current().moving_averages
         self.use_moving_averages = moving_averages
         self.momentum = momentum
         self.epsilon = epsilon
@@ -220,10 +224,13 @@ class GhostBatchNorm(keras.layers.Layer):
     def call(
         self,
         x: tf.Tensor,
-        num_ghosts: int = 1,
+        num_ghosts: int | None = None,
         training: bool = False,
-        micro_batch: tf.Tensor | tuple[int, int] = (0, 1),
+        micro_batch: tf.Tensor | tuple[int, int] | None = None,
     ):
+        around = current()
+        num_ghosts = around.num_ghosts if num_ghosts is None else num_ghosts
+        micro_batch = around.micro_batch if micro_batch is None else micro_batch
         return self.function(num_ghosts, training, micro_batch)(x, *self.weight_tensors())
 
     def compute_output_shape(self, input_shape: tuple):

@@ -61,6 +61,11 @@ class MobileConv(Chain):
         rest = [self.depthwise, self.project]
         return rest if self.expand is None else [self.expand, *rest]
 
+    @property
+    def kernel_variables(self) -> list[Any]:
+        """The variables under L2 regularisation, without that of the expansion."""
+        return [self.depthwise.kernel, self.project.kernel]
+
     def stages(
         self,
         num_ghosts: int = 1,

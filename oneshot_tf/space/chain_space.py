@@ -13,6 +13,7 @@ import numpy as np
 
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.decisions import Decision, Genes
+from oneshot_tf.space.own import OwnOperation
 from oneshot_tf.space.space import Space
 from oneshot_tf.system.errors import InputError, short
 
@@ -21,6 +22,9 @@ SKIP = "skip"
 
 MOBILE = re.compile(r"mb([1-9])k([3579])")
 """The name of an inverted bottleneck (MBConv): its expansion and the size of its kernel."""
+
+OWN = re.compile(r"[a-z][a-z0-9_]{0,31}")
+"""The form of the name of an operation of one's own."""
 
 _MOST_LAYERS = 64
 
@@ -35,8 +39,11 @@ class Layer:
         4
 
     Args:
-        operations: The menu: names such as `mb3k5` (expansion 3, kernel 5) or `skip`. A layer
-            without a residual connection cannot skip. There, the menu lacks `skip`.
+        operations: The menu: names such as `mb3k5` (expansion 3, kernel 5) or `skip`. Or a dict
+            from names to functions for operations of your own; None stands for the operation of
+            that name above. `make(width)` returns a new Keras layer that maps `[B, H, W, C]` to
+            `[B, H, W, width]`. With a stride, it must be `make(width, stride)`. A layer without a
+            residual connection cannot skip. There, the menu lacks `skip`.
         width: Number of channels, if the stem has the `filters` of the space.
         stride: Factor by which the first of the layers divides height and width, 1 or 2.
         repeats: Number of layers, at least 1.
@@ -49,9 +56,14 @@ class Layer:
     width: int
     stride: int = 1
     repeats: int = 1
+    own: tuple[OwnOperation, ...] = dataclasses.field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        names = self.operations
+        names: Any = self.operations
+        if isinstance(names, Mapping):
+            made = ((name, make) for name, make in names.items() if make is not None)
+            object.__setattr__(self, "own", tuple(_own(*pair) for pair in made))
+            names = tuple(names)
         if isinstance(names, str) or not isinstance(names, (tuple, list)):
             raise InputError(f"`operations` must be a list of names; got {short(names)}.")
         if not set(names) - {SKIP}:
@@ -59,11 +71,14 @@ class Layer:
                 f"`operations` must hold an operation besides '{SKIP}', for example 'mb3k3'; got "
                 f"{short(names)}."
             )
+        known = {operation.name for operation in self.own}
         for index, name in enumerate(names):
-            if not isinstance(name, str) or not (name == SKIP or MOBILE.fullmatch(name)):
+            if name not in known and (
+                not isinstance(name, str) or not (name == SKIP or MOBILE.fullmatch(name))
+            ):
                 raise InputError(
                     "`operations` must be among mb1k3 to mb9k9 (expansion 1 to 9, kernel 3, 5, 7 "
-                    f"or 9) and {SKIP}; got {short(name)}."
+                    f"or 9) and {SKIP}, or have functions of their own; got {short(name)}."
                 )
             if name in names[:index]:
                 raise InputError(f"`operations` must hold each name once; got '{name}' twice.")
@@ -74,6 +89,22 @@ class Layer:
                 raise InputError(
                     f"`{field}` must be a whole number from {least} to {most:,}; got {value!r}."
                 )
+
+
+def _own(name: Any, make: Any) -> OwnOperation:
+    if (
+        not isinstance(name, str)
+        or not OWN.fullmatch(name)
+        or MOBILE.fullmatch(name)
+        or name == SKIP
+    ):
+        raise InputError(
+            "An operation of your own must have a name of lower-case letters, digits and '_' that "
+            f"is not taken; got {short(name)}."
+        )
+    if not callable(make):
+        raise InputError(f"The operation '{name}' must have a function make(width); got {make!r}.")
+    return OwnOperation(name, make)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +121,7 @@ class LayerPlan:
         divisor: The height and width of its output are those of the image divided by this, rounded
             up.
         residual: Whether its input is added to its output.
+        own: The operations that users made, by name.
     """
 
     operations: tuple[str, ...]
@@ -100,6 +132,7 @@ class LayerPlan:
     stride: int
     divisor: int
     residual: bool
+    own: Mapping[str, OwnOperation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +193,7 @@ class ChainSpace(Space):
         before, divisor, first = self.filters, stem_stride, 0
         for layer in self.layers:
             names = tuple(name for name in layer.operations if name != SKIP)
+            own = {operation.name: operation for operation in layer.own}
             for repeat in range(layer.repeats):
                 stride = layer.stride if repeat == 0 else 1
                 residual, divisor = stride == 1 and before == layer.width, divisor * stride
@@ -167,7 +201,7 @@ class ChainSpace(Space):
                 source, width = (self.width_of(c, filters) for c in (before, layer.width))
                 paths = range(first, first + len(names))
                 plans.append(
-                    LayerPlan(names, paths, skips, source, width, stride, divisor, residual)
+                    LayerPlan(names, paths, skips, source, width, stride, divisor, residual, own)
                 )
                 before, first = layer.width, paths.stop
         return tuple(plans)
@@ -298,9 +332,13 @@ class ChainSpace(Space):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values. `from_dict` makes the space again from them."""
-        layers = [dataclasses.asdict(layer) for layer in self.layers]
-        for layer in layers:
-            layer["operations"] = list(layer["operations"])
+        layers = []
+        for layer in self.layers:
+            values = {"operations": list(layer.operations), "width": layer.width}
+            values |= {"stride": layer.stride, "repeats": layer.repeats}
+            layers.append(values)
+            if layer.own:
+                values["own"] = [operation.name for operation in layer.own]
         return {"kind": "chain", "layers": layers, "filters": self.filters, "head": self.head}
 
     @classmethod
@@ -311,9 +349,15 @@ class ChainSpace(Space):
             InputError: `values` has other names, or a value is wrong.
         """
         try:
+            own = {name for layer in values["layers"] for name in layer.get("own", ())}
+            if own:
+                raise InputError(
+                    f"This space has operations of its own ({', '.join(sorted(own))}), which plain "
+                    "values cannot hold. Make it again from your code."
+                )
             layers = tuple(Layer(**layer) for layer in values["layers"])
             return cls(layers, **{n: v for n, v in values.items() if n not in ("kind", "layers")})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"A chain must have kind, layers, filters and head; got {short(dict(values))} "
                 f"({error})."

@@ -10,7 +10,21 @@ from oneshot_tf.space.chain_space import MOBILE, ChainSpace
 
 def expanded(name: str) -> bool:
     """Returns whether an operation begins with a 1x1 convolution that widens its input."""
-    return MOBILE.fullmatch(name).group(1) != "1"  # type: ignore[union-attr]
+    match = MOBILE.fullmatch(name)
+    return match is not None and match.group(1) != "1"
+
+
+def sizes(name: str) -> tuple[int, int]:
+    """Returns expansion and kernel size of an inverted bottleneck.
+
+    Example:
+
+        >>> sizes("mb3k5")
+        (3, 5)
+    """
+    match = MOBILE.fullmatch(name)
+    assert match is not None, name
+    return int(match.group(1)), int(match.group(2))
 
 
 def num_units(space: ChainSpace, num_cells: int) -> int:
@@ -56,10 +70,12 @@ def unit_usage(space: ChainSpace, num_cells: int, used: Any) -> list[Any]:
     units: list[Any] = []
     varies, zero = one, one * 0.0  # the layer's input
     for plan, layer, on, lives in zip(plans, columns, kept, alive[1:]):
-        wide = [expanded(name) for name in plan.operations]
-        vary = [path if wider else path * (1.0 - zero) for path, wider in zip(layer, wide)]
+        pairs = list(zip(layer, plan.operations))
+        # Bottlenecks without an expansion make zeros of zeros. Own operations count as in use.
+        plain = [not expanded(name) and name not in plan.own for name in plan.operations]
+        vary = [path * (1.0 - zero) if is_plain else path for path, is_plain in zip(layer, plain)]
         units += [path * lives for path in vary]
-        units += [path * lives * varies for path, wider in zip(layer, wide) if wider]
+        units += [path * lives * varies for path, name in pairs if expanded(name)]
         varies = _any([*vary, varies] if plan.residual else vary)
         zero = (1.0 - on) * (zero if plan.residual else 1.0)
     if space.head:

@@ -11,6 +11,7 @@ from oneshot_tf.cost import bodies
 from oneshot_tf.cost.unit_names import unit_names
 from oneshot_tf.nn.mobile import MobileConv
 from oneshot_tf.nn.operations import Stage, bn_relu_stages, pooling, run_stages
+from oneshot_tf.nn.own_operations import OwnLayer
 from oneshot_tf.nn.standalone import Standalone
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.chain_space import ChainSpace
@@ -67,6 +68,10 @@ def _of_chain(net: Standalone, image_size: int) -> list[tuple]:
         side = -(-image_size // (plan.divisor // plan.stride))
         expansions = []
         for operation in layer.operations:
+            if isinstance(operation, OwnLayer):
+                function = functools.partial(operation.call, **_CONTEXT)
+                parts.append(((side, side, plan.source_width), function))
+                continue
             inner = operation.expansion * plan.source_width
             parts.append(((side, side, inner), functools.partial(_mobile, operation, False)))
             if operation.expand is not None:
