@@ -17,7 +17,8 @@ from oneshot_tf.data.dataset import Dataset, Split, make_dataset
 
 # Search spaces, and the costs of architectures.
 from oneshot_tf.space.cell_space import CellSpace, bender2018
-from oneshot_tf.space.chain_space import ChainSpace, Layer, digits_chain, mobile_chain
+from oneshot_tf.space.chain_space import ChainSpace, digits_chain, mobile_chain
+from oneshot_tf.space.layer import Layer
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.stacking import Stack
 from oneshot_tf.cost.counts import multiply_adds, parameters

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from oneshot_tf.space.chain_space import ChainSpace, Layer
+from oneshot_tf.space.chain_space import ChainSpace
+from oneshot_tf.space.layer import Layer
 
 # A stride, a change of width, expansions of 1 and more, layers that skip and that cannot, a head.
 MIXED = ChainSpace(

@@ -15,6 +15,7 @@ from oneshot_tf.settings import (
     TrainSettings,
 )
 from oneshot_tf.settings.setting import fields
+from oneshot_tf.space.known import MissingSpace
 from oneshot_tf.strategies import DEFAULT_STRATEGY, STRATEGIES
 from oneshot_tf.system.errors import InputError, short
 from oneshot_tf.system.json_files import check_form, read_json
@@ -161,6 +162,8 @@ def stored_settings(
         raise _damaged(path, f"'{name}' has no setting '{missing[0]}'")
     try:
         return kind.from_stored(values).to_dict()
+    except MissingSpace:  # the file is whole
+        raise
     except InputError as error:
         raise _damaged(path, f"'{name}': {str(error).rstrip('.')}") from None
 

@@ -200,12 +200,14 @@ class RunDirectory:
         Raises:
             InputError: space.json is missing, damaged or not the space of the settings.
         """
-        path = self.path / "space.json"
-        space = self.group(ModelSettings, "model").search_space()
+        path, model = self.path / "space.json", self.group(ModelSettings, "model")
+        space = model.search_space()
         if read_json(path) != json.loads(json.dumps(space.to_dict())):
+            remedy = "Remove it, and train will write it again"
+            if ":" in model.space:
+                remedy = f"If {model.space} has changed since, restore it"
             raise InputError(
-                f"{path} does not match the settings in {self.path / 'config.json'}. Remove it, "
-                "and train will write it again."
+                f"{path} does not match the settings in {self.path / 'config.json'}. {remedy}."
             )
         return space
 

@@ -140,7 +140,9 @@ def measure(
     if done.returncode or not answers.exists():
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         why = plain(said[-1]) if said else f"exit code {done.returncode}"
-        raise InputError(f"{name}: {opened.name} does not run in a fresh process: {why}.")
+        raise InputError(
+            f"{name}: {opened.name} does not run in a fresh process: {why.rstrip('.')}."
+        )
     with np.load(answers) as found:
         probabilities, times = found["probabilities"], found["milliseconds"]
         version = str(found["runtime"])

@@ -6,12 +6,12 @@ from oneshot_tf.settings.groups import (
     DeviceSettings,
     DistributionSettings,
     LocationSettings,
-    ModelSettings,
     OneShotSettings,
     RunSettings,
     TrainSettings,
 )
 from oneshot_tf.settings.limits import LimitSettings
+from oneshot_tf.settings.model import ModelSettings
 from oneshot_tf.settings.retrain import RetrainSettings
 from oneshot_tf.settings.setting import Settings, StrategySettings, setting
 from oneshot_tf.settings.sharing import SharingSettings

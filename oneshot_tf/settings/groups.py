@@ -1,13 +1,8 @@
 """Settings that several programs share. The other settings are in the file of their program."""
 
 import dataclasses
-from typing import Any
 
 from oneshot_tf.settings.setting import Settings, setting
-from oneshot_tf.space.cell_space import CellSpace, bender2018
-from oneshot_tf.space.known import SPACES
-from oneshot_tf.space.space import Space
-from oneshot_tf.space.stacking import Stack
 from oneshot_tf.system.errors import InputError
 
 _SEEDS = 2**31 - 1
@@ -167,103 +162,6 @@ class DataSettings(LocationSettings):
         """Whether the data set may have any size: the user's own data, or the digits."""
         digits = self.dataset in ("digits", "noisy_digits")
         return digits or self.dataset.startswith(("folder:", "npz:"))
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSettings(Settings):
-    """One-shot model."""
-
-    space: str = setting(
-        "bender2018",
-        "Search space. bender2018: cells of choice blocks, as in the paper. mobile_chain: chains "
-        "of inverted bottlenecks, as in ProxylessNAS. digits_chain: chains of four layers. Chains "
-        "have fixed layers; --filters scales their widths.",
-        choices=tuple(SPACES),
-        common=True,
-        added=True,
-    )
-    num_cells: int = setting(
-        6, "Number of cells. The paper uses 6 for CIFAR-10.", least=1, most=64, common=True
-    )
-    filters: int = setting(
-        16,
-        "Number of filters of the first convolution, F in the paper.",
-        least=1,
-        most=4096,
-        common=True,
-    )
-    num_blocks: int = setting(
-        4, "Number of choice blocks in a cell, N_choice in the paper.", least=1, most=8
-    )
-    num_reductions: int = setting(
-        -1,
-        "Number of reductions. A reduction is a cell that halves height and width and doubles the "
-        "filters. Use 2 for 32x32 images and 3 for 224x224. It must be less than --num_cells. -1: "
-        "2, or fewer if there are fewer than 3 cells.",
-        least=-1,
-        most=6,
-    )
-    stem_stride: int = setting(
-        1,
-        "Factor by which the stem, the convolutions before the first cell, reduces height and "
-        "width. Use 1 for 32x32 images and 4 for 224x224.",
-        choices=(1, 2, 4),
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._fix_chain()
-        object.__setattr__(self, "num_reductions", self.stack().num_reductions)
-
-    def _fix_chain(self) -> None:
-        """Sets the number of cells to that of the layers, if the space is a chain.
-
-        Raises:
-            InputError: A size of cells was given.
-        """
-        space = self.search_space()
-        if isinstance(space, CellSpace):
-            return
-        layers = len(space.decisions)
-        for name, value in (("num_cells", layers), ("num_reductions", 0), ("num_blocks", 4)):
-            default = type(self).__dataclass_fields__[name].default
-            if getattr(self, name) not in (default, value):
-                raise InputError(
-                    f"--{name} has no meaning with --space={self.space}, which fixes its layers; "
-                    f"got {getattr(self, name)}. Remove it."
-                )
-            object.__setattr__(self, name, value)
-
-    @classmethod
-    def from_stored(cls, values: dict[str, Any]) -> "ModelSettings":
-        """Returns the settings in a run's file, as `Settings.from_stored` does.
-
-        Earlier versions stored more reductions than the cells allow, and used one reduction per
-        cell after the first one. This method stores the number that they used.
-        """
-        if isinstance(values.get("num_cells"), int) and "num_reductions" in values:
-            most = max(0, values["num_cells"] - 1)
-            values = {**values, "num_reductions": min(values["num_reductions"], most)}
-        return super().from_stored(values)
-
-    def search_space(self) -> Space:
-        """Returns the search space. The paper's cells have `num_blocks` choice blocks."""
-        if self.space == "bender2018":
-            return bender2018(self.num_blocks)
-        return SPACES[self.space]()
-
-    def stack(self, num_cells: int = 0, filters: int = 0) -> Stack:
-        """Returns the stack: the sizes that nets and `cost` need besides the search space.
-
-        Args:
-            num_cells, filters: Sizes of the net. 0 means the size of the one-shot model. A net with
-                fewer cells has as many reductions as its cells allow.
-        """
-        if num_cells or filters:
-            values = {"num_cells": num_cells or self.num_cells, "filters": filters or self.filters}
-            return self.from_stored({**self.to_dict(), **values}).stack()
-        reductions = None if self.num_reductions == -1 else self.num_reductions
-        return Stack(self.num_cells, self.filters, reductions, self.stem_stride)
 
 
 @dataclasses.dataclass(frozen=True)

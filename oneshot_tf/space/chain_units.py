@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from oneshot_tf.space.chain_space import MOBILE, ChainSpace
+from oneshot_tf.space.chain_space import ChainSpace
+from oneshot_tf.space.layer import MOBILE
 
 # The units of a chain, in order: for each layer its k paths, then the expansions of those that
 # have one; then the head, if there is one, the stem and the classifier.

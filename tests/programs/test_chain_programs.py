@@ -2,6 +2,9 @@
 
 import csv
 import json
+import pathlib
+import re
+import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -12,11 +15,13 @@ import oneshot_tf as ost
 from oneshot_tf import analyze, draw, export, retrain, search, settings, train
 from oneshot_tf.cost import counts
 from oneshot_tf.runs.directory import RunDirectory
+from oneshot_tf.space import known
 from oneshot_tf.strategies import (
     DartsSettings,
     EvolutionSettings,
     LearntSettings,
     PathDropoutSettings,
+    RandomSearchSettings,
     SinglePathSettings,
 )
 
@@ -87,6 +92,67 @@ def test_a_chain_is_learnt(tmp_path):
     lines = (run.path / "decisions.jsonl").read_text().splitlines()
     assert first["architecture"] == json.loads(lines[-1])["architecture"]
     assert len({row["architecture"] for row in rows}) == 3
+
+
+@pytest.fixture
+def my_space(tmp_path, monkeypatch):
+    """The module of docs/spaces.md, in the current folder."""
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "spaces.md").read_text()
+    (block,) = re.findall(r"```python\n(# my_space.py\n.*?)```", text, re.DOTALL)
+    assert len(block.splitlines()) <= 30
+    (tmp_path / "my_space.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield block
+    sys.modules.pop("my_space", None)
+    known.find.cache_clear()
+
+
+def test_a_space_of_ones_own_goes_the_whole_way(my_space, tmp_path, capsys):
+    model = settings.ModelSettings(space="my_space:SPACE", filters=4)
+    run = start(tmp_path / "run", SinglePathSettings(), model)
+    rows = rows_of(
+        run, RandomSearchSettings(), num_candidates=8,
+        limits=settings.LimitSettings(max_parameters=2_000),
+    )  # fmt: skip
+    assert max(int(row["parameters"]) for row in rows) <= 2_000
+    for name in rows[0]["architecture"].split(" | "):
+        assert name in ("sep3", "conv5", "mb3k3", "skip")
+    net = ost.Standalone(
+        run.space(), run.space().parse(rows[0]["architecture"]), run.stack(), num_classes=10
+    )
+    assert net.count_params() >= int(rows[0]["parameters"])
+    assert run.stack(filters=8).filters == 8
+    with pytest.raises(ost.InputError, match="--num_cells has no meaning"):
+        run.stack(num_cells=3)
+
+
+def test_a_space_that_is_missing_or_has_changed_is_named(my_space, tmp_path):
+    model = settings.ModelSettings(space="my_space:SPACE", filters=4)
+    run = start(tmp_path / "run", SinglePathSettings(), model, steps=1)
+
+    def again(text):
+        sys.modules.pop("my_space", None)
+        known.find.cache_clear()
+        (tmp_path / "my_space.py").write_text(text)
+        return run.space()
+
+    with pytest.raises(ost.InputError, match="my_space:SPACE has changed since, restore it"):
+        again(my_space.replace("repeats=2", "repeats=3"))
+    for text, part in (
+        ("x = (", "cannot be imported.*SyntaxError"),
+        ("import nothing_like_this", "cannot be imported.*ModuleNotFoundError"),
+        ("SPACE = None", "SPACE in my_space must be a space.*got nothing"),
+        ("def SPACE(): pass", "must be a space.*got function"),
+        ("import oneshot_tf as ost\nSPACE = ost.ChainSpace(())", "`layers` must be a list"),
+    ):
+        with pytest.raises(ost.InputError, match=part) as error:
+            again(text)
+        assert "damaged" not in str(error.value)
+    assert again(my_space).num_paths == 12
+    for name in ("os:abort", "my_space.SPACE", "my_space:", ":SPACE", "a b:c", "bender"):
+        with pytest.raises(ost.InputError, match="--space"):
+            settings.ModelSettings(space=name)
 
 
 def test_images_that_are_too_small_are_refused_before_training(tmp_path):

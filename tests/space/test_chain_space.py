@@ -8,7 +8,8 @@ from chains import MIXED
 
 import oneshot_tf as ost
 from oneshot_tf.space import kinds
-from oneshot_tf.space.chain_space import ChainSpace, Layer, digits_chain, mobile_chain
+from oneshot_tf.space.chain_space import ChainSpace, digits_chain, mobile_chain
+from oneshot_tf.space.layer import Layer
 
 
 def test_the_published_space():
