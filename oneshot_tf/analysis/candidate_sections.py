@@ -80,7 +80,7 @@ def winner(page: Page, directory: RunDirectory, candidates: Sequence[Candidate])
     page.figure(
         "best_cell",
         drawing,
-        f"The cell has {best.parameters:,} parameters at the one-shot model's F.",
+        f"It has {best.parameters:,} parameters at the one-shot model's F.",
     )
 
 

@@ -1,6 +1,7 @@
 """Costs of the units of cells; see `space.stacking` for their order."""
 
 from oneshot_tf.cost.names import size_text
+from oneshot_tf.cost.own_operations import own_costs, own_elements
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import CellPlan, Stack, num_reads
 
@@ -15,10 +16,15 @@ def body_costs(space: CellSpace, stack: Stack, image_size: int) -> list[tuple[in
         width = cell.width
         pixels = (-(-image_size // cell.divisor)) ** 2
         read_widths = [i.width for i in cell.inputs] + [width] * (num_reads(space) - 2)
+        side = -(-image_size // cell.divisor)
+        own = {o.name: own_costs(o, side, width, width, 1) for o in space.own}
         for block in range(space.num_blocks):
             for read_width in read_widths[: 2 + block]:
                 units.append((read_width * width, read_width * width * pixels))
             for name in space.operations:
+                if name in own:
+                    units.append(own[name])
+                    continue
                 weights, betas = _operation(name, width)
                 units.append((weights + betas, weights * pixels))
         for i, read_width in enumerate(read_widths):
@@ -56,7 +62,8 @@ def activation_bytes(space: CellSpace, stack: Stack, image_size: int) -> int:
         outer = sum(i.source_width * i.stride**2 * 2 + i.width for i in plan.inputs)
         inner = (3 * space.num_blocks + 4) * plan.width
         size = -(-image_size // plan.divisor)
-        most = max(most, 4 * size * size * (outer + inner))
+        own = [own_elements(o, size, plan.width, plan.width, 1) for o in space.own]
+        most = max(most, 4 * (size * size * (outer + inner) + max(own, default=0)))
     return most
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from oneshot_tf.nn.operations import (
     BnReluConvs,
+    Chain,
     Conv,
     Identity,
     LayerFactory,
@@ -16,6 +17,7 @@ from oneshot_tf.nn.operations import (
     make_operation,
     pooling,
 )
+from oneshot_tf.nn.own_operations import OwnLayer, check
 from oneshot_tf.space.cell_space import CellSpace
 from oneshot_tf.space.stacking import CellPlan, num_reads
 
@@ -74,7 +76,9 @@ class Cell(keras.layers.Layer):
         joined = [(i, join.convs[0]) for i, join in enumerate(self.joins) if join is not None]
         pairs = [(conv.kernel, self.space.num_paths + i) for i, conv in joined]
         for path, layer in enumerate(self.path_layers):
-            if layer is not None:
+            if isinstance(layer, OwnLayer):
+                pairs.extend((v, path) for v in layer.kernel_variables)
+            elif layer is not None:
                 for conv in getattr(layer, "convs", [layer]):
                     pairs.extend((v, path) for v in conv.variables)
         return pairs
@@ -122,10 +126,19 @@ class Cell(keras.layers.Layer):
             for operation, path in zip(self.space.operations, self.space.operation_paths(block)):
                 if present[path]:
                     name = f"{self.name}_block{block}_{operation}"
-                    layer = make_operation(operation, factory, self.plan.width, name)
-                    layer.build((None, None, None, self.plan.width))
-                    layers[path] = layer
+                    layers[path] = self._operation(operation, factory, name)
         self.path_layers = layers
+
+    def _operation(self, operation: str, factory: LayerFactory, name: str) -> Chain:
+        own, width = {o.name: o for o in self.space.own}, self.plan.width
+        layer: Chain
+        if operation in own:
+            check(own[operation], width, width, 1)
+            layer = OwnLayer(factory, own[operation], width, name=name)
+        else:
+            layer = make_operation(operation, factory, width, name)
+        layer.build((None, None, None, width))
+        return layer
 
     def call(
         self,

@@ -6,13 +6,14 @@ A path is an input of a block or an operation of a block.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.decisions import Decision, Genes, combinations, subsets
+from oneshot_tf.space.own import OwnOperation, own_operations, refuse_own
 from oneshot_tf.space.space import Space
 from oneshot_tf.space.twins import canonical, num_distinct
 from oneshot_tf.system.errors import InputError, short
@@ -41,7 +42,9 @@ class CellSpace(Space):
 
     Args:
         num_blocks: Choice blocks in a cell (the paper's N_choice), 1 to 8.
-        operations: The menu: some of `OPERATIONS`, each once.
+        operations: The menu: some of `OPERATIONS`, each once. Or a dict from names to functions for
+            operations of your own; None stands for the operation of `OPERATIONS` of that name.
+            `make(width)` returns a new Keras layer that maps `[B, H, W, width]` to the same shape.
         max_operations: The most operations that a block can sum, 1 to the size of the menu.
 
     Raises:
@@ -53,8 +56,13 @@ class CellSpace(Space):
     num_blocks: int = 4
     operations: tuple[str, ...] = OPERATIONS
     max_operations: int = 2
+    own: tuple[OwnOperation, ...] = dataclasses.field(default=(), init=False)
 
     def __post_init__(self):
+        if isinstance(self.operations, Mapping):
+            own = own_operations(self.operations, lambda name: name in OPERATIONS)
+            object.__setattr__(self, "own", own)
+            object.__setattr__(self, "operations", tuple(self.operations))
         if not isinstance(self.num_blocks, int) or not 1 <= self.num_blocks <= 8:
             raise InputError(
                 f"`num_blocks` must be a whole number from 1 to 8; got {self.num_blocks!r}."
@@ -64,8 +72,9 @@ class CellSpace(Space):
                 f"`operations` must be a tuple of one to {len(OPERATIONS)} names; got "
                 f"{short(self.operations)}."
             )
+        known = {*OPERATIONS, *(operation.name for operation in self.own)}
         for index, name in enumerate(self.operations):
-            if name not in OPERATIONS:
+            if name not in known:
                 raise InputError(
                     f"`operations` must be among {', '.join(OPERATIONS)}; got {short(name)}."
                 )
@@ -285,11 +294,12 @@ class CellSpace(Space):
 
     def to_dict(self) -> dict:
         """Returns plain values. `from_dict` makes the space again from them."""
-        return {
+        values = {
             "num_blocks": self.num_blocks,
             "operations": list(self.operations),
             "max_operations": self.max_operations,
         }
+        return {**values, "own": [o.name for o in self.own]} if self.own else values
 
     @classmethod
     def from_dict(cls, values: dict) -> "CellSpace":
@@ -298,7 +308,9 @@ class CellSpace(Space):
         Raises:
             InputError: `values` has other names, or a value is wrong.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls) if field.init}
+        if isinstance(values, dict):
+            refuse_own(set(values.get("own", ())))
         if not isinstance(values, dict) or set(values) != names:
             raise InputError(
                 f"A search space must have {', '.join(sorted(names))}; got {short(values)}."

@@ -13,7 +13,7 @@ import numpy as np
 from oneshot_tf.space.architecture import Architecture, Choice
 from oneshot_tf.space.decisions import Decision, Genes
 from oneshot_tf.space.layer import SKIP, Layer
-from oneshot_tf.space.own import OwnOperation
+from oneshot_tf.space.own import OwnOperation, refuse_own
 from oneshot_tf.space.space import Space
 from oneshot_tf.system.errors import InputError, short
 
@@ -262,12 +262,7 @@ class ChainSpace(Space):
             InputError: `values` has other names, or a value is wrong.
         """
         try:
-            own = {name for layer in values["layers"] for name in layer.get("own", ())}
-            if own:
-                raise InputError(
-                    f"This space has operations of its own ({', '.join(sorted(own))}), which plain "
-                    "values cannot hold. Make it again from your code."
-                )
+            refuse_own({name for layer in values["layers"] for name in layer.get("own", ())})
             layers = tuple(Layer(**layer) for layer in values["layers"])
             return cls(layers, **{n: v for n, v in values.items() if n not in ("kind", "layers")})
         except (TypeError, KeyError, AttributeError) as error:

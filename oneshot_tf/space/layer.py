@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from oneshot_tf.space.own import OwnOperation
+from oneshot_tf.space.own import OwnOperation, own_operations
 from oneshot_tf.system.errors import InputError, short
 
 SKIP = "skip"
@@ -14,8 +14,10 @@ SKIP = "skip"
 MOBILE = re.compile(r"mb([1-9])k([3579])")
 """The name of an inverted bottleneck (MBConv): its expansion and the size of its kernel."""
 
-OWN = re.compile(r"[a-z][a-z0-9_]{0,31}")
-"""The form of the name of an operation of one's own."""
+
+def is_known(name: Any) -> bool:
+    """Returns whether a name is that of an inverted bottleneck, or `skip`."""
+    return isinstance(name, str) and (name == SKIP or MOBILE.fullmatch(name) is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +52,7 @@ class Layer:
     def __post_init__(self) -> None:
         names: Any = self.operations
         if isinstance(names, Mapping):
-            made = ((name, make) for name, make in names.items() if make is not None)
-            object.__setattr__(self, "own", tuple(_own(*pair) for pair in made))
+            object.__setattr__(self, "own", own_operations(names, is_known))
             names = tuple(names)
         if isinstance(names, str) or not isinstance(names, (tuple, list)):
             raise InputError(f"`operations` must be a list of names; got {short(names)}.")
@@ -62,9 +63,7 @@ class Layer:
             )
         known = {operation.name for operation in self.own}
         for index, name in enumerate(names):
-            if name not in known and (
-                not isinstance(name, str) or not (name == SKIP or MOBILE.fullmatch(name))
-            ):
+            if name not in known and not is_known(name):
                 raise InputError(
                     "`operations` must be among mb1k3 to mb9k9 (expansion 1 to 9, kernel 3, 5, 7 "
                     f"or 9) and {SKIP}, or have functions of their own; got {short(name)}."
@@ -78,19 +77,3 @@ class Layer:
                 raise InputError(
                     f"`{field}` must be a whole number from {least} to {most:,}; got {value!r}."
                 )
-
-
-def _own(name: Any, make: Any) -> OwnOperation:
-    if (
-        not isinstance(name, str)
-        or not OWN.fullmatch(name)
-        or MOBILE.fullmatch(name)
-        or name == SKIP
-    ):
-        raise InputError(
-            "An operation of your own must have a name of lower-case letters, digits and '_' that "
-            f"is not taken; got {short(name)}."
-        )
-    if not callable(make):
-        raise InputError(f"The operation '{name}' must have a function make(width); got {make!r}.")
-    return OwnOperation(name, make)

@@ -2,10 +2,13 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from oneshot_tf.system.errors import InputError
+from oneshot_tf.system.errors import InputError, short
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,3 +38,45 @@ class OwnOperation:
                 "must take the stride, too: make(width, stride)."
             )
         return self.make(width)
+
+
+def own_operations(
+    menu: Mapping[Any, Any], is_known: Callable[[Any], bool]
+) -> tuple[OwnOperation, ...]:
+    """Returns the operations of a menu that have functions.
+
+    Args:
+        menu: From names to functions. None stands for the known operation of a name.
+        is_known: Says whether a name is taken.
+
+    Raises:
+        InputError: A name has another form or is taken, or there is no function.
+    """
+    found = []
+    for name, make in menu.items():
+        if make is None:
+            continue
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or is_known(name):
+            raise InputError(
+                "An operation of your own must have a name of lower-case letters, digits and '_' "
+                f"that is not taken; got {short(name)}."
+            )
+        if not callable(make):
+            raise InputError(
+                f"The operation '{name}' must have a function make(width); got {make!r}."
+            )
+        found.append(OwnOperation(name, make))
+    return tuple(found)
+
+
+def refuse_own(names: set[str]) -> None:
+    """Refuses to make a space from plain values if it has operations of its own.
+
+    Raises:
+        InputError: There are such names.
+    """
+    if names:
+        raise InputError(
+            f"This space has operations of its own ({', '.join(sorted(names))}), which plain "
+            "values cannot hold. Make it again from your code."
+        )

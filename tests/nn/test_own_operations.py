@@ -186,6 +186,38 @@ def test_bad_menus_are_refused():
         ost.ChainSpace.from_dict(SPACE.to_dict())
 
 
+def swish(width):
+    return keras.Sequential(
+        [keras.layers.Activation("swish"), keras.layers.Conv2D(width, 3, padding="same")]
+    )
+
+
+def test_choice_blocks_of_cells_take_the_users_layers_too():
+    """Masks equal stand-alone nets, skipped or not; costs are counted; the cell's text names it."""
+    cells = ost.CellSpace(2, {"identity": None, "swish": swish, "sep3x3": None})
+    stack, rng = ost.Stack(2, 4), np.random.default_rng(0)
+    net = ost.Supernet(cells, stack, num_classes=5, seed=1)
+    randomize_betas(net)
+    images = random_images(8)
+    for a in [cells.parse("prev1:swish | block0+prev2:identity+swish"), cells.sample(rng)]:
+        alone = ost.Standalone(cells, a, stack, num_classes=5)
+        copy_weights(net, alone)
+        expected = alone(images, training=True, num_ghosts=2)
+        for skip in (False, True):
+            found = net(images, cells.masks([a]), num_ghosts=2, skip=skip)
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        built = sum(int(np.prod(v.shape)) for v in alone.trainable_variables)
+        assert counts.parameters(cells, [a], stack, 5)[0] == built
+    kernels = [k.path for k in net.kernels if "swish" in k.path]
+    assert len(kernels) == 4 and not any(net.usage(np.zeros([1, cells.num_paths]))[0][1:-1])
+    assert len(units_of(ost.Standalone(cells, cells.all_on(), stack, 5), image_size=8)) > 8
+    for make, part in ((lambda w: keras.layers.Conv2D(w, 2), r"got \['B', 7, 7, 4\]"), (3, "make")):
+        with pytest.raises(ost.InputError, match=part):
+            ost.Supernet(ost.CellSpace(1, {"mine": make}, 1), ost.Stack(1, 4))
+    with pytest.raises(ost.InputError, match="of its own.*swish"):
+        ost.CellSpace.from_dict(cells.to_dict())
+
+
 def test_spaces_of_the_same_functions_are_equal():
     assert space() == SPACE and hash(space()) == hash(SPACE)
     assert SPACE.parse("sep3 | skip | mb2k3") in SPACE.architectures(
