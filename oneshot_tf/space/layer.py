@@ -56,14 +56,14 @@ class Layer:
             names = tuple(names)
         if isinstance(names, str) or not isinstance(names, (tuple, list)):
             raise InputError(f"`operations` must be a list of names; got {short(names)}.")
-        if not set(names) - {SKIP}:
+        if all(name == SKIP for name in names):
             raise InputError(
                 f"`operations` must hold an operation besides '{SKIP}', for example 'mb3k3'; got "
                 f"{short(names)}."
             )
         known = {operation.name for operation in self.own}
         for index, name in enumerate(names):
-            if name not in known and not is_known(name):
+            if not is_known(name) and not (isinstance(name, str) and name in known):
                 raise InputError(
                     "`operations` must be among mb1k3 to mb9k9 (expansion 1 to 9, kernel 3, 5, 7 "
                     f"or 9) and {SKIP}, or have functions of their own; got {short(name)}."

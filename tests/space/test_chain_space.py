@@ -83,6 +83,7 @@ def test_masks_of_no_architecture_are_refused():
         (lambda: Layer(("mb3k4",), 4), "got 'mb3k4'"),
         (lambda: Layer(("mb3k3", "mb3k3"), 4), "twice"),
         (lambda: Layer("mb3k3", 4), "list of names"),
+        (lambda: Layer(([], 3), 4), r"got \[\]"),
         (lambda: Layer(("mb3k3",), 0), "`width`"),
         (lambda: Layer(("mb3k3",), 4, stride=3), "`stride`"),
         (lambda: ChainSpace(()), "`layers`"),
