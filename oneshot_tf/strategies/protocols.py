@@ -84,6 +84,23 @@ class Learner(Sampler):
     Every replica calls `sample`, `trial` and `learn` with the same arguments, and must make the
     same update.
 
+    Example:
+
+        >>> class Uniform(Learner):
+        ...     space, variables = bender2018(num_blocks=1), []
+        ...     def sample(self, num_ghosts, step, seed):
+        ...         return tf.repeat(self.space.masks([self.mode()]), num_ghosts, axis=0)
+        ...     def updates_before(self, step):
+        ...         return step
+        ...     def trial(self, num_ghosts, update, seed):
+        ...         return self.sample(num_ghosts, update, seed)
+        ...     def learn(self, outcome, update, seed):
+        ...         return {}
+        ...     def probabilities(self):
+        ...         return [np.ones(d.num_options) / d.num_options for d in self.space.decisions]
+        >>> str(Uniform().mode()), Uniform().entropy()
+        ('prev2:identity', 1.0)
+
     Attributes:
         space: The search space.
         wants: "gradient" for d loss / d masks, or "scores" for losses and accuracies alone.
