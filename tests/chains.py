@@ -16,6 +16,15 @@ MIXED = ChainSpace(
     filters=4,
     head=10,
 )
+# 486 nets: with layers that can skip and that cannot, and one without a choice.
+LONGER = ChainSpace(
+    (
+        Layer(("mb1k3",), 4),
+        Layer(("mb2k3", "mb1k5", "skip"), 6, stride=2, repeats=3),
+        Layer(("mb3k7", "skip", "mb2k3"), 6, repeats=3),
+    ),
+    filters=4,
+)
 
 
 def plain_logits(net, architecture, images):

@@ -5,15 +5,16 @@ import json
 
 import numpy as np
 import tensorflow as tf
-from chains import MIXED
+from chains import LONGER
 
 import oneshot_tf as ost
 from oneshot_tf.settings import StrategySettings, command_line
-from oneshot_tf.space.chain_space import digits_chain
 from oneshot_tf.space.limited import LimitedSpace
 from oneshot_tf.strategies import Learner, Outcome, Proposer, Sampler
 
-SPACES = [ost.bender2018(1), digits_chain(), MIXED, ost.bender2018(2), ost.bender2018(4)]
+SPACES = [
+    ost.bender2018(1), ost.digits_chain(), LONGER, ost.bender2018(2), ost.bender2018(4),
+]  # fmt: skip
 
 
 def check_settings(entry, entries, name):
