@@ -6,7 +6,7 @@
 # Trains path dropout and five learners with the same 1,000 steps of 64 images, and five seeds each. With path dropout, a
 # search then scores all 84 cells. The logits have a higher learning rate than published (0.006, not 0.0003),
 # since there are 20 times fewer updates. The same command resumes a study that was stopped. At the end,
-# run_scripts/learners.py prints the table. All of it takes about 90 minutes of one CPU core (AMD EPYC, AVX2).
+# run_scripts/learners.py prints the table. All of it took 1 h 42 min with one core of a busy machine (n = 1, AMD EPYC).
 set -euo pipefail
 DIR=$1
 shift

@@ -1,6 +1,7 @@
 """Operations that users make of Keras layers, and what is required of them."""
 
 import functools
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any
@@ -86,8 +87,6 @@ def _stateless(layer: keras.layers.Layer, num_ghosts: int) -> Callable:
 
 def _training(layer: keras.layers.Layer, training: bool) -> dict[str, bool]:
     """Returns `training` as an argument for a call, if the layer takes it."""
-    import inspect
-
     return {"training": training} if "training" in inspect.signature(layer.call).parameters else {}
 
 
